@@ -1,0 +1,198 @@
+"""The job file as frozen, strict pydantic models: the single place that says what a job can say.
+
+Descriptions end up in the JSON Schema, so an editor shows them while the file is written.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Scalar = bool | int | float | str
+
+
+class Section(BaseModel):
+    """Strict and frozen; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
+
+
+class Model(Section):
+    """The ONNX model."""
+
+    path: str = Field(description="Local path or URL of the .onnx file; relative to the job file.")
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
+        None, description="Refuse a model with another SHA-256 digest."
+    )
+
+
+class Input(Section):
+    """The rows."""
+
+    path: str | list[str] = Field(description="File, folder, glob or a list of them; relative to the job file.")
+    format: Literal["parquet", "arrow", "csv", "jsonl", "files"] | None = Field(
+        None,
+        description="Left out: told by the file names. `files` makes a row of every file, with columns "
+        "path, size and bytes.",
+    )
+    filter: str | None = Field(
+        None, description="Rows to score, as in SQL's WHERE: amount > 0 and country in ('DE', 'FR')."
+    )
+
+
+class BytesWindow(Section):
+    """A binary column as integers: the first and last bytes of each value."""
+
+    head: int = Field(0, ge=0, description="How many bytes from the front.")
+    tail: int = Field(0, ge=0, description="How many bytes from the back, right-aligned.")
+    window: int | None = Field(
+        None, ge=1, description="Look only at so many bytes at each end (before stripping)."
+    )
+    strip: bool = Field(False, description="Leave out white space at the outer ends first.")
+    pad: int = Field(256, description="Where there is no byte.")
+
+    @model_validator(mode="after")
+    def _some_bytes(self) -> Self:
+        if self.head + self.tail == 0:
+            raise ValueError("head and tail are both 0: say how many bytes to take")
+        return self
+
+
+class Feature(Section):
+    """How input columns become one model input: one of column, columns, value or python."""
+
+    column: str | None = Field(None, description="One column: a scalar, a list or a tensor per row.")
+    columns: list[str] | None = Field(
+        None, min_length=1, description="Scalar columns, stacked to [batch, k]; or what `python` is given."
+    )
+    value: Scalar | list[Any] | None = Field(None, description="A constant, the same for every row.")
+    python: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None = Field(
+        None, description="module:function, given a RecordBatch of `columns`, returns a tensor or a dict of tensors."
+    )
+    inputs: list[str] | None = Field(
+        None, min_length=1, description="With python: the model inputs that the function returns as a dict."
+    )
+    bytes: BytesWindow | None = Field(None, description="With column: a binary column as integers.")
+    shape: list[Annotated[int, Field(ge=1)]] | None = Field(
+        None, description="Each row's shape, where a flat list is to be seen as a tensor."
+    )
+    fill: Scalar | None = Field(None, description="What a null becomes. Floats need none: null is NaN.")
+    cast: bool = Field(False, description="Allow a cast that can lose integers (int64 to float32, say).")
+    batch_axis: int = Field(0, ge=0, description="The model input's axis that counts rows.")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        given = [k for k in ("column", "columns", "value") if getattr(self, k) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of column, columns, value; found {', '.join(given) or 'none'}")
+        if self.python is not None and self.columns is None:
+            raise ValueError("python needs columns: the list of columns that the function is given")
+        if self.inputs is not None and self.python is None:
+            raise ValueError("inputs goes with python")
+        if self.bytes is not None and self.column is None:
+            raise ValueError("bytes goes with column")
+        return self
+
+
+class Output(Section):
+    """How one model output becomes one column of predictions.
+
+    The order of work: softmax or sigmoid, then one of index, argmax or top_k, then threshold.
+    """
+
+    from_: str = Field(alias="from", description="The model output.")
+    softmax: bool = Field(False, description="Turn scores into shares over the last axis.")
+    sigmoid: bool = Field(False, description="Turn scores into probabilities, each for itself.")
+    index: int | None = Field(None, description="Take one element of each row; negative counts from the end.")
+    argmax: bool = Field(False, description="The position (or label) of the largest element of each row.")
+    top_k: int | None = Field(None, ge=1, description="The k largest elements, as a list of {label, score}.")
+    threshold: float | None = Field(None, description="True (or the second label) where the value is at least this.")
+    labels: str | list[str] | None = Field(
+        None, description="Names of the classes: a list, or a file with one a line; relative to the job file."
+    )
+    python: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None = Field(
+        None, description="module:function, given the output's array, returns an array with a row for each row."
+    )
+    batch_axis: int = Field(0, ge=0, description="The model output's axis that counts rows.")
+
+    @model_validator(mode="after")
+    def _compatible(self) -> Self:
+        if self.softmax and self.sigmoid:
+            raise ValueError("softmax and sigmoid exclude each other")
+        picks = [k for k in ("index", "argmax", "top_k") if getattr(self, k) not in (None, False)]
+        if len(picks) > 1:
+            raise ValueError(f"{' and '.join(picks)} exclude each other")
+        if self.threshold is not None and (self.argmax or self.top_k):
+            raise ValueError("threshold goes with a single value per row, not with argmax or top_k")
+        if self.labels is not None and not (self.argmax or self.top_k or self.threshold is not None):
+            raise ValueError("labels goes with argmax, top_k or threshold")
+        if self.python is not None and (self.softmax or self.sigmoid or picks or self.threshold is not None):
+            raise ValueError("python goes alone: do the rest in the function")
+        return self
+
+
+class Result(Section):
+    """Where predictions go."""
+
+    path: str = Field(description="A folder; it appears when the run is complete. Relative to the job file.")
+    overwrite: bool = Field(False, description="Replace a former result, when this one is complete.")
+    compression: Literal["zstd", "snappy", "lz4", "none"] = Field("zstd", description="Of the Parquet parts.")
+
+
+class Engine(Section):
+    """Where the work is done."""
+
+    name: Literal["local"] = Field("local", description="local: threads of this process.")
+    device: Literal["cpu"] = Field("cpu", description="What the sessions run on.")
+    workers: Literal["auto"] | Annotated[int, Field(ge=1)] = Field("auto", description="auto: one for each core.")
+    batch_rows: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="Rows in one call of the model; auto measures a few sizes first."
+    )
+
+
+class Job(Section):
+    """A job: model, input, features, outputs and where the predictions go."""
+
+    name: str = Field("job", description="Shown in progress and records.")
+    model: Model
+    input: Input
+    features: dict[str, Feature] | None = Field(
+        None, description="Model input -> how columns become it. Left out: matched by name, type and shape."
+    )
+    outputs: dict[str, Output] | None = Field(
+        None, description="Column of predictions -> how it is made. Left out: every model output under its own name."
+    )
+    keep: list[str] = Field([], description="Input columns to carry along, beside the predictions.")
+    output: Result
+    engine: Engine = Engine()
+
+
+class JobFile(BaseModel):
+    """A validated job together with the file that it came from.
+
+    lines: dotted key -> line number (from 1) in the file, for error messages.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    job: Job
+    path: Path | None = Field(None, description="None for a job built in Python.")
+    folder: Path = Field(description="Relative paths count from here; hooks are imported from here.")
+    lines: dict[str, int] = {}
+
+    def where(self, key: str) -> str:
+        """`jobs/score.yaml:9  features.x.columns`, as far as the line is known."""
+        parts = key.split(".")
+        for end in range(len(parts), 0, -1):
+            line = self.lines.get(".".join(parts[:end]))
+            if line is not None:
+                return f"{self.path}:{line}  {key}"
+        return f"{self.path}  {key}" if self.path else key
+
+    def resolve(self, path: str) -> str:
+        """A path of the job as an absolute path or URL."""
+        if "://" in path:
+            return path
+        return str((self.folder / Path(path).expanduser()).absolute())

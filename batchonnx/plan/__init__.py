@@ -1,0 +1,1 @@
+"""What will happen: the listing, the contract, the shards. Decides everything, scores nothing."""

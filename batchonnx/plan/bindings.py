@@ -1,0 +1,115 @@
+"""The contract's result: how exactly each model input is fed and each output column is made.
+
+Made by `contract.py` from job, model and schema; carried out by `scoring.encode` and
+`scoring.decode`, which check nothing that was settled here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from batchonnx.job.spec import BytesWindow, Scalar
+from batchonnx.runtime.signature import TensorSpec
+
+RowShape = tuple[int | None, ...]
+"""A row's shape without the batch axis; None: any length, the same for all rows of a batch."""
+
+
+@dataclass(frozen=True)
+class StackedScalars:
+    """Scalar columns -> [n, k]; one column alone may also be [n].
+
+    row_shape: (k,) or, for one column, ().
+    cast: integers may be lost (int64 -> float32); overflow is an error all the same.
+    fill: what a null becomes; None: NaN for a float input, an error for any other.
+    """
+
+    input: TensorSpec
+    columns: tuple[str, ...]
+    row_shape: RowShape
+    fill: Scalar | None = None
+    cast: bool = False
+    batch_axis: int = 0
+
+
+@dataclass(frozen=True)
+class TensorColumn:
+    """A column of lists, nested lists, FixedSizeLists or FixedShapeTensors -> [n, *row_shape].
+
+    row_shape: what the model wants for each row (or what the job's `shape` says); a flat list
+        of as many elements is viewed in that shape.
+    """
+
+    input: TensorSpec
+    column: str
+    row_shape: RowShape
+    fill: Scalar | None = None
+    cast: bool = False
+    batch_axis: int = 0
+
+
+@dataclass(frozen=True)
+class BytesColumn:
+    """A binary column -> [n, head + tail] integers."""
+
+    input: TensorSpec
+    column: str
+    window: BytesWindow
+    batch_axis: int = 0
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same value for every row.
+
+    value: of the input's dtype. per_row: repeated along the batch axis; else passed whole.
+    """
+
+    input: TensorSpec
+    value: np.ndarray
+    per_row: bool
+    batch_axis: int = 0
+
+
+@dataclass(frozen=True)
+class HookFeature:
+    """`python: module:function` -> one tensor, or a dict with all of `inputs`."""
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    columns: tuple[str, ...]
+    function: str
+    row_shapes: tuple[RowShape, ...]
+    batch_axis: int = 0
+
+
+FeatureBinding = StackedScalars | TensorColumn | BytesColumn | Constant | HookFeature
+
+
+@dataclass(frozen=True)
+class OutputBinding:
+    """One column of predictions.
+
+    source: the model output. type: the Arrow type of the column; None until a first batch has
+        been seen (a hook's result, a model output of unknown rank).
+    row_shape: the model output's shape for one row, None dims depend on the row; None as a
+        whole where the rank is unknown.
+    labels: the classes' names, already read and of the right number.
+    """
+
+    name: str
+    source: TensorSpec
+    type: pa.DataType | None
+    row_shape: RowShape | None
+    softmax: bool = False
+    sigmoid: bool = False
+    index: int | None = None
+    argmax: bool = False
+    top_k: int | None = None
+    threshold: float | None = None
+    labels: tuple[str, ...] | None = None
+    function: str | None = None
+    batch_axis: int = 0

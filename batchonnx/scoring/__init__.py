@@ -1,0 +1,1 @@
+"""One shard from file to part: read, encode, predict, decode, write."""

@@ -1,0 +1,55 @@
+"""The rows on their way through a worker, and where they came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Segment:
+    """`rows` neighbouring rows of a chunk that come from one file.
+
+    path: the file. first_row: index in the file of the first of them.
+    index: int64[rows], each row's index in the file, where a filter left gaps; else None.
+    """
+
+    path: str
+    first_row: int
+    rows: int
+    index: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Rows that are read, encoded and written together: a whole number of batches, but for
+    the end of a row group.
+
+    segments: where the rows came from, in order; their rows sum to `columns.num_rows`.
+    filtered: rows that the filter left out on the way to this chunk.
+    """
+
+    columns: pa.RecordBatch
+    segments: tuple[Segment, ...]
+    filtered: int = 0
+
+    def origin(self, row: int) -> tuple[str, int]:
+        """File and row index in it, of a row of this chunk."""
+        for segment in self.segments:
+            if row < segment.rows:
+                return segment.path, int(segment.index[row] if segment.index is not None else segment.first_row + row)
+            row -= segment.rows
+        raise IndexError(row)
+
+
+class BadRow(Exception):
+    """A row that can't be encoded: raised by encoders, who know the row but not its file.
+
+    row: index in the chunk. column: the column at fault. reason: what was expected and found.
+    """
+
+    def __init__(self, row: int, column: str, reason: str) -> None:
+        super().__init__(row, column, reason)
+        self.row, self.column, self.reason = row, column, reason
