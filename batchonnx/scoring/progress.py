@@ -1,0 +1,50 @@
+"""How far a run is, and how it went: what views and summaries show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+STAGES = ("read", "encode", "predict", "decode", "write")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A moment of a run.
+
+    rows_in: rows read so far, filtered ones included. rows_total: None where only reading tells.
+    busy_s: stage -> seconds that workers have spent in it, summed over all workers.
+    """
+
+    shards: int
+    shards_total: int
+    rows_in: int
+    rows_total: int | None
+    elapsed_s: float
+    workers: int
+    busy_s: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A finished run. rows_in == predicted + filtered.
+
+    bytes: of all parts. first_row_s: from the run's start to the first predicted batch.
+    model_calls: calls of the session, the ones for choosing batch_rows left out.
+    """
+
+    job: str
+    output: str
+    rows_in: int
+    predicted: int
+    filtered: int
+    parts: int
+    bytes: int
+    elapsed_s: float
+    first_row_s: float | None
+    busy_s: Mapping[str, float]
+    workers: int
+    threads_per_worker: int
+    batch_rows: int
+    model_calls: int
+    notes: tuple[str, ...]
