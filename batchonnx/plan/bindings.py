@@ -76,13 +76,16 @@ class Constant:
 
 @dataclass(frozen=True)
 class HookFeature:
-    """`python: module:function` -> one tensor, or a dict with all of `inputs`."""
+    """`python: module:function` -> one tensor, or a dict with all of `inputs`.
+
+    row_shapes: what the model wants of each input for one row; None: unknown rank.
+    """
 
     name: str
     inputs: tuple[TensorSpec, ...]
     columns: tuple[str, ...]
     function: str
-    row_shapes: tuple[RowShape, ...]
+    row_shapes: tuple[RowShape | None, ...]
     batch_axis: int = 0
 
 

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from batchonnx.job.spec import JobFile
 from batchonnx.plan.bindings import FeatureBinding, OutputBinding
-from batchonnx.plan.filter import Filter
-from batchonnx.plan.listing import Listing
-from batchonnx.plan.shards import Shard
+from batchonnx.plan.contract import Contract, make_contract
+from batchonnx.plan.features import feature_columns
+from batchonnx.plan.filter import Filter, parse_filter
+from batchonnx.plan.listing import Listing, check_columns, list_input
+from batchonnx.plan.shards import Shard, make_shards
+from batchonnx.plan.types import row_bytes
 from batchonnx.runtime.signature import ModelSignature
+
+CHUNK_BYTES = 8 << 20
+"""Rows are read, encoded and written in chunks of about this size: large enough that handing a
+chunk from one thread to the next costs nothing, small enough to stay in the last cache."""
+
+CHUNK_ROWS = 1 << 17
 
 
 @dataclass(frozen=True)
 class Plan:
     """A pure function of job, model and input listing.
 
-    columns: input columns to read (features, keep, filter), in the schema's order.
+    columns: input columns to read for features and keep, in the schema's order.
     keep: fields carried along into the parts, before the predictions.
+    pruned_rows: rows of files and row groups that the filter leaves out without reading them.
+    fixed_batch: rows that the model takes in each call; None: any number.
+    row_bytes: estimated bytes of one row of `columns`, in memory.
     output: absolute path of the output folder.
     notes: what a user should know and need not mend (a narrowing cast, a guessed match).
     fingerprint: SHA-256 over all that decides the result's bytes.
@@ -34,6 +49,9 @@ class Plan:
     outputs: tuple[OutputBinding, ...]
     keep: tuple[pa.Field, ...]
     shards: tuple[Shard, ...]
+    pruned_rows: int
+    fixed_batch: int | None
+    row_bytes: float
     output: str
     notes: tuple[str, ...]
     fingerprint: str
@@ -43,3 +61,62 @@ class Plan:
         """Rows in all shards, before the filter; None where only reading tells."""
         known = [shard.rows for shard in self.shards if shard.rows is not None]
         return sum(known) if len(known) == len(self.shards) else None
+
+    def chunk_rows(self, batch_rows: int) -> int:
+        """Rows of a chunk: a whole number of batches, of about CHUNK_BYTES."""
+        rows = min(CHUNK_BYTES / self.row_bytes, CHUNK_ROWS)
+        return batch_rows * max(1, int(rows) // batch_rows)
+
+
+def make_plan(job: JobFile, model: ModelSignature) -> Plan:
+    """Decide what a run will do.
+
+    Reads the input's listing and footers, no rows; never runs the model. Raises InputError,
+    ContractError or HookError.
+    """
+    spec = job.job
+    paths = [spec.input.path] if isinstance(spec.input.path, str) else spec.input.path
+    listing = list_input([job.resolve(path) for path in paths], spec.input.format)
+    contract = make_contract(job, model, listing)
+    row_filter = None
+    if spec.input.filter is not None:
+        row_filter = parse_filter(spec.input.filter, listing.schema, job.where("input.filter"))
+    used = {c for binding in contract.features for c in feature_columns(binding)} | set(spec.keep)
+    columns = tuple(name for name in listing.schema.names if name in used)
+    filtered_by = row_filter.columns if row_filter else frozenset()
+    check_columns(listing, [name for name in listing.schema.names if name in used or name in filtered_by])
+    shards = make_shards(listing, row_filter)
+    return Plan(
+        job=job,
+        model=model,
+        listing=listing,
+        columns=columns,
+        filter=row_filter,
+        features=contract.features,
+        outputs=contract.outputs,
+        keep=contract.keep,
+        shards=shards.shards,
+        pruned_rows=shards.pruned_rows,
+        fixed_batch=contract.fixed_batch,
+        row_bytes=row_bytes(listing.schema, columns, _table_row_bytes(shards.shards)),
+        output=job.resolve(spec.output.path).rstrip("/"),
+        notes=contract.notes,
+        fingerprint=_fingerprint(job, model, listing, contract),
+    )
+
+
+def _table_row_bytes(shards: Iterable[Shard]) -> float:
+    known = [(shard.bytes, shard.rows) for shard in shards if shard.rows]
+    return sum(b for b, _ in known) / max(1, sum(r for _, r in known)) if known else 256.0
+
+
+def _fingerprint(job: JobFile, model: ModelSignature, listing: Listing, contract: Contract) -> str:
+    settings = job.job.model_dump(mode="json", by_alias=True, exclude={"name", "engine", "output"})
+    identity = {
+        "settings": settings,
+        "compression": job.job.output.compression,
+        "model": model.digest,
+        "labels": [binding.labels for binding in contract.outputs],
+        "input": [(file.path, file.size, file.version) for file in listing.files],
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

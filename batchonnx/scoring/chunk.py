@@ -39,7 +39,9 @@ class Chunk:
         """File and row index in it, of a row of this chunk."""
         for segment in self.segments:
             if row < segment.rows:
-                return segment.path, int(segment.index[row] if segment.index is not None else segment.first_row + row)
+                return segment.path, int(
+                    segment.index[row] if segment.index is not None else segment.first_row + row
+                )
             row -= segment.rows
         raise IndexError(row)
 

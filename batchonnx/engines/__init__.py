@@ -1,0 +1,1 @@
+"""Where workers live, and who hands them their shards."""

@@ -1,0 +1,129 @@
+"""The local engine: workers as threads of this process, sharing one session."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from time import perf_counter
+
+from batchonnx.engines.worker import Stopped, Worker
+from batchonnx.errors import Interrupted, Problem
+from batchonnx.ledger.commit import Commit
+from batchonnx.plan.plan import Plan
+from batchonnx.plan.shards import Shard
+from batchonnx.runtime.session import Cancelled, Model
+from batchonnx.scoring.progress import STAGES, Progress
+
+PROGRESS_EVERY_S = 0.2
+
+
+class LocalEngine:
+    """Scores a plan's shards with as many threads as workers were asked for.
+
+    busy_s, calls, first_at: as `Worker` counts them, over all workers.
+    """
+
+    def __init__(self, plan: Plan, model: Model, batch_rows: int, workers: int, staging: Path) -> None:
+        self._plan, self._model = plan, model
+        self._ending = threading.Event()
+        self._workers = [
+            Worker(plan, model, batch_rows, staging, self._ending, f"worker-{number}")
+            for number in range(workers)
+        ]
+        self._commits: list[Commit] = []
+        self._error: BaseException | None = None
+        self._lock = threading.Lock()
+
+    def run(self, stop: threading.Event, on_progress: Callable[[Progress], None] | None) -> list[Commit]:
+        """Score every shard; on_progress is called from this thread about five times a second.
+
+        Raises the first error of any worker, after all have ended; Interrupted once `stop` is set.
+        """
+        begin = perf_counter()
+        shards = _ShardQueue(self._plan.shards)
+        threads = [
+            threading.Thread(target=self._work, args=(worker, shards), name=f"worker-{number}", daemon=True)
+            for number, worker in enumerate(self._workers)
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            while any(thread.is_alive() for thread in threads):
+                next(thread for thread in threads if thread.is_alive()).join(PROGRESS_EVERY_S)
+                if stop.is_set():
+                    raise _interrupted(len(self._commits), len(self._plan.shards))
+                if on_progress is not None:
+                    on_progress(self._progress(perf_counter() - begin))
+                if self._error is not None:
+                    break
+        finally:
+            self._end(threads)
+        if self._error is not None:
+            raise self._error
+        return self._commits
+
+    @property
+    def busy_s(self) -> dict[str, float]:
+        """Stage -> seconds, summed over all workers."""
+        return {stage: sum(getattr(w.scorer.clock, stage) for w in self._workers) for stage in STAGES}
+
+    @property
+    def calls(self) -> int:
+        """Calls of the model."""
+        return sum(worker.scorer.calls for worker in self._workers)
+
+    @property
+    def first_at(self) -> float | None:
+        """When the first batch was predicted (perf_counter)."""
+        return min((w.first_at for w in self._workers if w.first_at is not None), default=None)
+
+    def _work(self, worker: Worker, shards: Iterator[Shard]) -> None:
+        try:
+            for commit in worker.stream(shards):
+                self._commits.append(commit)
+        except (Stopped, Cancelled):
+            return
+        except BaseException as error:  # handed over: run() raises it in the caller's thread
+            with self._lock:
+                self._error = self._error or error
+            self._ending.set()
+            self._model.cancel()
+
+    def _end(self, threads: Sequence[threading.Thread]) -> None:
+        if any(thread.is_alive() for thread in threads):
+            self._ending.set()
+            self._model.cancel()
+            for thread in threads:
+                thread.join()
+
+    def _progress(self, elapsed_s: float) -> Progress:
+        return Progress(
+            shards=len(self._commits),
+            shards_total=len(self._plan.shards),
+            rows_in=sum(worker.rows_in for worker in self._workers),
+            rows_total=self._plan.rows,
+            elapsed_s=elapsed_s,
+            workers=len(self._workers),
+            busy_s=self.busy_s,
+        )
+
+
+class _ShardQueue:
+    """Each shard once, to whichever worker asks next; the largest first, so that the last ones are small."""
+
+    def __init__(self, shards: Sequence[Shard]) -> None:
+        self._shards = iter(sorted(shards, key=lambda shard: -shard.bytes))
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> Iterator[Shard]:
+        return self
+
+    def __next__(self) -> Shard:
+        with self._lock:
+            return next(self._shards)
+
+
+def _interrupted(done: int, total: int) -> Interrupted:
+    facts = {"done": f"{done} of {total} shards"}
+    return Interrupted(Problem("interrupted: nothing was published", facts, "run the same command again"))

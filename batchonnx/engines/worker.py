@@ -1,0 +1,140 @@
+"""A worker: takes shards, gives commits. The same object in a thread and in an actor."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from time import perf_counter
+
+import pyarrow as pa
+
+from batchonnx.ledger.commit import Commit
+from batchonnx.ledger.staging import disk_error
+from batchonnx.plan.plan import Plan
+from batchonnx.plan.shards import Shard
+from batchonnx.runtime.session import Model
+from batchonnx.scoring.channel import run_ahead
+from batchonnx.scoring.chunk import Chunk
+from batchonnx.scoring.read import read_chunks
+from batchonnx.scoring.scorer import Scorer, output_schema
+from batchonnx.scoring.write import PartWriter
+
+AHEAD_BYTES = 16 << 20
+"""What may wait between two stages of one worker: two chunks."""
+
+
+class Stopped(Exception):
+    """The run is ending: work in hand is dropped."""
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What happened to a shard, on its way to the writer: predictions, filtered rows, or its end."""
+
+    shard: Shard
+    batch: pa.RecordBatch | None = None
+    filtered: int = 0
+    is_last: bool = False
+
+
+class Worker:
+    """Scores shards, reading ahead and writing behind in threads of its own.
+
+    rows_in: rows read and scored so far. first_at: when the first batch came out of the model
+    (perf_counter), or None. Both may be read from other threads.
+    """
+
+    def __init__(
+        self, plan: Plan, model: Model, batch_rows: int, staging: Path, stop: threading.Event, name: str
+    ) -> None:
+        self._plan, self._staging, self._stop, self._name = plan, staging, stop, name
+        self._batch_rows, self._chunk_rows = batch_rows, plan.chunk_rows(batch_rows)
+        self._schema = output_schema(plan)
+        self._compression = plan.job.job.output.compression
+        self.scorer = Scorer(plan, model, batch_rows)
+        self.rows_in = 0
+        self.first_at: float | None = None
+
+    def stream(self, shards: Iterator[Shard]) -> Iterator[Commit]:
+        """Score shards as they come, one commit for each; the next is read while one is scored.
+
+        Raises what reading, scoring or writing raises; Stopped once the stop event is set.
+        """
+        chunks = run_ahead(self._read(shards), AHEAD_BYTES, _chunk_bytes, f"{self._name}-read")
+        steps = run_ahead(self._predict(chunks), AHEAD_BYTES, _step_bytes, f"{self._name}-predict")
+        return self._write(steps)
+
+    def _read(self, shards: Iterator[Shard]) -> Iterator[tuple[Shard, Chunk | None]]:
+        plan, clock = self._plan, self.scorer.clock
+        for shard in shards:
+            chunks = read_chunks(
+                shard, plan.listing, plan.columns, plan.filter, self._batch_rows, self._chunk_rows
+            )
+            while True:
+                if self._stop.is_set():
+                    raise Stopped
+                start = perf_counter()
+                chunk = next(chunks, None)
+                clock.read += perf_counter() - start
+                yield shard, chunk
+                if chunk is None:
+                    break
+
+    def _predict(self, chunks: Iterator[tuple[Shard, Chunk | None]]) -> Iterator[_Step]:
+        for shard, chunk in chunks:
+            if chunk is None:
+                yield _Step(shard, is_last=True)
+                continue
+            for batch in self.scorer.score(chunk):
+                if self._stop.is_set():
+                    raise Stopped
+                self.first_at = self.first_at or perf_counter()
+                self.rows_in += batch.num_rows
+                yield _Step(shard, batch)
+            self.rows_in += chunk.filtered
+            yield _Step(shard, filtered=chunk.filtered)
+
+    def _write(self, steps: Iterator[_Step]) -> Iterator[Commit]:
+        clock = self.scorer.clock
+        for first in steps:
+            start = perf_counter()
+            path = self._staging / first.shard.part
+            predicted = filtered = 0
+            with _disk_errors(path), PartWriter(path, self._schema, self._compression) as writer:
+                clock.write += perf_counter() - start
+                for step in chain([first], steps):
+                    start = perf_counter()
+                    filtered += step.filtered
+                    if step.batch is not None:
+                        predicted += step.batch.num_rows
+                        writer.write(step.batch)
+                    clock.write += perf_counter() - start
+                    if step.is_last:
+                        break
+                start = perf_counter()
+                writer.close()
+                size = path.stat().st_size
+                clock.write += perf_counter() - start
+            rows_in = predicted + filtered
+            yield Commit(first.shard.number, first.shard.part, rows_in, predicted, filtered, size)
+
+
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """Reading and scoring never raise a bare OSError: one that passes here is the part's."""
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(error, path) from error
+
+
+def _chunk_bytes(item: tuple[Shard, Chunk | None]) -> int:
+    return item[1].columns.nbytes if item[1] is not None else 0
+
+
+def _step_bytes(step: _Step) -> int:
+    return step.batch.nbytes if step.batch is not None else 0

@@ -1,0 +1,1 @@
+"""What counts: commits, and the one step that makes a result visible."""

@@ -1,0 +1,129 @@
+"""The contract: model, data and job held against each other, every mismatch reported at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import pyarrow as pa
+
+from batchonnx.errors import ContractError, Problem
+from batchonnx.job.spec import JobFile
+from batchonnx.plan.bindings import (
+    Constant,
+    FeatureBinding,
+    HookFeature,
+    OutputBinding,
+    StackedScalars,
+    TensorColumn,
+)
+from batchonnx.plan.features import bind_features
+from batchonnx.plan.listing import Listing
+from batchonnx.plan.outputs import bind_outputs
+from batchonnx.runtime.signature import ModelSignature
+
+
+@dataclass(frozen=True)
+class Contract:
+    """How the model is fed and what is written.
+
+    fixed_batch: rows that the model takes in each call, no more and no fewer; None: any number.
+    """
+
+    features: tuple[FeatureBinding, ...]
+    outputs: tuple[OutputBinding, ...]
+    keep: tuple[pa.Field, ...]
+    fixed_batch: int | None
+    notes: tuple[str, ...]
+
+
+def make_contract(job: JobFile, model: ModelSignature, listing: Listing) -> Contract:
+    """Check model against data, without reading rows or running the model.
+
+    Raises ContractError with every mismatch and how to mend each.
+    """
+    features = bind_features(job, model, listing.schema)
+    outputs = bind_outputs(job, model)
+    problems = [*features.problems, *outputs.problems]
+    problems += _null_problems(job, features.bindings, listing)
+    problems += _keep_problems(job, listing.schema, outputs.bindings)
+    sizes = _declared_batches(features.bindings)
+    problems += _batch_problems(job, sizes)
+    if problems:
+        raise ContractError(*problems)
+    keep = tuple(listing.schema.field(name).remove_metadata() for name in job.job.keep)
+    fixed = next(iter(sizes.values()), None)
+    notes = [*features.notes, *outputs.notes]
+    if fixed is not None:
+        notes.append(
+            f"the model takes {fixed} row{'s' * (fixed != 1)} a call: the last batch is padded and cut"
+        )
+    return Contract(tuple(features.bindings), tuple(outputs.bindings), keep, fixed, tuple(notes))
+
+
+def _null_problems(job: JobFile, bindings: Iterable[FeatureBinding], listing: Listing) -> list[Problem]:
+    """Nulls that the footers know of, in features that can't have any."""
+    problems = []
+    for binding in bindings:
+        if not isinstance(binding, StackedScalars | TensorColumn) or binding.fill is not None:
+            continue
+        if binding.input.dtype.startswith("float"):
+            continue
+        columns = binding.columns if isinstance(binding, StackedScalars) else (binding.column,)
+        for column in columns:
+            file = next((f for f in listing.files if f.footer.nulls.get(column)), None)
+            if file is None:
+                continue
+            facts = {
+                "job": job.where(f"features.{binding.input.name}"),
+                "model": str(binding.input),
+                "file": file.path,
+                "found": f"{file.footer.nulls[column]} nulls",
+            }
+            fix = f"say what a null becomes: features.{binding.input.name}.fill, or filter: {column} is not null"
+            title = f'column "{column}" has nulls, and {binding.input.dtype} has no NaN'
+            problems.append(Problem(title, facts, fix))
+    return problems
+
+
+def _keep_problems(job: JobFile, schema: pa.Schema, outputs: Sequence[OutputBinding]) -> list[Problem]:
+    problems = []
+    predicted = {binding.name for binding in outputs}
+    for name in job.job.keep:
+        facts = {"job": job.where("keep")}
+        if name not in schema.names:
+            near = get_close_matches(name, schema.names, 1)
+            fix = f'did you mean "{near[0]}"?' if near else "name a column that the input has"
+            problems.append(Problem(f'keep: the input has no column "{name}"', facts, fix))
+        elif name in predicted:
+            fix = f"give the output column another name in outputs.{name}"
+            problems.append(Problem(f'column "{name}" is both kept and predicted', facts, fix))
+    return problems
+
+
+def _declared_batches(bindings: Iterable[FeatureBinding]) -> dict[str, int]:
+    """Model input -> the fixed size of its batch axis, for those that have one."""
+    sizes = {}
+    for binding in bindings:
+        if isinstance(binding, Constant) and not binding.per_row:
+            continue
+        specs = binding.inputs if isinstance(binding, HookFeature) else (binding.input,)
+        for spec in specs:
+            size = spec.shape[binding.batch_axis] if spec.shape else None
+            if isinstance(size, int):
+                sizes[spec.name] = size
+    return sizes
+
+
+def _batch_problems(job: JobFile, sizes: dict[str, int]) -> list[Problem]:
+    if len(set(sizes.values())) > 1:
+        facts = {"job": job.where("features"), "model": ", ".join(f"{n}: {s} rows" for n, s in sizes.items())}
+        fix = "set batch_axis where the batch isn't the first axis, or give a constant with value"
+        return [Problem("the model's inputs don't agree on the number of rows in a batch", facts, fix)]
+    asked = job.job.engine.batch_rows
+    fixed = next(iter(sizes.values()), None)
+    if fixed is not None and asked not in ("auto", fixed):
+        facts = {"job": job.where("engine.batch_rows"), "expected": str(fixed), "found": str(asked)}
+        return [Problem("the model's batch is fixed", facts, "leave engine.batch_rows out")]
+    return []

@@ -1,0 +1,129 @@
+"""A job file that runs, guessed from a model's signature and the data's schema."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow.types as pat
+from ruamel.yaml import YAML
+from ruamel.yaml.compat import StringIO
+
+from batchonnx.errors import ContractError, Problem
+from batchonnx.job.spec import Feature
+from batchonnx.plan.listing import Listing, list_input
+from batchonnx.plan.match import Match, match_input
+from batchonnx.plan.types import column_shape
+from batchonnx.runtime.signature import ModelSignature, TensorSpec
+
+KEY_NAMES = ("id", "key", "uuid", "guid", "path", "name")
+
+
+def guess_job(model: ModelSignature, model_path: str, data: str, output: str | None, folder: Path) -> str:
+    """The text of a job file; every guess that isn't certain says so in a comment.
+
+    folder: where the file will be kept; relative paths are written to count from there.
+    Raises InputError for unreadable data, ContractError where an input matches no columns.
+    """
+    listing = list_input([data if "://" in data else str(Path(data).absolute())], _format(data))
+    matches = {spec.name: match_input(spec, model, listing.schema) for spec in model.inputs}
+    missing = [spec for spec in model.inputs if matches[spec.name] is None]
+    if missing:
+        raise ContractError(*(_unmatched(spec, listing) for spec in missing))
+    name = f"score-{Path(data.rstrip('/*')).stem.strip('*.') or 'rows'}"
+    lines = [
+        f"name: {_yaml(name)}",
+        "model:",
+        f"  path: {_yaml(_relative(model_path, folder))}",
+        "input:",
+        f"  path: {_yaml(_relative(data, folder))}",
+    ]
+    if listing.format == "files":
+        lines.append("  format: files             # a row for every file: path, size, bytes")
+    lines.append("features:")
+    fed: set[str] = set()
+    for spec in model.inputs:
+        match = matches[spec.name]
+        assert match is not None
+        lines += _feature(spec, match)
+        fed.update(match.feature.columns or [match.feature.column or ""])
+    lines.append("outputs:")
+    lines += _outputs(model)
+    keep = _keep(listing, fed, {spec.name for spec in model.outputs})
+    lines.append(f"keep: [{', '.join(map(_yaml, keep))}]    # input columns to carry along")
+    lines += [
+        "output:",
+        f"  path: {_yaml(output or f'predictions/{name}')}",
+        "  overwrite: false          # true: a new result replaces the former one",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _format(data: str) -> str | None:
+    """A folder without a single table in it is a folder of files."""
+    path = Path(data)
+    if not path.is_dir():
+        return None
+    from batchonnx.formats.registry import format_of
+
+    for _, folders, names in os.walk(path):
+        folders[:] = [folder for folder in folders if not folder.startswith((".", "_"))]
+        shown = [name for name in names if not name.startswith((".", "_"))]
+        if shown:
+            return None if any(format_of(name) for name in shown) and all(map(format_of, shown)) else "files"
+    return None
+
+
+def _relative(path: str, folder: Path) -> str:
+    return path if "://" in path else os.path.relpath(path, folder)
+
+
+def _feature(spec: TensorSpec, match: Match) -> Iterator[str]:
+    sure = "" if match.sure else "    # a guess: check it"
+    yield f"  # {spec}: {match.reason}{sure and '; a guess, check it'}"
+    yield f"  {_yaml(spec.name)}: {_flow(match.feature)}"
+
+
+def _flow(feature: Feature) -> str:
+    return _yaml(feature.model_dump(by_alias=True, exclude_defaults=True), flow=True)
+
+
+def _outputs(model: ModelSignature) -> Iterator[str]:
+    written = [spec for spec in model.outputs if spec.kind != "other"]
+    for spec in written:
+        yield f"  {_yaml(spec.name)}: {{from: {_yaml(spec.name)}}}"
+        width = spec.shape[-1] if spec.kind == "tensor" and spec.shape and len(spec.shape) == 2 else None
+        if spec.dtype.startswith("float") and (spec.kind == "maps" or (isinstance(width, int) and width > 1)):
+            hint = f"{{from: {_yaml(spec.name)}, argmax: true}}"
+            yield f"  # best: {hint}    # or softmax, index, top_k, threshold, labels: names.txt"
+
+
+def _keep(listing: Listing, fed: set[str], predicted: set[str]) -> Sequence[str]:
+    """Columns that look like keys: named like one, unused by the model, scalars that aren't floats."""
+
+    def is_key(name: str) -> bool:
+        arrow_type = listing.schema.field(name).type
+        words = name.lower().replace("-", "_").split("_")
+        is_plain = not column_shape(arrow_type).shape and not pat.is_floating(arrow_type)
+        return is_plain and any(word in KEY_NAMES for word in words)
+
+    return [n for n in listing.schema.names if n not in fed and n not in predicted and is_key(n)]
+
+
+def _unmatched(spec: TensorSpec, listing: Listing) -> Problem:
+    columns = [f"{field.name} {field.type}" for field in listing.schema]
+    shown = ", ".join(columns[:12]) + (f" … ({len(columns)} columns)" if len(columns) > 12 else "")
+    fix = "write the feature by hand, or make the tensor in a function of yours: python: module:function"
+    return Problem(f'no columns match model input "{spec.name}"', {"model": str(spec), "columns": shown}, fix)
+
+
+def _yaml(value: object, flow: bool = False) -> str:
+    """One value on one line, quoted where YAML needs it."""
+    yaml = YAML()
+    yaml.default_flow_style = True
+    yaml.width = 1 << 20
+    stream = StringIO()
+    yaml.dump(value if flow else [value], stream)
+    text = str(stream.getvalue()).strip()
+    return text if flow else text[1:-1]

@@ -1,0 +1,143 @@
+"""The output half of the contract: each column of predictions bound to a model output."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+from batchonnx.errors import BatchonnxError, HookError, Problem
+from batchonnx.job.spec import JobFile, Output
+from batchonnx.plan.bindings import OutputBinding
+from batchonnx.plan.hooks import load_hook
+from batchonnx.plan.output_types import column_type, row_shape, validate
+from batchonnx.runtime.signature import ModelSignature, TensorSpec
+from batchonnx.storage.paths import open_input
+
+
+@dataclass
+class BoundOutputs:
+    """What came of binding the outputs."""
+
+    bindings: list[OutputBinding] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def bind_outputs(job: JobFile, model: ModelSignature) -> BoundOutputs:
+    """Bind every output column; left out, each model output becomes a column of its own name."""
+    bound = BoundOutputs()
+    specs = {spec.name: spec for spec in model.outputs}
+    wanted: dict[str, Output] = dict(job.job.outputs or {})
+    if job.job.outputs is None:
+        for spec in model.outputs:
+            if spec.kind == "other":
+                bound.notes.append(
+                    f'model output "{spec.name}" is left out: {spec.dtype} has no Arrow column'
+                )
+            else:
+                wanted[spec.name] = Output.model_validate({"from": spec.name})
+    if not wanted:
+        facts = {"job": job.where("outputs"), "model": ", ".join(map(str, model.outputs)) or "no outputs"}
+        bound.problems.append(Problem("no output column is left", facts, "name an output of the model"))
+    for name, output in wanted.items():
+        binding = _bind(name, output, job, specs, bound)
+        if binding is not None:
+            bound.bindings.append(binding)
+    return bound
+
+
+def _bind(
+    name: str, output: Output, job: JobFile, specs: Mapping[str, TensorSpec], bound: BoundOutputs
+) -> OutputBinding | None:
+    where = f"outputs.{name}"
+    spec = specs.get(output.from_)
+    if spec is None:
+        near = get_close_matches(output.from_, specs, 1)
+        facts = {"job": job.where(f"{where}.from"), "model": ", ".join(map(str, specs.values()))}
+        fix = f'did you mean "{near[0]}"?' if near else "name one of the model's outputs"
+        bound.problems.append(Problem(f'the model has no output "{output.from_}"', facts, fix))
+        return None
+    facts = {"job": job.where(where), "model": str(spec)}
+    if spec.kind == "other":
+        fix = "leave it out; tensors and sequences of maps can be written"
+        bound.problems.append(Problem(f'model output "{spec.name}" has no Arrow column', facts, fix))
+        return None
+    try:
+        labels = _labels(output, job, where)
+        if output.python is not None:
+            load_hook(output.python, job.folder, job.where(f"{where}.python"))
+        shape = row_shape(spec, output.batch_axis) if spec.kind == "tensor" else None
+    except (HookError, _LabelsError) as error:
+        bound.problems.extend(error.problems)
+        return None
+    except ValueError as error:
+        fix = "leave it out, or set batch_axis to the axis that counts rows"
+        bound.problems.append(Problem(str(error), facts, fix))
+        return None
+    binding = OutputBinding(
+        name,
+        spec,
+        None,
+        shape,
+        softmax=output.softmax,
+        sigmoid=output.sigmoid,
+        index=output.index,
+        argmax=output.argmax,
+        top_k=output.top_k,
+        threshold=output.threshold,
+        labels=labels,
+        function=output.python,
+        batch_axis=output.batch_axis,
+    )
+    faults = validate(binding)
+    for fault in faults:
+        bound.problems.append(Problem(fault, facts, f"correct {where}"))
+    return None if faults else dataclasses.replace(binding, type=column_type(binding))
+
+
+class _LabelsError(BatchonnxError):
+    pass
+
+
+def _labels(output: Output, job: JobFile, where: str) -> tuple[str, ...] | None:
+    """The labels, read from their file: one a line, or a JSON list, or Hugging Face's id2label."""
+    if output.labels is None or isinstance(output.labels, list):
+        return tuple(output.labels) if output.labels is not None else None
+    path = job.resolve(output.labels)
+    facts = {"job": job.where(f"{where}.labels"), "file": path}
+    try:
+        with open_input(path) as file:
+            text = bytes(file.read()).decode()
+    except BatchonnxError as error:
+        raise _LabelsError(
+            Problem(f"can't read the labels: {error.problems[0].title}", facts, "correct the path")
+        ) from error
+    except UnicodeDecodeError as error:
+        raise _LabelsError(
+            Problem("the labels are no UTF-8 text", facts, "save the file as UTF-8")
+        ) from error
+    if path.endswith(".json"):
+        return _json_labels(text, facts)
+    lines = text.splitlines()
+    return tuple(line.strip() for line in lines)
+
+
+def _json_labels(text: str, facts: Mapping[str, str]) -> tuple[str, ...]:
+    try:
+        content: Any = json.loads(text)
+        if isinstance(content, dict):
+            content = content.get("id2label", content)
+        if isinstance(content, dict):
+            content = [content[str(i)] for i in range(len(content))]
+        if not isinstance(content, list) or not all(isinstance(label, str) for label in content):
+            raise TypeError("no list of text")
+    except (json.JSONDecodeError, TypeError, KeyError) as error:
+        fix = 'make it a list of names, or {"0": name, "1": name, …}'
+        raise _LabelsError(
+            Problem(f"the labels file can't be understood ({error})", dict(facts), fix)
+        ) from error
+    return tuple(content)

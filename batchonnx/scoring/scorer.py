@@ -1,0 +1,154 @@
+"""What all workers of a process share: the plan, the model, and the work on one chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from batchonnx.errors import InputError, Problem, RowError
+from batchonnx.plan.bindings import HookFeature
+from batchonnx.plan.hooks import load_hook
+from batchonnx.plan.plan import Plan
+from batchonnx.runtime.session import Model, PredictError
+from batchonnx.scoring.chunk import BadRow, Chunk
+from batchonnx.scoring.decode import Decoder
+from batchonnx.scoring.encode import Encoder
+
+OUTPUT_BYTES = 8 << 20
+"""Model outputs are decoded and handed to the writer in runs of about this size, however much
+larger than its input a model's output is."""
+
+
+@dataclass
+class StageClock:
+    """Seconds spent in each stage by one worker; each stage is timed by one thread only."""
+
+    read: float = 0.0
+    encode: float = 0.0
+    predict: float = 0.0
+    decode: float = 0.0
+    write: float = 0.0
+
+
+class Scorer:
+    """Scores chunks of one plan with one model; one for each worker thread, sharing the model.
+
+    batch_rows: rows in one call of the model. calls: how often the model was run.
+    """
+
+    def __init__(self, plan: Plan, model: Model, batch_rows: int) -> None:
+        self._plan, self._model, self._batch_rows = plan, model, batch_rows
+        self._encoder = Encoder(plan.features, batch_rows, _feature_hooks(plan))
+        self._decoder = Decoder(plan.outputs, _output_hooks(plan))
+        self.clock = StageClock()
+        self.calls = 0
+
+    def score(self, chunk: Chunk) -> Iterator[pa.RecordBatch]:
+        """Predictions for a chunk's rows, kept columns first, in runs of bounded size.
+
+        Raises RowError for a row that can't be encoded, ContractError for a model output that
+        doesn't have a row for each input row.
+        """
+        names, clock = self._decoder.model_outputs, self.clock
+        rows = chunk.columns.num_rows
+        start = perf_counter()
+        try:
+            encoded = self._encoder.load(chunk.columns)
+            clock.encode += perf_counter() - start
+            begin, size = 0, 0
+            results: list[Mapping[str, Any]] = []
+            lengths: list[int] = []
+            for first in range(0, rows, self._batch_rows):
+                stop = min(first + self._batch_rows, rows)
+                start = perf_counter()
+                tensors = encoded.batch(first, stop)
+                if self._plan.fixed_batch is not None and stop - first < self._plan.fixed_batch:
+                    tensors = self._pad(tensors, self._plan.fixed_batch - (stop - first))
+                encoded_at = perf_counter()
+                clock.encode += encoded_at - start
+                values = self._predict(names, tensors, chunk, first)
+                clock.predict += perf_counter() - encoded_at
+                results.append(dict(zip(names, values, strict=True)))
+                lengths.append(stop - first)
+                size += sum(getattr(value, "nbytes", 64 * (stop - first)) for value in values)
+                if size >= OUTPUT_BYTES or stop == rows:
+                    yield self._decode(chunk, begin, results, lengths)
+                    begin, size, results, lengths = stop, 0, [], []
+        except BadRow as bad:
+            raise self._row_error(bad, chunk) from bad
+
+    def _predict(
+        self, names: tuple[str, ...], tensors: Mapping[str, np.ndarray], chunk: Chunk, first: int
+    ) -> list[Any]:
+        self.calls += 1
+        try:
+            return self._model.run(names, tensors)
+        except PredictError as error:
+            path, row = chunk.origin(first)
+            shapes = ", ".join(f"{name} {value.dtype}{list(value.shape)}" for name, value in tensors.items())
+            facts = {"file": path, "row": f"{row:,} and following", "fed": shapes, "found": str(error)}
+            fix = "score fewer rows with input.filter to find the row, or mend the model"
+            raise InputError(Problem("the model failed on a batch", facts, fix)) from error
+
+    def _pad(self, tensors: Mapping[str, np.ndarray], missing: int) -> dict[str, np.ndarray]:
+        """Repeat the last row: any values would do, but these the model is known to take."""
+        padded = dict(tensors)
+        for binding in self._plan.features:
+            specs = binding.inputs if isinstance(binding, HookFeature) else (binding.input,)
+            if getattr(binding, "per_row", True):
+                for spec in specs:
+                    axis = binding.batch_axis
+                    last = np.take(tensors[spec.name], [-1], axis)
+                    tail = np.repeat(last, missing, axis)
+                    padded[spec.name] = np.concatenate([tensors[spec.name], tail], axis)
+        return padded
+
+    def _decode(
+        self, chunk: Chunk, begin: int, results: list[Mapping[str, Any]], lengths: list[int]
+    ) -> pa.RecordBatch:
+        start = perf_counter()
+        arrays = self._decoder.decode(results, lengths)
+        kept = [chunk.columns.column(field.name).slice(begin, sum(lengths)) for field in self._plan.keep]
+        fields = [
+            pa.field(binding.name, array.type)
+            for binding, array in zip(self._plan.outputs, arrays, strict=True)
+        ]
+        batch = pa.RecordBatch.from_arrays([*kept, *arrays], schema=pa.schema([*self._plan.keep, *fields]))
+        self.clock.decode += perf_counter() - start
+        return batch
+
+    def _row_error(self, bad: BadRow, chunk: Chunk) -> RowError:
+        path, row = chunk.origin(bad.row)
+        facts = {"file": path, "row": f"{row:,}", "column": bad.column, "found": bad.reason}
+        fix = "mend the row, leave it out with input.filter, or give the feature a fill or cast"
+        return RowError(
+            Problem(f'column "{bad.column}" can\'t be encoded in row {row:,} of {path}', facts, fix)
+        )
+
+
+def _feature_hooks(plan: Plan) -> dict[str, Callable[[pa.RecordBatch], object]]:
+    job = plan.job
+    return {
+        feature.name: load_hook(feature.function, job.folder, job.where(f"features.{feature.name}.python"))
+        for feature in plan.features
+        if isinstance(feature, HookFeature)
+    }
+
+
+def _output_hooks(plan: Plan) -> dict[str, Callable[..., object]]:
+    job = plan.job
+    return {
+        output.name: load_hook(output.function, job.folder, job.where(f"outputs.{output.name}.python"))
+        for output in plan.outputs
+        if output.function is not None
+    }
+
+
+def output_schema(plan: Plan) -> pa.Schema:
+    """The schema of every part; all output types have to be known."""
+    return pa.schema([*plan.keep, *(pa.field(binding.name, binding.type) for binding in plan.outputs)])
