@@ -81,7 +81,8 @@ def _null_problems(job: JobFile, bindings: Iterable[FeatureBinding], listing: Li
                 "file": file.path,
                 "found": f"{file.footer.nulls[column]} nulls",
             }
-            fix = f"say what a null becomes: features.{binding.input.name}.fill, or filter: {column} is not null"
+            name = binding.input.name
+            fix = f"say what a null becomes: features.{name}.fill, or filter: {column} is not null"
             title = f'column "{column}" has nulls, and {binding.input.dtype} has no NaN'
             problems.append(Problem(title, facts, fix))
     return problems

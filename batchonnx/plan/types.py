@@ -81,11 +81,8 @@ def cast_price(value: pa.DataType, dtype: str) -> Price:
     """What it costs to bring a column's values into a tensor of `dtype` (numpy's name)."""
     if dtype == "string":
         return "free" if is_text(value) else "impossible"
-    if (
-        not is_number(value)
-        or (dtype not in _MANTISSA_BITS
-        and dtype.rstrip("0123456789") not in ("int", "uint", "bool"))
-    ):
+    is_known = dtype in _MANTISSA_BITS or dtype.rstrip("0123456789") in ("int", "uint", "bool")
+    if not is_known or not is_number(value):
         return "impossible"
     if dtype == "bool":
         return "free" if pat.is_boolean(value) else "impossible"
