@@ -5,12 +5,19 @@ Descriptions end up in the JSON Schema, so an editor shows them while the file i
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 Scalar = bool | int | float | str
+Place = Annotated[str, Field(min_length=1)]
+Hook = Annotated[
+    str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="text like module:function")
+]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="64 hexadecimal digits, in lower case")]
 
 
 class Section(BaseModel):
@@ -19,19 +26,25 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
 
 
+def _rule(title: str, *, found: str, fix: str, expected: str = "", key: str = "") -> PydanticCustomError:
+    """A broken rule between the keys of a section, as fields; key: the one to point at."""
+    context = {"expected": expected, "found": found, "fix": fix, "key": key}
+    return PydanticCustomError("job_rule", title, context)
+
+
 class Model(Section):
     """The ONNX model."""
 
-    path: str = Field(description="Local path or URL of the .onnx file; relative to the job file.")
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
-        None, description="Refuse a model with another SHA-256 digest."
-    )
+    path: Place = Field(description="Local path or URL of the .onnx file; relative to the job file.")
+    sha256: Digest | None = Field(None, description="Refuse a model with another SHA-256 digest.")
 
 
 class Input(Section):
     """The rows."""
 
-    path: str | list[str] = Field(description="File, folder, glob or a list of them; relative to the job file.")
+    path: Place | Annotated[list[Place], Field(min_length=1)] = Field(
+        description="File, folder, glob or a list of them; relative to the job file."
+    )
     format: Literal["parquet", "arrow", "csv", "jsonl", "files"] | None = Field(
         None,
         description="Left out: told by the file names. `files` makes a row of every file, with columns "
@@ -56,7 +69,12 @@ class BytesWindow(Section):
     @model_validator(mode="after")
     def _some_bytes(self) -> Self:
         if self.head + self.tail == 0:
-            raise ValueError("head and tail are both 0: say how many bytes to take")
+            raise _rule(
+                "no bytes are taken: head and tail are both 0",
+                expected="head or tail above 0",
+                found="head: 0, tail: 0",
+                fix="say how many bytes to take from the front (head) and from the back (tail)",
+            )
         return self
 
 
@@ -68,8 +86,9 @@ class Feature(Section):
         None, min_length=1, description="Scalar columns, stacked to [batch, k]; or what `python` is given."
     )
     value: Scalar | list[Any] | None = Field(None, description="A constant, the same for every row.")
-    python: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None = Field(
-        None, description="module:function, given a RecordBatch of `columns`, returns a tensor or a dict of tensors."
+    python: Hook | None = Field(
+        None,
+        description="module:function, given a RecordBatch of columns, returns a tensor or a dict of them.",
     )
     inputs: list[str] | None = Field(
         None, min_length=1, description="With python: the model inputs that the function returns as a dict."
@@ -86,13 +105,36 @@ class Feature(Section):
     def _one_kind(self) -> Self:
         given = [k for k in ("column", "columns", "value") if getattr(self, k) is not None]
         if len(given) != 1:
-            raise ValueError(f"give exactly one of column, columns, value; found {', '.join(given) or 'none'}")
+            raise _rule(
+                "a feature comes from exactly one of column, columns and value",
+                expected="one of column, columns, value",
+                found=", ".join(given) or "none of them",
+                fix="keep one of them" if given else "say which column it is: column: NAME",
+            )
         if self.python is not None and self.columns is None:
-            raise ValueError("python needs columns: the list of columns that the function is given")
+            raise _rule(
+                "python needs columns",
+                expected="columns: the list of columns that the function is given",
+                found=given[0],
+                fix=f"replace {given[0]} by columns: [NAME, ...]",
+                key="python",
+            )
         if self.inputs is not None and self.python is None:
-            raise ValueError("inputs goes with python")
+            raise _rule(
+                "inputs goes with python only",
+                expected="python: module:function, which returns a dict of these inputs",
+                found="inputs without python",
+                fix="add python, or leave inputs out and write a feature for each input",
+                key="inputs",
+            )
         if self.bytes is not None and self.column is None:
-            raise ValueError("bytes goes with column")
+            raise _rule(
+                "bytes goes with column only",
+                expected="column: the binary column to take bytes of",
+                found=given[0],
+                fix=f"replace {given[0]} by column: NAME, or leave bytes out",
+                key="bytes",
+            )
         return self
 
 
@@ -108,35 +150,61 @@ class Output(Section):
     index: int | None = Field(None, description="Take one element of each row; negative counts from the end.")
     argmax: bool = Field(False, description="The position (or label) of the largest element of each row.")
     top_k: int | None = Field(None, ge=1, description="The k largest elements, as a list of {label, score}.")
-    threshold: float | None = Field(None, description="True (or the second label) where the value is at least this.")
+    threshold: float | None = Field(
+        None, description="True (or the second label) where the value is at least this."
+    )
     labels: str | list[str] | None = Field(
         None, description="Names of the classes: a list, or a file with one a line; relative to the job file."
     )
-    python: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None = Field(
-        None, description="module:function, given the output's array, returns an array with a row for each row."
+    python: Hook | None = Field(
+        None,
+        description="module:function, given the output's array, returns an array with a row for each row.",
     )
     batch_axis: int = Field(0, ge=0, description="The model output's axis that counts rows.")
 
     @model_validator(mode="after")
     def _compatible(self) -> Self:
-        if self.softmax and self.sigmoid:
-            raise ValueError("softmax and sigmoid exclude each other")
         picks = [k for k in ("index", "argmax", "top_k") if getattr(self, k) not in (None, False)]
-        if len(picks) > 1:
-            raise ValueError(f"{' and '.join(picks)} exclude each other")
+        scores = [k for k in ("softmax", "sigmoid") if getattr(self, k)]
+        steps = [*scores, *picks, *(["threshold"] if self.threshold is not None else [])]
+        if self.python is not None and steps:
+            raise _rule(
+                "python goes alone",
+                expected="from and python, without other steps",
+                found=f"python with {', '.join(steps)}",
+                fix=f"do it in the function, or leave python out (or {', '.join(steps)})",
+                key="python",
+            )
+        for given, told in ((scores, "softmax and sigmoid"), (picks, "index, argmax and top_k")):
+            if len(given) > 1:
+                raise _rule(
+                    f"{told} exclude each other", found=", ".join(given), fix="keep one of them", key=given[1]
+                )
         if self.threshold is not None and (self.argmax or self.top_k):
-            raise ValueError("threshold goes with a single value per row, not with argmax or top_k")
+            raise _rule(
+                "threshold goes with a single value per row",
+                expected="threshold with index, or with an output of one value per row",
+                found=f"threshold with {picks[0]}",
+                fix=f"leave out threshold or {picks[0]}, or take one value: index: 1",
+                key="threshold",
+            )
         if self.labels is not None and not (self.argmax or self.top_k or self.threshold is not None):
-            raise ValueError("labels goes with argmax, top_k or threshold")
-        if self.python is not None and (self.softmax or self.sigmoid or picks or self.threshold is not None):
-            raise ValueError("python goes alone: do the rest in the function")
+            raise _rule(
+                "labels needs something to label",
+                expected="labels with argmax, top_k or threshold",
+                found="labels alone" if not steps else f"labels with {', '.join(steps)}",
+                fix="add argmax: true, or leave labels out",
+                key="labels",
+            )
         return self
 
 
 class Result(Section):
     """Where predictions go."""
 
-    path: str = Field(description="A folder; it appears when the run is complete. Relative to the job file.")
+    path: Place = Field(
+        description="A folder; it appears when the run is complete. Relative to the job file."
+    )
     overwrite: bool = Field(False, description="Replace a former result, when this one is complete.")
     compression: Literal["zstd", "snappy", "lz4", "none"] = Field("zstd", description="Of the Parquet parts.")
 
@@ -146,7 +214,9 @@ class Engine(Section):
 
     name: Literal["local"] = Field("local", description="local: threads of this process.")
     device: Literal["cpu"] = Field("cpu", description="What the sessions run on.")
-    workers: Literal["auto"] | Annotated[int, Field(ge=1)] = Field("auto", description="auto: one for each core.")
+    workers: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="auto: one for each core."
+    )
     batch_rows: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         "auto", description="Rows in one call of the model; auto measures a few sizes first."
     )
@@ -156,17 +226,29 @@ class Job(Section):
     """A job: model, input, features, outputs and where the predictions go."""
 
     name: str = Field("job", description="Shown in progress and records.")
-    model: Model
-    input: Input
+    model: Model = Field(description="The ONNX model.")
+    input: Input = Field(description="The rows to score.")
     features: dict[str, Feature] | None = Field(
         None, description="Model input -> how columns become it. Left out: matched by name, type and shape."
     )
     outputs: dict[str, Output] | None = Field(
-        None, description="Column of predictions -> how it is made. Left out: every model output under its own name."
+        None,
+        description="Column of predictions -> how it is made. Left out: every model output, by its name.",
     )
     keep: list[str] = Field([], description="Input columns to carry along, beside the predictions.")
-    output: Result
-    engine: Engine = Engine()
+    output: Result = Field(description="Where the predictions go.")
+    engine: Engine = Field(Engine(), description="Where and how the work is done.")
+
+    @field_validator("keep", mode="after")
+    @classmethod
+    def _each_once(cls, keep: list[str]) -> list[str]:
+        twice = sorted({name for name in keep if keep.count(name) > 1})
+        if twice:
+            fix = "name each column once"
+            raise _rule(
+                "a column is kept twice", expected="each column once", found=", ".join(twice), fix=fix
+            )
+        return keep
 
 
 class JobFile(BaseModel):
@@ -195,4 +277,5 @@ class JobFile(BaseModel):
         """A path of the job as an absolute path or URL."""
         if "://" in path:
             return path
-        return str((self.folder / Path(path).expanduser()).absolute())
+        # Unlike Path.expanduser, which raises, this leaves "~nobody" as it is: a missing file like any other.
+        return str((self.folder / os.path.expanduser(path)).absolute())  # noqa: PTH111

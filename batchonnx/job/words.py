@@ -1,0 +1,123 @@
+"""What a key of the job file can hold, read off the models' annotations and said in a user's words."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from annotated_types import Ge, MinLen
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+_ORDER: tuple[Any, ...] = (bool, float, int, str)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One thing that a value may be.
+
+    base: bool, int, float, str, list, dict, Any, Literal or a model.
+    args: a list's item, a dict's key and value, or a Literal's values.
+    """
+
+    base: Any
+    args: tuple[Any, ...] = ()
+    at_least: int | None = None
+    filled: bool = False
+    told: str = ""
+
+    @property
+    def model(self) -> type[BaseModel] | None:
+        """The section, if this kind is one."""
+        return self.base if isinstance(self.base, type) and issubclass(self.base, BaseModel) else None
+
+
+def kinds(annotation: Any, metadata: tuple[Any, ...] = ()) -> list[Kind]:
+    """The alternatives of an annotation; null is none of them."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        inner, *more = get_args(annotation)
+        return kinds(inner, (*metadata, *more))
+    if origin in (Union, types.UnionType):
+        members = (member for member in get_args(annotation) if member is not type(None))
+        return [kind for member in members for kind in kinds(member, metadata)]
+    flat = [part for entry in metadata for part in _constraints(entry)]
+    return [
+        Kind(
+            origin or annotation,
+            get_args(annotation),
+            at_least=next(
+                (part.ge for part in flat if isinstance(part, Ge) and isinstance(part.ge, int)), None
+            ),
+            filled=any(isinstance(part, MinLen) for part in flat),
+            told=next((entry.description or "" for entry in metadata if isinstance(entry, FieldInfo)), ""),
+        )
+    ]
+
+
+def field_kinds(field: FieldInfo) -> list[Kind]:
+    """The alternatives of a model's field."""
+    return kinds(field.annotation, tuple(field.metadata))
+
+
+def fields_by_key(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The keys of a section as the job file writes them."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def describe(alternatives: list[Kind]) -> str:
+    """`a list of text`, `"auto" or a whole number, 1 or more`, `one of: zstd, snappy`."""
+    bases = [kind.base for kind in alternatives]
+    # A whole number is a number: say the wider of the two only.
+    shown = [kind for kind in alternatives if not (kind.base is int and float in bases)]
+    shown.sort(key=lambda kind: _ORDER.index(kind.base) if kind.base in _ORDER else _rank(kind))
+    words = list(dict.fromkeys(map(_describe_one, shown)))
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def nearest(word: str, known: list[str] | Mapping[str, Any]) -> str | None:
+    """The known name that was probably meant."""
+    by_folded = {name.replace("_", "").lower(): name for name in known}
+    folded = word.replace("_", "").replace("-", "").replace(" ", "").lower()
+    if folded in by_folded:
+        return by_folded[folded]
+    near = get_close_matches(word, known, 1)
+    return near[0] if near else None
+
+
+def _rank(kind: Kind) -> int:
+    """Fixed words before scalars, lists and sections after them."""
+    return -1 if kind.told or kind.base is Literal else len(_ORDER)
+
+
+def _constraints(entry: Any) -> list[Any]:
+    return list(entry.metadata) if isinstance(entry, FieldInfo) else [entry]
+
+
+def _describe_one(kind: Kind) -> str:
+    if kind.told:
+        return kind.told
+    if kind.model is not None:
+        return f"keys with values ({', '.join(fields_by_key(kind.model))})"
+    if kind.base is Literal:
+        values = [f'"{value}"' for value in kind.args]
+        return values[0] if len(values) == 1 else f"one of: {', '.join(map(str, kind.args))}"
+    if kind.base is dict:
+        return "names, each with its keys"
+    if kind.base is list:
+        return _describe_list(kind)
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind.base]
+    bound = f" ({kind.at_least} or more)" if kind.at_least is not None else ""
+    return words + bound + (" (not empty)" if kind.filled else "")
+
+
+def _describe_list(kind: Kind) -> str:
+    if not kind.args or kind.args[0] is Any:
+        return "a list"
+    item = kinds(kind.args[0])[0]
+    words = item.told or {int: "whole numbers", str: "text"}[item.base]
+    bound = f" ({item.at_least} or more)" if item.at_least is not None else ""
+    return f"a list of {words}{bound}" + (" (not empty)" if kind.filled else "")
