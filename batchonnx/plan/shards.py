@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+
+from batchonnx.plan.filter import Filter
+from batchonnx.plan.listing import FOOTER_THREADS, Listing, SourceFile
+from batchonnx.storage.paths import open_filesystem
+
+SMALLEST_BYTES, LARGEST_BYTES = 4 << 20, 128 << 20
+SHARDS_WANTED = 64
+"""Enough shards to keep workers evenly busy and to lose little by a crash; large enough that a
+commit for each costs nothing. The number of workers has no say: parts don't depend on it."""
+
+MOST_SOURCES = 4096
 
 
 @dataclass(frozen=True)
@@ -28,3 +45,112 @@ class Shard:
     rows: int | None
     bytes: int
     part: str
+
+
+@dataclass(frozen=True)
+class Shards:
+    """shards, and the rows of row groups that the filter leaves out unread."""
+
+    shards: tuple[Shard, ...]
+    pruned_rows: int
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """What can't be divided: a row group, or a file whose row groups have unknown lengths."""
+
+    source: Source
+    bytes: int
+
+
+def make_shards(listing: Listing, row_filter: Filter | None) -> Shards:
+    """Gather row groups, in the listing's order, into shards of about a 64th of the input.
+
+    A pure function of its arguments. Row groups that partition values or statistics show to
+    have no row for the filter are left out.
+    """
+    units = [unit for index, file in enumerate(listing.files) for unit in _units(index, file)]
+    kept = units
+    if row_filter is not None:
+        survivors = _surviving_groups(listing, row_filter)
+        kept = [unit for unit in units if set(unit.source.row_groups) & survivors[unit.source.file]]
+    pruned = sum(u.source.rows or 0 for u in units) - sum(u.source.rows or 0 for u in kept)
+    target = min(max(sum(unit.bytes for unit in kept) // SHARDS_WANTED, SMALLEST_BYTES), LARGEST_BYTES)
+    gathered = list(_gather(kept, target))
+    width = max(5, len(str(len(gathered))))
+    shards = tuple(_shard(number, group, width) for number, group in enumerate(gathered))
+    return Shards(shards, pruned)
+
+
+def _units(index: int, file: SourceFile) -> Iterator[_Unit]:
+    groups = file.footer.row_groups
+    if any(group.rows is None for group in groups):
+        yield _Unit(Source(index, tuple(range(len(groups))), 0, None), sum(group.bytes for group in groups))
+        return
+    first = 0
+    for number, group in enumerate(groups):
+        if group.rows:
+            yield _Unit(Source(index, (number,), first, group.rows), group.bytes)
+            first += group.rows
+
+
+def _gather(units: Sequence[_Unit], target: int) -> Iterator[list[_Unit]]:
+    gathered: list[_Unit] = []
+    size = 0
+    for unit in units:
+        if gathered and (size + unit.bytes > target or len(gathered) == MOST_SOURCES):
+            yield gathered
+            gathered, size = [], 0
+        gathered.append(unit)
+        size += unit.bytes
+    if gathered:
+        yield gathered
+
+
+def _shard(number: int, units: Sequence[_Unit], width: int) -> Shard:
+    sources: list[Source] = []
+    for unit in units:
+        last = sources[-1] if sources else None
+        if last is not None and _continues(last, unit.source):
+            rows = (last.rows or 0) + (unit.source.rows or 0)
+            groups = last.row_groups + unit.source.row_groups
+            sources[-1] = Source(last.file, groups, last.first_row, rows)
+        else:
+            sources.append(unit.source)
+    known = [source.rows for source in sources if source.rows is not None]
+    total = sum(known) if len(known) == len(sources) else None
+    size = sum(unit.bytes for unit in units)
+    return Shard(number, tuple(sources), total, size, f"part-{number:0{width}}.parquet")
+
+
+def _continues(last: Source, following: Source) -> bool:
+    if last.file != following.file or last.rows is None:
+        return False
+    return last.first_row + last.rows == following.first_row
+
+
+def _surviving_groups(listing: Listing, row_filter: Filter) -> list[set[int]]:
+    """For each file, the row groups that may hold a row for the filter."""
+
+    def survivors(file: SourceFile) -> set[int]:
+        every = set(range(len(file.footer.row_groups)))
+        if listing.format != "parquet":
+            return every
+        guarantee = _partition_expression(file, listing.schema)
+        filesystem, inner = open_filesystem(file.path)
+        fragment = pads.ParquetFileFormat().make_fragment(inner, filesystem, guarantee)
+        kept = fragment.split_by_row_group(row_filter.expression, schema=listing.schema)
+        return {group.id for part in kept for group in part.row_groups}
+
+    with ThreadPoolExecutor(FOOTER_THREADS) as pool:
+        return list(pool.map(survivors, listing.files))
+
+
+def _partition_expression(file: SourceFile, schema: pa.Schema) -> pc.Expression | None:
+    """What the folders' names say of every row in the file."""
+    expression = None
+    for key, value in file.partition.items():
+        column = pc.field(key)
+        claim = column.is_null() if value is None else column == pa.scalar(value, schema.field(key).type)
+        expression = claim if expression is None else expression & claim
+    return expression

@@ -1,0 +1,74 @@
+"""The core budget: how many cores this process may really use, and how workers share them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class CoreBudget:
+    """workers x threads_per_worker is at most the cores there are, and at least one each."""
+
+    workers: int
+    threads_per_worker: int
+
+
+def usable_cores() -> int:
+    """Cores by affinity and cgroup quota (v1 and v2), at least 1; the host's count means nothing."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores_from(affinity, _quotas())
+
+
+def cores_from(affinity: int, quotas: Iterable[float]) -> int:
+    """The smallest of affinity and quotas (in cores), rounded down, at least 1."""
+    return max(1, int(min([float(affinity), *quotas])))
+
+
+def divide_cores(cores: int, workers: int | None, shards: int) -> CoreBudget:
+    """Workers and threads for each. workers: as asked; None: one for each core, no more than shards."""
+    count = min(cores, max(1, shards)) if workers is None else workers
+    return CoreBudget(count, max(1, cores // count))
+
+
+def _quotas() -> Iterator[float]:
+    """Every limit on the way from this process's cgroup up to the root."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if not controllers:
+            root, read = CGROUP, _quota_v2
+        elif "cpu" in controllers.split(","):
+            root, read = CGROUP / "cpu", _quota_v1
+        else:
+            continue
+        folder = root / group.lstrip("/")
+        while True:
+            if (quota := read(folder)) is not None:
+                yield quota
+            if folder == root or root not in folder.parents:
+                break
+            folder = folder.parent
+
+
+def _quota_v2(folder: Path) -> float | None:
+    try:
+        quota, period = (folder / "cpu.max").read_text().split()
+        return None if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError):
+        return None
+
+
+def _quota_v1(folder: Path) -> float | None:
+    try:
+        quota = int((folder / "cpu.cfs_quota_us").read_text())
+        return quota / int((folder / "cpu.cfs_period_us").read_text()) if quota > 0 else None
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,198 @@
+"""From a path or URL to bytes: file systems, listing, opening."""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path, PurePosixPath
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from batchonnx.errors import BatchonnxError, DependencyError, InputError, Problem, StorageError
+
+_WILD = re.compile(r"[*?\[]")
+_HIDDEN = (".", "_")
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A file that was found. version: mtime in ns; another one means another file."""
+
+    path: str
+    size: int
+    version: str
+
+
+def open_filesystem(path: str) -> tuple[pafs.FileSystem, str]:
+    """The file system of a path or URL, and the path within it.
+
+    Raises DependencyError for a scheme whose package isn't installed, StorageError for an unknown one.
+    """
+    if "://" not in path:
+        return pafs.LocalFileSystem(), path
+    scheme = path.partition("://")[0]
+    if scheme in ("file", "s3"):
+        filesystem, inner = pafs.FileSystem.from_uri(path)
+        return filesystem, str(inner)
+    import fsspec
+
+    try:
+        filesystem, inner = fsspec.core.url_to_fs(path)
+    except ImportError as error:
+        fix = f"pip install {_package(str(error)) or scheme}"
+        raise DependencyError(Problem(f"{scheme}:// needs a package", {"path": path}, fix)) from error
+    except ValueError as error:
+        fix = "correct the scheme"
+        raise StorageError(Problem(f"unknown scheme {scheme}://", {"path": path}, fix)) from error
+    return pafs.PyFileSystem(pafs.FSSpecHandler(filesystem)), inner
+
+
+def open_input(path: str) -> pa.NativeFile:
+    """A seekable file for reading. Raises InputError naming the path."""
+    filesystem, inner = open_filesystem(path)
+    try:
+        return filesystem.open_input_file(inner)
+    except OSError as error:
+        raise _unreadable(error, path, InputError, "the file") from error
+
+
+def local_copy(path: str, kind: type[BatchonnxError], what: str) -> Path:
+    """A local path with the bytes of `path`: itself, or a temporary copy of a URL's, kept until exit.
+
+    Raises `kind`, naming `what`, if there is no such file.
+    """
+    if "://" not in path:
+        if not Path(path).is_file():
+            raise _missing(path, kind, what)
+        return Path(path)
+    filesystem, inner = open_filesystem(path)
+    folder = Path(tempfile.mkdtemp(prefix="batchonnx-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    target = folder / PurePosixPath(inner).name
+    try:
+        pafs.copy_files(inner, str(target), source_filesystem=filesystem)
+    except OSError as error:
+        raise _unreadable(error, path, kind, what) from error
+    return target
+
+
+def list_files(patterns: Sequence[str]) -> list[FileEntry]:
+    """All files that the patterns name, each once, sorted by path.
+
+    A pattern is a file, a folder (with everything below it but names that begin with `_` or
+    `.`), or a glob: `*`, `?` and `[…]` within a name, `**` for any folders.
+    Raises InputError for a pattern that names nothing.
+    """
+    found: dict[str, FileEntry] = {}
+    for pattern in patterns:
+        entries = list(_expand(pattern))
+        if not entries:
+            is_glob = _WILD.search(pattern) is not None
+            title = "no file matches the input's path" if is_glob else "the input folder has no files"
+            fix = "correct input.path; names that begin with _ or . are left out"
+            raise InputError(Problem(title, {"path": pattern}, fix))
+        found.update((entry.path, entry) for entry in entries)
+    return sorted(found.values(), key=lambda entry: _natural(entry.path))
+
+
+def _natural(path: str) -> list[tuple[int, int, str]]:
+    """part-2 before part-10."""
+    return [(0, int(t), "") if t.isdigit() else (1, 0, t) for t in re.split(r"(\d+)", path) if t]
+
+
+def _expand(pattern: str) -> Iterator[FileEntry]:
+    filesystem, inner = open_filesystem(pattern)
+    prefix = pattern[: len(pattern) - len(inner)] if pattern.endswith(inner) else ""
+    if "://" in pattern and not prefix:
+        prefix = pattern.partition("://")[0] + "://"
+    if isinstance(filesystem, pafs.LocalFileSystem):
+        prefix = ""
+    try:
+        info = filesystem.get_file_info(inner.rstrip("/") or "/")
+        if info.type == pafs.FileType.File:
+            yield _entry(prefix, info)
+            return
+        if info.type == pafs.FileType.Directory:
+            yield from _below(filesystem, inner, prefix)
+            return
+        match = _WILD.search(inner)
+        if match is None:
+            raise _missing(pattern, InputError, "the input")
+        root = inner[: inner.rfind("/", 0, match.start()) + 1]
+        wanted = re.compile(_glob(inner))
+        if filesystem.get_file_info(root.rstrip("/") or "/").type == pafs.FileType.NotFound:
+            raise _missing(root, InputError, "the folder")
+        yield from (e for e in _below(filesystem, root, prefix) if wanted.fullmatch(e.path[len(prefix) :]))
+    except OSError as error:
+        raise _unreadable(error, pattern, InputError, "the input") from error
+
+
+def _below(filesystem: pafs.FileSystem, folder: str, prefix: str) -> Iterator[FileEntry]:
+    base = folder.rstrip("/")
+    for info in filesystem.get_file_info(pafs.FileSelector(base or "/", recursive=True)):
+        if info.type != pafs.FileType.File:
+            continue
+        inside = info.path[len(base) :].lstrip("/")
+        if not any(part.startswith(_HIDDEN) for part in inside.split("/")):
+            yield _entry(prefix, info)
+
+
+def _entry(prefix: str, info: pafs.FileInfo) -> FileEntry:
+    return FileEntry(prefix + info.path, info.size, str(info.mtime_ns or ""))
+
+
+_GLOB_TOKEN = re.compile(r"\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\]|[^*?\[]+|\[")
+_GLOB_REGEX = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]", "[": r"\["}
+
+
+def _glob(pattern: str) -> str:
+    """A regular expression for a glob: `**/` is any folders, `*` and `?` stay within a name."""
+    parts = []
+    for token in _GLOB_TOKEN.findall(pattern):
+        if token.startswith("[") and len(token) > 1:
+            inside = token[1:-1].replace("\\", r"\\")
+            parts.append(f"[^{inside[1:]}]" if inside.startswith("!") else f"[{inside}]")
+        else:
+            parts.append(_GLOB_REGEX.get(token) or re.escape(token))
+    return "".join(parts)
+
+
+def _missing(path: str, kind: type[BatchonnxError], what: str) -> BatchonnxError:
+    facts = {"path": path}
+    if "://" not in path and Path(path).is_dir():
+        return kind(Problem(f"{what} is a folder, a file is wanted", facts, "name the file in it"))
+    near = _nearest(path)
+    fix = f"did you mean {near}?" if near else "correct the path"
+    return kind(Problem(f"{what} isn't there", facts, fix))
+
+
+def _nearest(path: str) -> str | None:
+    if "://" in path:
+        return None
+    target = Path(path)
+    try:
+        siblings: Iterable[str] = [entry.name for entry in target.parent.iterdir()]
+    except OSError:
+        return None
+    near = get_close_matches(target.name, list(siblings), 1)
+    return str(target.with_name(near[0])) if near else None
+
+
+def _unreadable(error: OSError, path: str, kind: type[BatchonnxError], what: str) -> BatchonnxError:
+    if isinstance(error, FileNotFoundError):
+        return _missing(path, kind, what)
+    reason = "may not be read" if error.errno in (errno.EACCES, errno.EPERM) else "can't be read"
+    facts = {"path": path, "found": error.strerror or str(error).splitlines()[0]}
+    return kind(Problem(f"{what} {reason}", facts, "check the path and its permissions"))
+
+
+def _package(message: str) -> str | None:
+    match = re.search(r"(?:[Ii]nstall|No module named) '?([\w-]+)", message)
+    return match[1] if match else None
