@@ -47,7 +47,7 @@ _PACKED = re.compile(r"\.(gz|bz2|zst|lz4|br)$")
 
 def get_format(name: str) -> Format:
     """The module of a format, imported when first asked for."""
-    module: Format = import_module(f"batchonnx.formats.{_FORMATS[name].module}")  # type: ignore[assignment]
+    module: Format = import_module(f"batchonnx.formats.{_FORMATS[name].module}")
     return module
 
 

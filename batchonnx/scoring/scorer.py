@@ -44,7 +44,7 @@ class Scorer:
     def __init__(self, plan: Plan, model: Model, batch_rows: int) -> None:
         self._plan, self._model, self._batch_rows = plan, model, batch_rows
         self._encoder = Encoder(plan.features, batch_rows, _feature_hooks(plan))
-        self._decoder = Decoder(plan.outputs, _output_hooks(plan))
+        self._decoder = Decoder(plan.outputs, _output_hooks(plan), plan.fixed_batch)
         self.clock = StageClock()
         self.calls = 0
 

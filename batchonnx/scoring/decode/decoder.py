@@ -1,0 +1,100 @@
+"""A worker's decoder: the model outputs of some batches to Arrow arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from batchonnx.plan.bindings import OutputBinding
+from batchonnx.scoring.decode.classes import best, ranked, sigmoid, softmax, thresholded
+from batchonnx.scoring.decode.hook import call_hook
+from batchonnx.scoring.decode.maps import maps_to_matrix, maps_to_pairs
+from batchonnx.scoring.decode.tensors import cut_rows, to_arrow
+
+
+class Decoder:
+    """Carries out output bindings.
+
+    hooks: output column -> function. fixed_batch: rows of every batch, where short ones are padded.
+
+    model_outputs: the model outputs that the columns are made of, each once; no others need be
+    computed.
+    """
+
+    def __init__(
+        self,
+        outputs: Sequence[OutputBinding],
+        hooks: Mapping[str, Callable[..., object]],
+        fixed_batch: int | None = None,
+    ) -> None:
+        self._outputs, self._hooks, self._fixed_batch = outputs, hooks, fixed_batch
+        self.model_outputs = tuple(dict.fromkeys(binding.source.name for binding in outputs))
+
+    def decode(self, batches: Sequence[Mapping[str, Any]], rows: Sequence[int]) -> list[pa.Array]:
+        """One array of sum(rows) values for each output column.
+
+        batches: model output -> what the session returned, batch by batch. rows: of each batch;
+        what a padded batch has beyond them is cut off.
+        Raises ContractError for an output without a row for each input row, HookError.
+        """
+        return [self._column(binding, batches, rows) for binding in self._outputs]
+
+    def _column(
+        self, binding: OutputBinding, batches: Sequence[Mapping[str, Any]], rows: Sequence[int]
+    ) -> pa.Array:
+        source = binding.source.name
+        if binding.function is not None:
+            hook = self._hooks[binding.name]
+            arrays = [
+                call_hook(binding, hook, self._cut(binding, batch[source], count))
+                for batch, count in zip(batches, rows, strict=True)
+            ]
+            return arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)
+        if binding.source.kind == "maps":
+            maps = [m for batch, count in zip(batches, rows, strict=True) for m in batch[source][:count]]
+            if not _is_reduced(binding):
+                scores, keys = maps_to_matrix(maps)
+                return maps_to_pairs(binding, _scored(binding, scores), keys)
+            scores, keys = maps_to_matrix(maps)
+            return _reduce(binding, scores, keys)
+        blocks = [
+            self._cut(binding, batch[source], count) for batch, count in zip(batches, rows, strict=True)
+        ]
+        if not _is_reduced(binding):
+            return to_arrow(binding, [_scored(binding, block) for block in blocks])
+        return _reduce(binding, blocks[0] if len(blocks) == 1 else np.concatenate(blocks), None)
+
+    def _cut(self, binding: OutputBinding, value: Any, count: int) -> Any:
+        if binding.source.kind == "maps":
+            return value[:count]
+        return cut_rows(binding, np.asarray(value), count, self._fixed_batch)
+
+
+def _is_reduced(binding: OutputBinding) -> bool:
+    """Whether a row's many values become one value, or a few."""
+    picks = binding.index is not None or binding.argmax or binding.top_k is not None
+    return picks or binding.threshold is not None
+
+
+def _scored(binding: OutputBinding, values: np.ndarray) -> np.ndarray:
+    if binding.softmax:
+        return softmax(values)
+    return sigmoid(values) if binding.sigmoid else values
+
+
+def _reduce(binding: OutputBinding, values: np.ndarray, keys: Sequence[object] | None) -> pa.Array:
+    values = _scored(binding, values)
+    if binding.argmax:
+        return best(values, binding.labels or keys)
+    if binding.top_k is not None:
+        assert binding.type is not None
+        return ranked(values, binding.top_k, binding.labels or keys, binding.type)
+    if binding.index is not None:
+        values = values[:, binding.index]
+    values = values.reshape(len(values))
+    if binding.threshold is not None:
+        return thresholded(values, binding.threshold, binding.labels)
+    return pa.array(np.ascontiguousarray(values))

@@ -1,0 +1,101 @@
+"""A worker's encoder: one small encoder for each binding, chosen once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from batchonnx.plan.bindings import (
+    BytesColumn,
+    Constant,
+    FeatureBinding,
+    HookFeature,
+    StackedScalars,
+    TensorColumn,
+)
+from batchonnx.scoring.encode.axes import move_batch_axis
+from batchonnx.scoring.encode.bytes_window import load_bytes
+from batchonnx.scoring.encode.constants import constant_slicer
+from batchonnx.scoring.encode.hook import hook_slicer
+from batchonnx.scoring.encode.scalars import scalars_loader
+from batchonnx.scoring.encode.tensors import load_tensors
+
+Tensors = dict[str, np.ndarray]
+Slicer = Callable[[int, int], Tensors]
+"""(start, stop) -> the tensors of these rows of a loaded chunk."""
+
+Loader = Callable[[pa.RecordBatch], Slicer]
+"""What is best done once for a whole chunk, leaving slicing for each batch."""
+
+
+class EncodedChunk:
+    """A chunk whose columns are checked and cast, ready to be cut into batches."""
+
+    def __init__(self, slicers: Sequence[Slicer]) -> None:
+        self._slicers = slicers
+
+    def batch(self, start: int, stop: int) -> Tensors:
+        """Model input -> C-contiguous array of rows start to stop, the batch axis as bound.
+
+        Valid until the encoder's next `batch`: buffers are used again.
+        """
+        tensors: Tensors = {}
+        for slicer in self._slicers:
+            tensors.update(slicer(start, stop))
+        return tensors
+
+
+class Encoder:
+    """Carries out feature bindings; one for each worker thread, since it owns reused buffers.
+
+    batch_rows: the longest batch. hooks: HookFeature.name -> function.
+    """
+
+    def __init__(
+        self,
+        features: Sequence[FeatureBinding],
+        batch_rows: int,
+        hooks: Mapping[str, Callable[[pa.RecordBatch], object]],
+    ) -> None:
+        self._loaders = [_loader(feature, batch_rows, hooks) for feature in features]
+
+    def load(self, chunk: pa.RecordBatch) -> EncodedChunk:
+        """Check and cast a chunk's columns. Raises BadRow for a row that can't be encoded."""
+        return EncodedChunk([load(chunk) for load in self._loaders])
+
+
+def _loader(
+    feature: FeatureBinding, batch_rows: int, hooks: Mapping[str, Callable[[pa.RecordBatch], object]]
+) -> Loader:
+    if isinstance(feature, HookFeature):
+        return hook_slicer(feature, hooks[feature.name])
+    if isinstance(feature, Constant):
+        slicer = constant_slicer(feature, batch_rows)
+        return lambda chunk: slicer
+    if isinstance(feature, StackedScalars):
+        return _named(feature, scalars_loader(feature, batch_rows))
+    if isinstance(feature, TensorColumn):
+        return _named(feature, lambda chunk: _rows_of(load_tensors(feature, chunk)))
+    return _named(feature, lambda chunk: _rows_of(load_bytes(feature, chunk)))
+
+
+def _rows_of(tensor: np.ndarray) -> Callable[[int, int], np.ndarray]:
+    return lambda start, stop: tensor[start:stop]
+
+
+def _named(
+    feature: StackedScalars | TensorColumn | BytesColumn,
+    load: Callable[[pa.RecordBatch], Callable[[int, int], np.ndarray]],
+) -> Loader:
+    """A loader of one tensor, its batch axis moved to where the model has it."""
+
+    def loader(chunk: pa.RecordBatch) -> Slicer:
+        rows = load(chunk)
+        name, axis = feature.input.name, feature.batch_axis
+        if axis == 0:
+            return lambda start, stop: {name: rows(start, stop)}
+        return lambda start, stop: {name: move_batch_axis(rows(start, stop), axis)}
+
+    return loader

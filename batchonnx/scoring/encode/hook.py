@@ -1,0 +1,87 @@
+"""`python: module:function` as a feature: a RecordBatch in, a tensor or a dict of tensors out."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pyarrow as pa
+
+from batchonnx.errors import HookError, Problem
+from batchonnx.plan.bindings import HookFeature, RowShape
+from batchonnx.runtime.signature import TensorSpec
+
+Function = Callable[[pa.RecordBatch], object]
+
+
+def hook_slicer(
+    feature: HookFeature, function: Function
+) -> Callable[[pa.RecordBatch], Callable[[int, int], dict[str, np.ndarray]]]:
+    """chunk -> (start, stop) -> the function's tensors for these rows, checked."""
+
+    def load(chunk: pa.RecordBatch) -> Callable[[int, int], dict[str, np.ndarray]]:
+        given = chunk.select(list(feature.columns))
+        return lambda start, stop: _call(feature, function, given.slice(start, stop - start))
+
+    return load
+
+
+def _call(feature: HookFeature, function: Function, rows: pa.RecordBatch) -> dict[str, np.ndarray]:
+    try:
+        result = function(rows)
+    except Exception as error:
+        raise hook_failed(feature.function, error) from error
+    if not isinstance(result, Mapping):
+        result = {feature.inputs[0].name: result}
+    missing = [spec.name for spec in feature.inputs if spec.name not in result]
+    if missing or len(result) > len(feature.inputs):
+        facts = {
+            "expected": ", ".join(spec.name for spec in feature.inputs),
+            "found": ", ".join(map(str, result)) or "an empty dict",
+        }
+        fix = "return one tensor, or a dict with a tensor for each of the feature's inputs"
+        raise HookError(Problem(f"the hook {feature.function} returned other inputs", facts, fix))
+    return {
+        spec.name: _checked(feature, spec, shape, result[spec.name], rows.num_rows)
+        for spec, shape in zip(feature.inputs, feature.row_shapes, strict=True)
+    }
+
+
+def _checked(
+    feature: HookFeature, spec: TensorSpec, row_shape: RowShape | None, value: object, rows: int
+) -> np.ndarray:
+    array = np.asarray(value)
+    found = f"{array.dtype}{list(array.shape)}"
+    dtype = np.dtype(object if spec.dtype == "string" else spec.dtype)
+    axis = feature.batch_axis
+    has_rows = array.ndim > axis and array.shape[axis] == rows
+    row = tuple(dim for number, dim in enumerate(array.shape) if number != axis)
+    fits = row_shape is None or (
+        len(row) == len(row_shape)
+        and all(want in (None, dim) for dim, want in zip(row, row_shape, strict=True))
+    )
+    facts = {"hook": feature.function, "model": str(spec), "found": found}
+    if not has_rows or not fits:
+        facts["expected"] = f"{rows} rows on axis {axis}, as {spec}"
+        raise HookError(
+            Problem(f'the hook\'s "{spec.name}" has the wrong shape', facts, "return one row for each row")
+        )
+    if array.dtype != dtype:
+        is_text = spec.dtype == "string" and array.dtype.kind == "U"
+        if not is_text and not np.can_cast(array.dtype, dtype, "same_kind"):
+            facts["expected"] = str(dtype)
+            fix = f"return {dtype}: array.astype({str(dtype)!r})"
+            raise HookError(Problem(f'the hook\'s "{spec.name}" has the wrong type', facts, fix))
+        array = array.astype(dtype)
+    return np.ascontiguousarray(array)
+
+
+def hook_failed(reference: str, error: Exception) -> HookError:
+    """What a user's function raised, with the line in their file."""
+    frames = traceback.extract_tb(error.__traceback__)
+    last = frames[-1]
+    facts = {"found": f"{type(error).__name__}: {error}", "at": f"{last.filename}:{last.lineno}  {last.line}"}
+    return HookError(
+        Problem(f"the hook {reference} raised {type(error).__name__}", facts, "mend the function")
+    )
