@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -17,7 +17,7 @@ from batchonnx.errors import Problem
 from batchonnx.job.fix import suggest_value
 from batchonnx.job.node import UNSET, Node, Place, dotted
 from batchonnx.job.spec import Job
-from batchonnx.job.words import Kind, describe, field_kinds, fields_by_key, kinds, nearest
+from batchonnx.job.words import Kind, describe, field_kinds, fields_by_key, fits, kinds, nearest
 
 Where = Callable[[Place], str]
 """The place in the job file, for messages: `jobs/score.yaml:9  features.x.columns`."""
@@ -70,9 +70,11 @@ class _UnknownKeys:
         for key, child in node.value.items():
             name = key
             if key not in known:
-                near = nearest(key, list(known))
+                absent = [name for name in known if name not in node.value and name not in entries]
+                fitting = [name for name in absent if fits(child.value, field_kinds(known[name]))]
+                near = nearest(key, fitting) or nearest(key, absent) or nearest(key, list(known))
                 self.problems.append(self._problem(key, near, list(known), place))
-                if near is None or near in node.value or near in entries:
+                if near not in absent:
                     continue
                 name = near
                 self.renamed[(*place, name)] = (*place, key)
@@ -195,5 +197,6 @@ def _found(node: Node, alternatives: list[Kind]) -> str:
         dict: "keys",
     }
     told = names.get(type(value), type(value).__name__)
-    same = any(kind.base is type(value) for kind in alternatives)
+    words = any(kind.base is Literal for kind in alternatives)
+    same = (words and isinstance(value, str)) or any(kind.base is type(value) for kind in alternatives)
     return node.shown() if same else f"{node.shown() or 'nothing'} ({told})"

@@ -164,7 +164,12 @@ class Output(Section):
 
     @model_validator(mode="after")
     def _compatible(self) -> Self:
-        picks = [k for k in ("index", "argmax", "top_k") if getattr(self, k) not in (None, False)]
+        # By identity: `index: 0` equals False.
+        picks = [
+            k
+            for k in ("index", "argmax", "top_k")
+            if getattr(self, k) is not None and getattr(self, k) is not False
+        ]
         scores = [k for k in ("softmax", "sigmoid") if getattr(self, k)]
         steps = [*scores, *picks, *(["threshold"] if self.threshold is not None else [])]
         if self.python is not None and steps:

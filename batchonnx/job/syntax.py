@@ -61,6 +61,8 @@ _CAUSES = (
     ("found duplicate anchor", "", "two values have the same &name", "give each its own"),
 )  # fmt: skip
 
+_TOLD_AT_THEIR_BEGINNING = ("a quote is never closed", 'a key without its ":"')
+
 
 def syntax_problem(error: MarkedYAMLError, text: str, shown: str) -> Problem:
     """What the YAML parser stumbled on; shown: the file's path."""
@@ -73,7 +75,7 @@ def syntax_problem(error: MarkedYAMLError, text: str, shown: str) -> Problem:
     mark, start = error.problem_mark or error.context_mark, error.context_mark
     if mark is None:
         return Problem(f"the job isn't YAML: {cause}", {"job": shown}, fix)
-    if "quoted scalar" in context and start is not None and "escape" not in message:
+    if start is not None and cause in _TOLD_AT_THEIR_BEGINNING:
         mark = start
     lines = text.splitlines() or [""]
     line = min(mark.line, len(lines) - 1)

@@ -84,7 +84,7 @@ def marked_keys(text: str) -> list[str]:
 
 def fill(text: str, variables: Mapping[str, str]) -> str:
     """Marked text with the variables' values in; those without a value stay as `{{ key }}`."""
-    return unmark(_MARKED.sub(lambda match: variables.get(match[1].strip(), match[0]), text))
+    return _MARKED.sub(lambda match: variables.get(match[1].strip(), unmark(match[0])), text)
 
 
 def unused_settings(variables: Iterable[str], used: Iterable[str], shown: str) -> list[Problem]:

@@ -78,12 +78,25 @@ def describe(alternatives: list[Kind]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
+def fits(value: object, alternatives: list[Kind]) -> bool:
+    """A value is of the right sort at first sight: text, a number, a list, keys."""
+    sorts: dict[type, tuple[Any, ...]] = {str: (str, Literal), int: (int, float)}
+    wanted = sorts.get(type(value), (type(value),))
+    return any(
+        kind.base in wanted or (kind.model is not None and isinstance(value, dict)) for kind in alternatives
+    )
+
+
 def nearest(word: str, known: list[str] | Mapping[str, Any]) -> str | None:
     """The known name that was probably meant."""
     by_folded = {name.replace("_", "").lower(): name for name in known}
     folded = word.replace("_", "").replace("-", "").replace(" ", "").lower()
     if folded in by_folded:
         return by_folded[folded]
+    for name in known:
+        # Two letters swapped: nearer than a name that is one letter shorter.
+        if sorted(name) == sorted(word):
+            return name
     near = get_close_matches(word, known, 1)
     return near[0] if near else None
 

@@ -1,0 +1,138 @@
+"""Rules between keys of one section: each told with the key to look at."""
+
+from __future__ import annotations
+
+import pytest
+
+JOB = "model: {path: m.onnx}\ninput: {path: data}\noutput: {path: out}\n"
+
+RULES = [
+    # A feature comes from one place.
+    ("features: {x: {}}", "features.x", "features.x: a feature comes from exactly one", "none of them"),
+    (
+        "features: {x: {fill: 0}}",
+        "features.x",
+        "features.x: a feature comes from exactly one",
+        "none of them",
+    ),
+    (
+        "features: {x: {column: a, value: 1}}",
+        "features.x",
+        "features.x: a feature comes from exactly one",
+        "column, value",
+    ),
+    (
+        "features: {x: {column: a, columns: [b], value: 1}}",
+        "features.x",
+        "features.x: a feature comes from exactly one",
+        "column, columns, value",
+    ),
+    (
+        "features: {x: {column: a, python: m:f}}",
+        "features.x.python",
+        "features.x: python needs columns",
+        "column",
+    ),
+    (
+        "features: {x: {columns: [a], inputs: [b]}}",
+        "features.x.inputs",
+        "features.x: inputs goes with python only",
+        "inputs without python",
+    ),
+    (
+        "features: {x: {columns: [a], bytes: {head: 1}}}",
+        "features.x.bytes",
+        "features.x: bytes goes with column only",
+        "columns",
+    ),
+    (
+        "features: {x: {column: a, bytes: {pad: 0}}}",
+        "features.x.bytes",
+        "features.x.bytes: no bytes are taken",
+        "head: 0, tail: 0",
+    ),
+    # An output's steps fit together.
+    (
+        "outputs: {y: {from: p, softmax: true, sigmoid: true}}",
+        "outputs.y.sigmoid",
+        "outputs.y: softmax and sigmoid exclude each other",
+        "softmax, sigmoid",
+    ),
+    (
+        "outputs: {y: {from: p, index: 0, top_k: 2}}",
+        "outputs.y.top_k",
+        "outputs.y: index, argmax and top_k exclude each other",
+        "index, top_k",
+    ),
+    (
+        "outputs: {y: {from: p, argmax: true, threshold: 0}}",
+        "outputs.y.threshold",
+        "outputs.y: threshold goes with a single value per row",
+        "threshold with argmax",
+    ),
+    (
+        "outputs: {y: {from: p, top_k: 2, threshold: 0}}",
+        "outputs.y.threshold",
+        "outputs.y: threshold goes with a single value per row",
+        "threshold with top_k",
+    ),
+    (
+        "outputs: {y: {from: p, labels: [a]}}",
+        "outputs.y.labels",
+        "outputs.y: labels needs something to label",
+        "labels alone",
+    ),
+    (
+        "outputs: {y: {from: p, softmax: true, labels: [a]}}",
+        "outputs.y.labels",
+        "outputs.y: labels needs something to label",
+        "labels with softmax",
+    ),
+    (
+        "outputs: {y: {from: p, python: m:f, softmax: true, index: 0}}",
+        "outputs.y.python",
+        "outputs.y: python goes alone",
+        "python with softmax, index",
+    ),
+    (
+        "outputs: {y: {from: p, python: m:f, threshold: 0}}",
+        "outputs.y.python",
+        "outputs.y: python goes alone",
+        "python with threshold",
+    ),
+    ("keep: [a, b, a]", "keep", "keep: a column is kept twice", "a"),
+]
+
+
+@pytest.mark.parametrize(("text", "place", "title", "found"), RULES, ids=[rule[0] for rule in RULES])
+def test_keys_that_do_not_go_together_are_told_at_the_key_to_look_at(refuse, text, place, title, found):
+    (problem,) = refuse(JOB + text + "\n")
+    assert problem.title.startswith(title)
+    assert problem.facts["job"] == f"job.yaml:4  {place}"
+    assert problem.facts["found"] == found
+    assert problem.fix
+
+
+def test_the_line_is_that_of_the_key_and_not_of_its_section(refuse):
+    (problem,) = refuse(JOB + "outputs:\n  y:\n    from: p\n    softmax: true\n    sigmoid: true\n")
+    assert problem.facts["job"] == "job.yaml:8  outputs.y.sigmoid"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "features: {x: {column: a, bytes: {tail: 5}}}",
+        "features: {x: {columns: [a, a]}}",
+        "features: {x: {columns: [a], python: 'a.b:c', inputs: [y, z]}}",
+        "features: {x: {value: 0}}",
+        "features: {x: {value: false}}",
+        "features: {x: {value: ''}}",
+        "outputs: {y: {from: p, index: 0, threshold: 0.5}}",
+        "outputs: {y: {from: p, index: -1, softmax: true}}",
+        "outputs: {y: {from: p, top_k: 3, labels: a.txt, sigmoid: true}}",
+        "outputs: {y: {from: p, threshold: 0, labels: [a, b]}}",
+        "outputs: {y: {from: p, python: m:f, batch_axis: 1}}",
+    ],
+)
+def test_keys_that_do_go_together_are_accepted(load, text):
+    load(JOB + text + "\n")
