@@ -1,0 +1,6 @@
+"""`python -m batchonnx`: the command line."""
+
+from batchonnx.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""The command line: parse, call, print. Commands are imported only when one is run."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+from batchonnx.cli.errors import ErrorBoundary
+
+_COMMANDS = {
+    "init": ("batchonnx.cli.jobs", "init"),
+    "plan": ("batchonnx.cli.jobs", "plan"),
+    "run": ("batchonnx.cli.jobs", "run"),
+    "schema": ("batchonnx.cli.jobs", "schema"),
+    "model": ("batchonnx.cli.model", "model"),
+}
+
+
+class _LazyGroup(ErrorBoundary):
+    """Knows its commands by name; imports the module of the one that is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, name = _COMMANDS[cmd_name]
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="batchonnx", message="%(prog)s %(version)s")
+def main() -> None:
+    """One prediction for every row, once: batch inference with ONNX models.
+
+    \b
+    Examples:
+      batchonnx init model.onnx data/ -o job.yaml    write the job for me
+      batchonnx plan job.yaml                        what will happen
+      batchonnx run job.yaml                         do it, in this process
+      batchonnx model inspect model.onnx             what the model takes and gives
+
+    \b
+    Exit codes:
+      0  done
+      1  a bug of batchonnx
+      2  the job, the model or the command is wrong
+      3  the world is: something missing, unreadable, refused, full
+      130  interrupted
+    """

@@ -1,0 +1,41 @@
+"""A model card in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from batchonnx.report.text import count, of_bytes, printable
+from batchonnx.runtime.inspect import ModelCard
+
+OPERATORS_SHOWN = 12
+
+
+def format_card(card: ModelCard) -> str:
+    """Inputs, outputs, opsets, operators, weights and metadata, in a screenful."""
+    return "\n".join(printable(line) for line in _lines(card))
+
+
+def _lines(card: ModelCard) -> Iterator[str]:
+    signature = card.signature
+    yield f"{signature.path}  ({of_bytes(signature.bytes)})"
+    yield f"  sha256     {signature.digest}"
+    for number, spec in enumerate(signature.inputs):
+        yield f"  {'input' if not number else '':<10} {spec}"
+    for number, spec in enumerate(signature.outputs):
+        yield f"  {'output' if not number else '':<10} {spec}"
+    opsets = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in card.opsets.items())
+    yield f"  opsets     {opsets}; IR {card.ir_version}"
+    if card.producer:
+        yield f"  producer   {card.producer}"
+    weights = ", ".join(f"{kind} {of_bytes(size)}" for kind, size in card.weights.items())
+    yield f"  weights    {count(card.parameters)} parameters" + (f": {weights}" if weights else "")
+    if card.external:
+        yield f"  external   {', '.join(card.external)}"
+    shown = list(card.operators.items())[:OPERATORS_SHOWN]
+    rest = len(card.operators) - len(shown)
+    operators = ", ".join(f"{name} {number}" for name, number in shown)
+    yield f"  operators  {sum(card.operators.values())}: {operators}" + (
+        f" … {rest} more kinds" if rest else ""
+    )
+    for key, value in signature.metadata.items():
+        yield f"  metadata   {key}: {value[:80]}"

@@ -1,0 +1,116 @@
+"""A plan in words, and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from batchonnx.plan.bindings import (
+    BytesColumn,
+    Constant,
+    FeatureBinding,
+    HookFeature,
+    OutputBinding,
+    StackedScalars,
+    TensorColumn,
+)
+from batchonnx.plan.plan import Plan
+from batchonnx.report.text import count, of_bytes, plural, printable
+
+
+def format_plan(plan: Plan) -> str:
+    """What a run will do, in a screenful."""
+    return "\n".join(printable(line) for line in _lines(plan))
+
+
+def _lines(plan: Plan) -> Iterator[str]:
+    job, listing = plan.job.job, plan.listing
+    size = sum(file.size for file in listing.files)
+    yield f"{job.name}"
+    yield f"  model    {plan.model.path}  ({of_bytes(plan.model.bytes)}, sha256 {plan.model.digest[:12]}…)"
+    rows = "unknown number of rows" if plan.rows is None else plural(plan.rows + plan.pruned_rows, "row")
+    yield f"  input    {plural(len(listing.files), 'file')}, {listing.format}, {of_bytes(size)}, {rows}"
+    if listing.partition_columns:
+        yield f"           partitioned by {', '.join(listing.partition_columns)}"
+    if plan.filter is not None:
+        pruned = f"  ({count(plan.pruned_rows)} rows are left out unread)" if plan.pruned_rows else ""
+        yield f"  filter   {plan.filter.text}{pruned}"
+    for number, binding in enumerate(plan.features):
+        yield f"  {'feed' if not number else '':<8} {_feature(binding)}"
+    for number, output in enumerate(plan.outputs):
+        yield f"  {'predict' if not number else '':<8} {_output(output)}"
+    if plan.keep:
+        yield f"  keep     {', '.join(f'{field.name} {field.type}' for field in plan.keep)}"
+    batch = plan.fixed_batch or job.engine.batch_rows
+    rows_of = "measured on the first rows" if batch == "auto" else f"{batch:,} rows"
+    yield f"  work     {plural(len(plan.shards), 'shard')}, batches: {rows_of}"
+    yield f"  output   {plan.output}"
+    for note in plan.notes:
+        yield f"  note     {note}"
+
+
+def _feature(binding: FeatureBinding) -> str:
+    if isinstance(binding, HookFeature):
+        names = ", ".join(map(str, binding.inputs))
+        return f"{names} <- {binding.function}({_names(binding.columns)})"
+    return f"{binding.input} <- {_source(binding)}"
+
+
+def _source(binding: StackedScalars | TensorColumn | BytesColumn | Constant) -> str:
+    if isinstance(binding, StackedScalars):
+        return _names(binding.columns)
+    if isinstance(binding, Constant):
+        return f"the constant {binding.value.tolist()!r}"[:80]
+    return binding.column
+
+
+def _names(columns: tuple[str, ...]) -> str:
+    if len(columns) <= 6:
+        return ", ".join(columns)
+    return f"{columns[0]}, {columns[1]} … {columns[-1]} ({len(columns)} columns)"
+
+
+def _output(binding: OutputBinding) -> str:
+    steps = [name for name in ("softmax", "sigmoid", "argmax") if getattr(binding, name)]
+    steps += [
+        f"{name} {getattr(binding, name)}"
+        for name in ("index", "top_k", "threshold")
+        if getattr(binding, name) is not None
+    ]
+    if binding.function:
+        steps.append(binding.function)
+    how = f" ({', '.join(steps)})" if steps else ""
+    arrow = "as the first batch shows" if binding.type is None else str(binding.type)
+    return f"{binding.name}: {arrow} <- {binding.source}{how}"
+
+
+def plan_as_dict(plan: Plan) -> dict[str, object]:
+    """The plan for `--json`; keys are documented in docs/cli.md."""
+    listing = plan.listing
+    return {
+        "job": plan.job.job.name,
+        "fingerprint": plan.fingerprint,
+        "model": {
+            "path": plan.model.path,
+            "sha256": plan.model.digest,
+            "inputs": [str(spec) for spec in plan.model.inputs],
+            "outputs": [str(spec) for spec in plan.model.outputs],
+        },
+        "input": {
+            "format": listing.format,
+            "files": len(listing.files),
+            "bytes": sum(file.size for file in listing.files),
+            "rows": plan.rows,
+            "pruned_rows": plan.pruned_rows,
+            "partitions": list(listing.partition_columns),
+            "filter": plan.filter.text if plan.filter is not None else None,
+        },
+        "features": [_feature(binding) for binding in plan.features],
+        "outputs": {
+            binding.name: None if binding.type is None else str(binding.type) for binding in plan.outputs
+        },
+        "keep": [field.name for field in plan.keep],
+        "shards": len(plan.shards),
+        "batch_rows": plan.fixed_batch or plan.job.job.engine.batch_rows,
+        "output": plan.output,
+        "notes": list(plan.notes),
+    }
