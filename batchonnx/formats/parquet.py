@@ -39,7 +39,9 @@ def read_rows(
     group = 0
     try:
         with open_input(path) as source:
-            file = pq.ParquetFile(source, pre_buffer=False, buffer_size=BUFFER_BYTES)
+            file = pq.ParquetFile(
+                source, pre_buffer=False, buffer_size=BUFFER_BYTES, page_checksum_verification=True
+            )
             if not columns:
                 for group in row_groups:
                     yield from _without_columns(file.metadata.row_group(group).num_rows, chunk_rows)

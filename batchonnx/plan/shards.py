@@ -14,7 +14,7 @@ from batchonnx.plan.filter import Filter
 from batchonnx.plan.listing import FOOTER_THREADS, Listing, SourceFile
 from batchonnx.storage.paths import open_filesystem
 
-SMALLEST_BYTES, LARGEST_BYTES = 4 << 20, 128 << 20
+SMALLEST_BYTES, LARGEST_BYTES = 256 << 10, 128 << 20
 SHARDS_WANTED = 64
 """Enough shards to keep workers evenly busy and to lose little by a crash; large enough that a
 commit for each costs nothing. The number of workers has no say: parts don't depend on it."""

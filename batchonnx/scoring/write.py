@@ -32,6 +32,7 @@ class PartWriter:
             compression=compression,
             use_dictionary=_columns_that_repeat(schema),
             write_page_index=True,
+            write_page_checksum=True,
         )
 
     def write(self, batch: pa.RecordBatch) -> None:
