@@ -78,15 +78,14 @@ def fetch(folder: Path) -> Path:
     npm = shutil.which("npm")
     if npm is not None:
         print(f"fetching {PACKAGE} with npm …")
-        packed = subprocess.run(
-            [npm, "pack", PACKAGE, "--silent"], cwd=folder, capture_output=True, text=True, check=False
-        )
+        command = [npm, "pack", PACKAGE, "--loglevel=error", "--fetch-retries=1"]
+        packed = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         if packed.returncode != 0:
-            found = (packed.stderr or packed.stdout).strip().splitlines()[:1]
+            said = [line for line in packed.stderr.splitlines() if "error network" not in line]
             fail(
                 f"npm can't fetch {PACKAGE}",
                 code=UNREACHABLE,
-                found="".join(found) or f"npm ended with {packed.returncode}",
+                found=" / ".join(said[:3]) or f"npm ended with {packed.returncode}",
                 fix="check the network, or give the file: --tarball vega-datasets-3.2.1.tgz",
             )
         return folder / packed.stdout.strip().splitlines()[-1]
@@ -170,6 +169,7 @@ def write_model() -> None:
         "learning_rate": 0.1,
         "min_data_in_leaf": 200,
         "seed": SEED,
+        "num_threads": 2,
         "deterministic": True,
         "force_row_wise": True,
         "verbose": -1,
