@@ -275,14 +275,24 @@ CASES: list[tuple[str, Break, int, Sequence[str]]] = [
         2,
         ["3 names", "2 values", "job.yaml:4"],
     ),
-    ("an index beyond", _line("outputs", "outputs: {s: {from: scores, index: 2}}"), 2, ["index 2", "2 values"]),
+    (
+        "an index beyond",
+        _line("outputs", "outputs: {s: {from: scores, index: 2}}"),
+        2,
+        ["index 2", "2 values"],
+    ),
     (
         "a kept column that isn't there",
         lambda b: b.lines.__setitem__("keep", "keep: [idd]"),
         2,
         ["idd", 'did you mean "id"'],
     ),
-    ("an unknown key", lambda b: b.lines.__setitem__("x", "enigne: {}"), 2, ["enigne", "engine", "job.yaml:6"]),
+    (
+        "an unknown key",
+        lambda b: b.lines.__setitem__("x", "enigne: {}"),
+        2,
+        ["enigne", "engine", "job.yaml:6"],
+    ),
     ("an unset variable", _line("output", "output: {path: 'out-{{ day }}'}"), 2, ["day", "--set day="]),
     (
         "an output that isn't ours",
@@ -290,7 +300,12 @@ CASES: list[tuple[str, Break, int, Sequence[str]]] = [
         2,
         ["other files", "thesis.tex"],
     ),
-    ("a hook that raises", _hook("    raise ValueError('no luck')"), 2, ["hooks:encode", "no luck", "hooks.py:5"]),
+    (
+        "a hook that raises",
+        _hook("    raise ValueError('no luck')"),
+        2,
+        ["hooks:encode", "no luck", "hooks.py:5"],
+    ),
     (
         "a hook with the wrong shape",
         _hook("    return np.zeros((7, 3), np.float32)"),

@@ -1,0 +1,138 @@
+"""A result appears complete or not at all, whatever ends the run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+import pytest
+
+from batchonnx import api
+from batchonnx.errors import Interrupted, OutputExistsError, RowError
+from batchonnx.job.load import job_from_dict
+from batchonnx.job.spec import JobFile
+from batchonnx.scoring.progress import Progress
+from tests import models
+
+ROWS = 40_000
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    columns = {f"f{i}": rng.standard_normal(ROWS).astype(np.float32) for i in range(3)}
+    pq.write_table(pa.table(columns), tmp_path / "table.parquet", row_group_size=1_000)
+    return tmp_path / "table.parquet"
+
+
+def job(table: Path, **changed: object) -> JobFile:
+    model = models.linear(table.parent / "model.onnx")
+    spec = {
+        "model": {"path": str(model)},
+        "input": {"path": str(table)},
+        "features": {"x": {"columns": ["f0", "f1", "f2"]}},
+        "output": {"path": str(table.parent / "out"), "overwrite": True},
+        "engine": {"batch_rows": 100},
+    }
+    return job_from_dict(spec | changed)
+
+
+def rows_seen(folder: Path) -> set[int]:
+    """What readers of the folder see now: pyarrow, DuckDB, a glob."""
+    if not folder.exists():
+        return {0}
+    by_glob = sum(pq.read_metadata(p).num_rows for p in folder.glob("*.parquet"))
+    by_arrow = pads.dataset(folder, format="parquet", exclude_invalid_files=True).count_rows()
+    ((by_duckdb,),) = duckdb.sql(f"select count(*) from '{folder}/*.parquet'").fetchall()
+    return {by_glob, by_arrow, by_duckdb}
+
+
+def test_nothing_is_visible_until_everything_is(table: Path) -> None:
+    out = table.parent / "out"
+    seen: list[set[int]] = []
+    api.run(job(table), on_progress=lambda _: seen.append(rows_seen(out)))
+    assert seen
+    assert set().union(*seen) == {0}
+    assert rows_seen(out) == {ROWS}
+
+
+def test_a_former_result_is_there_until_the_new_one_is(table: Path) -> None:
+    out = table.parent / "out"
+    api.run(job(table, input={"path": str(table), "filter": "f0 > 0"}))
+    former = rows_seen(out)
+    seen: list[set[int]] = []
+    api.run(job(table), on_progress=lambda _: seen.append(rows_seen(out)))
+    assert set().union(*seen) == former
+    assert rows_seen(out) == {ROWS}
+
+
+def test_a_bad_row_at_the_end_leaves_the_former_result(table: Path) -> None:
+    api.run(job(table))
+    worse = pq.read_table(table).append_column("k", pa.array([*range(ROWS - 1), None], pa.int64()))
+    pq.write_table(worse, table, row_group_size=1_000, write_statistics=False)
+    models.identity(table.parent / "ints.onnx", "int64", ["n"])
+    broken = job(table, model={"path": str(table.parent / "ints.onnx")}, features={"x": {"column": "k"}})
+    with pytest.raises(RowError) as caught:
+        api.run(broken)
+    assert caught.value.problems[0].facts["row"] == "39,999"
+    assert rows_seen(table.parent / "out") == {ROWS}
+    assert [p.name for p in table.parent.iterdir() if p.name.startswith(".")] == []
+
+
+def test_a_run_that_is_stopped_publishes_nothing_and_leaves_nothing(table: Path) -> None:
+    stop = threading.Event()
+
+    def at_once(_: Progress) -> None:
+        stop.set()
+
+    slow = job(table, engine={"batch_rows": 1, "workers": 2})
+    with pytest.raises(Interrupted):
+        api.run(slow, on_progress=at_once, stop=stop)
+    assert sorted(p.name for p in table.parent.iterdir()) == ["model.onnx", "table.parquet"]
+    assert {t.name for t in threading.enumerate() if t.name.startswith("worker")} == set()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_command_with_130_and_nothing_published(table: Path, number: int) -> None:
+    spec = job(table, engine={"batch_rows": 1, "workers": 1}).job.model_dump_json(
+        by_alias=True, exclude_none=True, exclude_defaults=True
+    )
+    (table.parent / "job.yaml").write_text(spec)
+    command = [sys.executable, "-m", "batchonnx", "run", str(table.parent / "job.yaml")]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    staging = table.parent
+    while not any(p.name.startswith(".out.") for p in staging.iterdir()):
+        assert running.poll() is None, running.stderr
+    os.kill(running.pid, number)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 130, errors
+    assert "nothing was published" in errors
+    assert not (table.parent / "out").exists()
+    assert [p.name for p in table.parent.iterdir() if p.name.startswith(".")] == []
+
+
+def test_what_appears_at_the_output_meanwhile_is_not_overwritten(table: Path) -> None:
+    out = table.parent / "out"
+
+    def somebody_writes(_: Progress) -> None:
+        out.mkdir(exist_ok=True)
+        (out / "precious.txt").write_text("mine")
+
+    with pytest.raises(OutputExistsError):
+        api.run(job(table), on_progress=somebody_writes)
+    assert (out / "precious.txt").read_text() == "mine"
+
+
+def test_an_empty_folder_may_become_the_output(table: Path) -> None:
+    (table.parent / "out").mkdir()
+    api.run(job(table))
+    assert rows_seen(table.parent / "out") == {ROWS}
