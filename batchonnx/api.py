@@ -26,7 +26,7 @@ from batchonnx.plan.plan import Plan, make_plan
 from batchonnx.plan.shards import Shard
 from batchonnx.runtime.cores import divide_cores, usable_cores
 from batchonnx.runtime.session import Model, open_model
-from batchonnx.scoring.probe import probe
+from batchonnx.scoring.probe import BatchSize, with_types
 from batchonnx.scoring.progress import Progress, RunSummary
 from batchonnx.scoring.scorer import output_schema
 from batchonnx.scoring.write import PartWriter
@@ -68,15 +68,15 @@ def run(
     budget = divide_cores(usable_cores(), None if asked == "auto" else asked, len(made.shards))
     if budget.threads_per_worker > 1:
         model = open_model(model.signature.path, threads=budget.threads_per_worker)
-    probed = probe(made, model, _remembered_batch(record, model))
-    made, batch_rows = probed.plan, probed.batch_rows
+    made = with_types(made, model)
+    batch = BatchSize(made, model, _remembered_batch(record, model))
     staging = create_staging(output)
     try:
-        engine = LocalEngine(made, model, batch_rows, budget.workers, staging)
+        engine = LocalEngine(made, model, batch, budget.workers, staging)
         commits = engine.run(stop or threading.Event(), on_progress)
         if not commits:
             _write_empty_part(made, staging)
-        write_records(staging, _plan_record(made, batch_rows), commits)
+        write_records(staging, _plan_record(made, batch.settled), commits)
         publish(staging, output, may_overwrite)
     except BaseException:
         discard_staging(staging)
@@ -97,7 +97,7 @@ def run(
         busy_s=engine.busy_s,
         workers=budget.workers,
         threads_per_worker=budget.threads_per_worker,
-        batch_rows=batch_rows,
+        batch_rows=batch.settled or 0,
         model_calls=engine.calls,
         notes=made.notes,
     )
@@ -139,7 +139,7 @@ def _remembered_batch(record: Mapping[str, object], model: Model) -> int | None:
     return rows if isinstance(rows, int) and record.get("model") == model.signature.digest else None
 
 
-def _plan_record(plan: Plan, batch_rows: int) -> dict[str, object]:
+def _plan_record(plan: Plan, batch_rows: int | None) -> dict[str, object]:
     return {
         "fingerprint": plan.fingerprint,
         "model": plan.model.digest,

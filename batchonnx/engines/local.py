@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import perf_counter
+
+import pyarrow as pa
 
 from batchonnx.engines.worker import Stopped, Worker
 from batchonnx.errors import Interrupted, Problem
@@ -13,6 +17,7 @@ from batchonnx.ledger.commit import Commit
 from batchonnx.plan.plan import Plan
 from batchonnx.plan.shards import Shard
 from batchonnx.runtime.session import Cancelled, Model
+from batchonnx.scoring.probe import BatchSize
 from batchonnx.scoring.progress import STAGES, Progress
 
 PROGRESS_EVERY_S = 0.2
@@ -24,12 +29,11 @@ class LocalEngine:
     busy_s, calls, first_at: as `Worker` counts them, over all workers.
     """
 
-    def __init__(self, plan: Plan, model: Model, batch_rows: int, workers: int, staging: Path) -> None:
+    def __init__(self, plan: Plan, model: Model, batch: BatchSize, workers: int, staging: Path) -> None:
         self._plan, self._model = plan, model
         self._ending = threading.Event()
         self._workers = [
-            Worker(plan, model, batch_rows, staging, self._ending, f"worker-{number}")
-            for number in range(workers)
+            Worker(plan, model, batch, staging, self._ending, f"worker-{number}") for number in range(workers)
         ]
         self._commits: list[Commit] = []
         self._error: BaseException | None = None
@@ -40,6 +44,10 @@ class LocalEngine:
 
         Raises the first error of any worker, after all have ended; Interrupted once `stop` is set.
         """
+        with _arrow_memory():
+            return self._run(stop, on_progress)
+
+    def _run(self, stop: threading.Event, on_progress: Callable[[Progress], None] | None) -> list[Commit]:
         begin = perf_counter()
         shards = _ShardQueue(self._plan.shards)
         threads = [
@@ -66,12 +74,12 @@ class LocalEngine:
     @property
     def busy_s(self) -> dict[str, float]:
         """Stage -> seconds, summed over all workers."""
-        return {stage: sum(getattr(w.scorer.clock, stage) for w in self._workers) for stage in STAGES}
+        return {stage: sum(getattr(w.clock, stage) for w in self._workers) for stage in STAGES}
 
     @property
     def calls(self) -> int:
         """Calls of the model."""
-        return sum(worker.scorer.calls for worker in self._workers)
+        return sum(worker.calls for worker in self._workers)
 
     @property
     def first_at(self) -> float | None:
@@ -107,6 +115,23 @@ class LocalEngine:
             workers=len(self._workers),
             busy_s=self.busy_s,
         )
+
+
+@contextmanager
+def _arrow_memory() -> Iterator[None]:
+    """Arrow's memory from jemalloc, where there is one and the user hasn't chosen another.
+
+    Measured on 4,000,000 rows x 28 floats in a fresh process: 0.26 s of system time and 373 MB,
+    against 0.91 s and 461 MB with mimalloc, which touches far more pages.
+    """
+    former = pa.default_memory_pool()
+    if "ARROW_DEFAULT_MEMORY_POOL" not in os.environ:
+        with suppress(NotImplementedError):
+            pa.set_memory_pool(pa.jemalloc_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(former)
 
 
 class _ShardQueue:

@@ -19,8 +19,9 @@ from batchonnx.plan.shards import Shard
 from batchonnx.runtime.session import Model
 from batchonnx.scoring.channel import run_ahead
 from batchonnx.scoring.chunk import Chunk
+from batchonnx.scoring.probe import BatchSize
 from batchonnx.scoring.read import read_chunks
-from batchonnx.scoring.scorer import Scorer, output_schema
+from batchonnx.scoring.scorer import Scorer, StageClock, output_schema
 from batchonnx.scoring.write import PartWriter
 
 AHEAD_BYTES = 16 << 20
@@ -44,18 +45,20 @@ class _Step:
 class Worker:
     """Scores shards, reading ahead and writing behind in threads of its own.
 
-    rows_in: rows read and scored so far. first_at: when the first batch came out of the model
-    (perf_counter), or None. Both may be read from other threads.
+    clock, calls: seconds in each stage, and calls of the model. rows_in: rows scored or filtered
+    out so far. first_at: when the first batch came out of the model
+    (perf_counter), or None. All may be read from other threads.
     """
 
     def __init__(
-        self, plan: Plan, model: Model, batch_rows: int, staging: Path, stop: threading.Event, name: str
+        self, plan: Plan, model: Model, batch: BatchSize, staging: Path, stop: threading.Event, name: str
     ) -> None:
-        self._plan, self._staging, self._stop, self._name = plan, staging, stop, name
-        self._batch_rows, self._chunk_rows = batch_rows, plan.chunk_rows(batch_rows)
+        self._plan, self._model, self._batch = plan, model, batch
+        self._staging, self._stop, self._name = staging, stop, name
         self._schema = output_schema(plan)
         self._compression = plan.job.job.output.compression
-        self.scorer = Scorer(plan, model, batch_rows)
+        self.clock = StageClock()
+        self.calls = 0
         self.rows_in = 0
         self.first_at: float | None = None
 
@@ -64,15 +67,19 @@ class Worker:
 
         Raises what reading, scoring or writing raises; Stopped once the stop event is set.
         """
-        chunks = run_ahead(self._read(shards), AHEAD_BYTES, _chunk_bytes, f"{self._name}-read")
-        steps = run_ahead(self._predict(chunks), AHEAD_BYTES, _step_bytes, f"{self._name}-predict")
+        chunks = self._read(shards)
+        if self._plan.listing.is_remote:
+            # From a local disk the system reads ahead; what was decoded by this very thread is
+            # still in its core's cache (see docs/decisions/001-threads-of-a-worker.md).
+            chunks = run_ahead(chunks, AHEAD_BYTES, _chunk_bytes, f"{self._name}-read")
+        steps = run_ahead(self._predict(chunks), AHEAD_BYTES, _step_bytes, f"{self._name}-score")
         return self._write(steps)
 
     def _read(self, shards: Iterator[Shard]) -> Iterator[tuple[Shard, Chunk | None]]:
-        plan, clock = self._plan, self.scorer.clock
+        plan, clock = self._plan, self.clock
         for shard in shards:
             chunks = read_chunks(
-                shard, plan.listing, plan.columns, plan.filter, self._batch_rows, self._chunk_rows
+                shard, plan.listing, plan.columns, plan.filter, plan.whole_rows, plan.chunk_rows
             )
             while True:
                 if self._stop.is_set():
@@ -85,21 +92,24 @@ class Worker:
                     break
 
     def _predict(self, chunks: Iterator[tuple[Shard, Chunk | None]]) -> Iterator[_Step]:
+        scorer: Scorer | None = None
         for shard, chunk in chunks:
             if chunk is None:
                 yield _Step(shard, is_last=True)
                 continue
-            for batch in self.scorer.score(chunk):
+            if chunk.columns.num_rows and scorer is None:
+                scorer = Scorer(self._plan, self._model, self._batch.settle(chunk), self.clock)
+            for batch in scorer.score(chunk) if scorer is not None else ():
                 if self._stop.is_set():
                     raise Stopped
                 self.first_at = self.first_at or perf_counter()
-                self.rows_in += batch.num_rows
+                self.rows_in, self.calls = self.rows_in + batch.num_rows, scorer.calls if scorer else 0
                 yield _Step(shard, batch)
             self.rows_in += chunk.filtered
             yield _Step(shard, filtered=chunk.filtered)
 
     def _write(self, steps: Iterator[_Step]) -> Iterator[Commit]:
-        clock = self.scorer.clock
+        clock = self.clock
         for first in steps:
             start = perf_counter()
             path = self._staging / first.shard.part

@@ -47,6 +47,11 @@ class Listing:
     schema: pa.Schema
     partition_columns: tuple[str, ...] = ()
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether reading waits for a network."""
+        return any("://" in file.path for file in self.files)
+
 
 def list_input(paths: Sequence[str], format_name: str | None) -> Listing:
     """List files and read their footers, in parallel.

@@ -19,11 +19,12 @@ from batchonnx.plan.shards import Shard, make_shards
 from batchonnx.plan.types import row_bytes
 from batchonnx.runtime.signature import ModelSignature
 
-CHUNK_BYTES = 8 << 20
+CHUNK_BYTES = 12 << 20
 """Rows are read, encoded and written in chunks of about this size: large enough that handing a
 chunk from one thread to the next costs nothing, small enough to stay in the last cache."""
 
 CHUNK_ROWS = 1 << 17
+MEASURED_SIZES_DIVIDE = 4096
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,21 @@ class Plan:
         known = [shard.rows for shard in self.shards if shard.rows is not None]
         return sum(known) if len(known) == len(self.shards) else None
 
-    def chunk_rows(self, batch_rows: int) -> int:
-        """Rows of a chunk: a whole number of batches, of about CHUNK_BYTES."""
-        rows = min(CHUNK_BYTES / self.row_bytes, CHUNK_ROWS)
-        return batch_rows * max(1, int(rows) // batch_rows)
+    @property
+    def whole_rows(self) -> int:
+        """What a chunk's rows are a multiple of, and small row groups are joined to.
+
+        The batch size where it is given; else a number that every measured size divides, so that
+        reading needn't wait for the measurement, and doesn't depend on it.
+        """
+        asked = self.job.job.engine.batch_rows
+        return self.fixed_batch or (asked if asked != "auto" else MEASURED_SIZES_DIVIDE)
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows of a chunk: a multiple of `whole_rows`, of about CHUNK_BYTES."""
+        rows = int(min(CHUNK_BYTES / self.row_bytes, CHUNK_ROWS))
+        return self.whole_rows * max(1, rows // self.whole_rows)
 
 
 def make_plan(job: JobFile, model: ModelSignature) -> Plan:

@@ -1,10 +1,10 @@
-"""The first rows, scored for what they teach: the best batch size, and types that only they show."""
+"""The first rows, and what they teach: the best batch size, and types that only they show."""
 
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from time import perf_counter
 
 import pyarrow as pa
@@ -16,67 +16,47 @@ from batchonnx.scoring.chunk import Chunk
 from batchonnx.scoring.read import read_chunks
 from batchonnx.scoring.scorer import Scorer
 
-SIZES = (1, 4, 16, 64, 256, 1024, 4096)
+SIZES = (1, 4, 16, 64, 256, 1024, 2048, 4096)
 BUDGET_S = 0.3
 """For all sizes together. A size is tried only if it can be expected to fit in what is left."""
 
-GOOD_ENOUGH = 0.97
-"""The smallest batch with this share of the best speed is taken: it needs less memory and cache."""
+TRIAL_S = 0.0015
+"""A size's calls are repeated for about so long; sizes that take far less aren't worth a trial."""
 
-DEFAULT_ROWS = 256
-PROBE_BYTES = 8 << 20
-
-
-@dataclass(frozen=True)
-class Probe:
-    """What the first rows taught. rates: batch size -> rows/s of one thread, where measured."""
-
-    plan: Plan
-    batch_rows: int
-    rates: dict[int, float]
+UNTYPED_ROWS = 256
 
 
-def probe(plan: Plan, model: Model, remembered: int | None) -> Probe:
-    """Settle the batch size and the output types.
+class BatchSize:
+    """Rows in one call of the model: as asked, or as the first chunk shows to be fastest.
 
-    remembered: what an earlier run of the same model settled on. Reads and scores first rows
-    only where something is unsettled. Raises as scoring does.
+    settled: the number, once it is known. Shared by all workers of a process: the first that
+    has rows measures, the others wait for its word.
     """
-    asked = plan.job.job.engine.batch_rows
-    settled = plan.fixed_batch or (asked if asked != "auto" else remembered)
-    has_untyped = any(binding.type is None for binding in plan.outputs)
-    if settled is not None and not has_untyped:
-        return Probe(plan, settled, {})
-    chunk = next(_first_rows(plan, only_first_shard=not has_untyped), None)
-    if chunk is None:
-        return Probe(_typed(plan, None), settled or DEFAULT_ROWS, {})
-    if has_untyped:
-        rows = min(settled or DEFAULT_ROWS, chunk.columns.num_rows)
-        head = Chunk(chunk.columns.slice(0, rows), chunk.segments)
-        plan = _typed(plan, next(Scorer(plan, model, plan.fixed_batch or rows).score(head)))
-    if settled is not None:
-        return Probe(plan, settled, {})
-    rates = dict(_measure(plan, model, chunk))
-    best = max(rates.values())
-    return Probe(plan, min(size for size, rate in rates.items() if rate >= GOOD_ENOUGH * best), rates)
 
+    def __init__(self, plan: Plan, model: Model, remembered: int | None) -> None:
+        asked = plan.job.job.engine.batch_rows
+        self.settled = plan.fixed_batch or (asked if asked != "auto" else remembered)
+        self._plan, self._model = plan, model
+        self._lock = threading.Lock()
 
-def _first_rows(plan: Plan, only_first_shard: bool) -> Iterator[Chunk]:
-    rows = max(1, min(max(SIZES), int(PROBE_BYTES / plan.row_bytes)))
-    for shard in plan.shards[: 1 if only_first_shard else None]:
-        chunks = read_chunks(shard, plan.listing, plan.columns, plan.filter, rows, rows)
-        yield from (chunk for chunk in chunks if chunk.columns.num_rows)
+    def settle(self, chunk: Chunk) -> int:
+        """The number of rows; measured on this chunk, which has some, if it isn't known yet."""
+        with self._lock:
+            if self.settled is None:
+                rates = dict(_measure(self._plan, self._model, chunk))
+                self.settled = max(rates, key=lambda size: rates[size])
+            return self.settled
 
 
 def _measure(plan: Plan, model: Model, chunk: Chunk) -> Iterator[tuple[int, float]]:
-    """Rows/s of encoding and scoring at growing sizes, until speed falls or time is up."""
+    """Batch size and rows/s, encoding included, at growing sizes until speed falls or time is up."""
     begin = perf_counter()
     best = 0.0
     for size in SIZES:
-        if size > chunk.columns.num_rows and size > 1:
-            return
-        expected_s = 2 * size / best if best else 0.0
-        if perf_counter() - begin + expected_s > BUDGET_S:
+        expected_s = size / best if best else 0.0
+        if size > 1 and expected_s < TRIAL_S / 2 and size < 64:
+            continue
+        if size > max(1, chunk.columns.num_rows) or perf_counter() - begin + 2 * expected_s > BUDGET_S:
             return
         rate = _rate(Scorer(plan, model, size), chunk, size)
         yield size, rate
@@ -86,10 +66,10 @@ def _measure(plan: Plan, model: Model, chunk: Chunk) -> Iterator[tuple[int, floa
 
 
 def _rate(scorer: Scorer, chunk: Chunk, size: int) -> float:
-    """The best of a few timings; the first call, which allocates, is left out where calls are quick."""
+    """The best of some timings; the first call, which allocates, counts only where calls are slow."""
     batch = Chunk(chunk.columns.slice(0, size), chunk.segments)
     fastest, spent, calls = float("inf"), 0.0, 0
-    while calls < 2 or (spent < 0.003 and calls < 20):
+    while calls < 2 or spent < TRIAL_S:
         start = perf_counter()
         for _ in scorer.score(batch):
             pass
@@ -100,8 +80,14 @@ def _rate(scorer: Scorer, chunk: Chunk, size: int) -> float:
     return size / fastest
 
 
-def _typed(plan: Plan, batch: pa.RecordBatch | None) -> Plan:
-    """The plan with every output's type: as seen in `batch`; null where there is no row at all."""
+def with_types(plan: Plan, model: Model) -> Plan:
+    """The plan with every output's type: as a first batch shows it where nothing else tells.
+
+    Reads rows only if there is such an output; null is the type where there is no row at all.
+    """
+    if all(binding.type is not None for binding in plan.outputs):
+        return plan
+    batch = next(_first_batch(plan, model), None)
 
     def settle(binding: OutputBinding) -> OutputBinding:
         if binding.type is not None:
@@ -110,3 +96,11 @@ def _typed(plan: Plan, batch: pa.RecordBatch | None) -> Plan:
         return dataclasses.replace(binding, type=seen)
 
     return dataclasses.replace(plan, outputs=tuple(map(settle, plan.outputs)))
+
+
+def _first_batch(plan: Plan, model: Model) -> Iterator[pa.RecordBatch]:
+    rows = plan.fixed_batch or UNTYPED_ROWS
+    for shard in plan.shards:
+        for chunk in read_chunks(shard, plan.listing, plan.columns, plan.filter, rows, rows):
+            if chunk.columns.num_rows:
+                yield next(Scorer(plan, model, rows).score(chunk))

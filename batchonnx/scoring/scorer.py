@@ -38,14 +38,15 @@ class StageClock:
 class Scorer:
     """Scores chunks of one plan with one model; one for each worker thread, sharing the model.
 
-    batch_rows: rows in one call of the model. calls: how often the model was run.
+    batch_rows: rows in one call of the model. clock: what time is counted on. calls: how
+    often the model was run.
     """
 
-    def __init__(self, plan: Plan, model: Model, batch_rows: int) -> None:
+    def __init__(self, plan: Plan, model: Model, batch_rows: int, clock: StageClock | None = None) -> None:
         self._plan, self._model, self._batch_rows = plan, model, batch_rows
         self._encoder = Encoder(plan.features, batch_rows, _feature_hooks(plan))
         self._decoder = Decoder(plan.outputs, _output_hooks(plan), plan.fixed_batch)
-        self.clock = StageClock()
+        self._clock = clock or StageClock()
         self.calls = 0
 
     def score(self, chunk: Chunk) -> Iterator[pa.RecordBatch]:
@@ -54,7 +55,7 @@ class Scorer:
         Raises RowError for a row that can't be encoded, ContractError for a model output that
         doesn't have a row for each input row.
         """
-        names, clock = self._decoder.model_outputs, self.clock
+        names, clock = self._decoder.model_outputs, self._clock
         rows = chunk.columns.num_rows
         start = perf_counter()
         try:
@@ -119,7 +120,7 @@ class Scorer:
             for binding, array in zip(self._plan.outputs, arrays, strict=True)
         ]
         batch = pa.RecordBatch.from_arrays([*kept, *arrays], schema=pa.schema([*self._plan.keep, *fields]))
-        self.clock.decode += perf_counter() - start
+        self._clock.decode += perf_counter() - start
         return batch
 
     def _row_error(self, bad: BadRow, chunk: Chunk) -> RowError:

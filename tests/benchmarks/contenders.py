@@ -60,7 +60,7 @@ def loop(folder: Path) -> dict[str, float]:
 
 def ours(folder: Path) -> dict[str, float]:
     """`batchonnx.run`, from the job file to the published result."""
-    import batchonnx
+    from batchonnx import api
 
     at_tenth = 0.0
 
@@ -70,7 +70,7 @@ def ours(folder: Path) -> dict[str, float]:
             at_tenth = peak_mb()
 
     begin = perf_counter()
-    summary = batchonnx.run(folder / "job.yaml", on_progress=watch)
+    summary = api.run(folder / "job.yaml", on_progress=watch)
     seconds = perf_counter() - begin
     figures = {"seconds": seconds, "peak_mb": peak_mb(), "peak_mb_at_tenth": at_tenth or peak_mb()}
     return figures | {"batch_rows": summary.batch_rows, "first_row_s": summary.first_row_s or 0.0}
