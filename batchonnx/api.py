@@ -21,9 +21,9 @@ from batchonnx.ledger.staging import (
     read_plan_record,
     write_records,
 )
-from batchonnx.plan.guess import guess_job
-from batchonnx.plan.plan import Plan, make_plan
-from batchonnx.plan.shards import Shard
+from batchonnx.planning.guess import guess_job
+from batchonnx.planning.plan import Plan, make_plan
+from batchonnx.planning.shards import Shard
 from batchonnx.runtime.cores import divide_cores, usable_cores
 from batchonnx.runtime.session import Model, open_model
 from batchonnx.scoring.probe import BatchSize, with_types

@@ -14,8 +14,8 @@ import pyarrow as pa
 from batchonnx.engines.worker import Stopped, Worker
 from batchonnx.errors import Interrupted, Problem
 from batchonnx.ledger.commit import Commit
-from batchonnx.plan.plan import Plan
-from batchonnx.plan.shards import Shard
+from batchonnx.planning.plan import Plan
+from batchonnx.planning.shards import Shard
 from batchonnx.runtime.session import Cancelled, Model
 from batchonnx.scoring.probe import BatchSize
 from batchonnx.scoring.progress import STAGES, Progress

@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from batchonnx.ledger.commit import Commit
 from batchonnx.ledger.staging import disk_error
-from batchonnx.plan.plan import Plan
-from batchonnx.plan.shards import Shard
+from batchonnx.planning.plan import Plan
+from batchonnx.planning.shards import Shard
 from batchonnx.runtime.session import Model
 from batchonnx.scoring.channel import run_ahead
 from batchonnx.scoring.chunk import Chunk

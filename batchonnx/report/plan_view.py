@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from batchonnx.plan.bindings import (
+from batchonnx.planning.bindings import (
     BytesColumn,
     Constant,
     FeatureBinding,
@@ -13,7 +13,7 @@ from batchonnx.plan.bindings import (
     StackedScalars,
     TensorColumn,
 )
-from batchonnx.plan.plan import Plan
+from batchonnx.planning.plan import Plan
 from batchonnx.report.text import count, of_bytes, plural, printable
 
 

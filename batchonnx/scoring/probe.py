@@ -9,8 +9,8 @@ from time import perf_counter
 
 import pyarrow as pa
 
-from batchonnx.plan.bindings import OutputBinding
-from batchonnx.plan.plan import Plan
+from batchonnx.planning.bindings import OutputBinding
+from batchonnx.planning.plan import Plan
 from batchonnx.runtime.session import Model
 from batchonnx.scoring.chunk import Chunk
 from batchonnx.scoring.read import read_chunks

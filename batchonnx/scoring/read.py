@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from batchonnx.errors import InputError, Problem
 from batchonnx.formats.registry import get_format
-from batchonnx.plan.filter import Filter
-from batchonnx.plan.listing import Listing, SourceFile
-from batchonnx.plan.shards import Shard, Source
+from batchonnx.planning.filter import Filter
+from batchonnx.planning.listing import Listing, SourceFile
+from batchonnx.planning.shards import Shard, Source
 from batchonnx.scoring.chunk import Chunk, Segment
 
 _ROW = "__batchonnx_row"

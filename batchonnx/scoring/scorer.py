@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from batchonnx.errors import InputError, Problem, RowError
-from batchonnx.plan.bindings import HookFeature
-from batchonnx.plan.hooks import load_hook
-from batchonnx.plan.plan import Plan
+from batchonnx.planning.bindings import HookFeature
+from batchonnx.planning.hooks import load_hook
+from batchonnx.planning.plan import Plan
 from batchonnx.runtime.session import Model, PredictError
 from batchonnx.scoring.chunk import BadRow, Chunk
 from batchonnx.scoring.decode import Decoder

@@ -88,7 +88,9 @@ def _flights(home: Path) -> Case:
     ((name, feature),) = job["features"].items()
     rows = pq.read_metadata(data).num_rows
     output = next(iter(job["outputs"].values()))["from"]
-    _write_job(home, data, model, name, ", ".join(feature["columns"]), output, cast=feature.get("cast", False))
+    _write_job(
+        home, data, model, name, ", ".join(feature["columns"]), output, cast=feature.get("cast", False)
+    )
     return Case("flights", f"{rows:,} flights, LightGBM", home, rows)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from batchonnx.plan.bindings import OutputBinding
+from batchonnx.planning.bindings import OutputBinding
 from batchonnx.scoring.decode.classes import best, ranked, sigmoid, softmax, thresholded
 from batchonnx.scoring.decode.hook import call_hook
 from batchonnx.scoring.decode.maps import maps_to_matrix, maps_to_pairs

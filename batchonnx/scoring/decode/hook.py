@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from batchonnx.errors import HookError, Problem
-from batchonnx.plan.bindings import OutputBinding
-from batchonnx.plan.output_types import shaped_type
+from batchonnx.planning.bindings import OutputBinding
+from batchonnx.planning.output_types import shaped_type
 
 
 def call_hook(binding: OutputBinding, function: Callable[..., object], value: Any) -> pa.Array:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from batchonnx.plan.bindings import OutputBinding
+from batchonnx.planning.bindings import OutputBinding
 
 
 def maps_to_matrix(maps: Sequence[Mapping[object, float]]) -> tuple[np.ndarray, list[object]]:

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.types as pat
 
 from batchonnx.errors import ContractError, Problem
-from batchonnx.plan.bindings import OutputBinding
-from batchonnx.plan.output_types import arrow_type, shaped_type
+from batchonnx.planning.bindings import OutputBinding
+from batchonnx.planning.output_types import arrow_type, shaped_type
 
 
 def cut_rows(binding: OutputBinding, value: np.ndarray, rows: int, fixed_batch: int | None) -> np.ndarray:

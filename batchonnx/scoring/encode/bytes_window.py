@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from batchonnx.plan.bindings import BytesColumn
+from batchonnx.planning.bindings import BytesColumn
 from batchonnx.scoring.chunk import BadRow
 
 

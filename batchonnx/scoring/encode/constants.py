@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from batchonnx.plan.bindings import Constant
+from batchonnx.planning.bindings import Constant
 
 
 def constant_slicer(feature: Constant, batch_rows: int) -> Callable[[int, int], dict[str, np.ndarray]]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from batchonnx.plan.bindings import (
+from batchonnx.planning.bindings import (
     BytesColumn,
     Constant,
     FeatureBinding,

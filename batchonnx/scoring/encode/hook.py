@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from batchonnx.errors import HookError, Problem
-from batchonnx.plan.bindings import HookFeature, RowShape
+from batchonnx.planning.bindings import HookFeature, RowShape
 from batchonnx.runtime.signature import TensorSpec
 
 Function = Callable[[pa.RecordBatch], object]

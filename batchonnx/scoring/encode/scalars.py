@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pyarrow as pa
 
-from batchonnx.plan.bindings import StackedScalars
+from batchonnx.planning.bindings import StackedScalars
 from batchonnx.scoring.encode.columns import to_numpy
 
 STRIP_BYTES = 512 << 10

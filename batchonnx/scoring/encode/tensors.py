@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pat
 
-from batchonnx.plan.bindings import TensorColumn
+from batchonnx.planning.bindings import TensorColumn
 from batchonnx.scoring.chunk import BadRow
 from batchonnx.scoring.encode.columns import to_numpy
 

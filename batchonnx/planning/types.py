@@ -9,7 +9,7 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.types as pat
 
-from batchonnx.plan.bindings import RowShape
+from batchonnx.planning.bindings import RowShape
 
 Price = Literal["free", "narrows", "loses", "impossible"]
 """free: every value survives. narrows: a float loses digits. loses: an integer may be lost, so it

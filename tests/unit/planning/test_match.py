@@ -5,7 +5,7 @@ import json
 import pyarrow as pa
 import pytest
 
-from batchonnx.plan.match import Match, match_input
+from batchonnx.planning.match import Match, match_input
 from batchonnx.runtime.signature import Dim, ModelSignature, TensorSpec
 
 

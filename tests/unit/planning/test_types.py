@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchonnx.plan.types import cast_price, column_shape, row_bytes
+from batchonnx.planning.types import cast_price, column_shape, row_bytes
 
 INTEGERS = [getattr(pa, f"{u}int{w}")() for u in ("", "u") for w in (8, 16, 32, 64)]
 DTYPES = [f"{u}int{w}" for u in ("", "u") for w in (8, 16, 32, 64)] + ["float16", "float32", "float64"]

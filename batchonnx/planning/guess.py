@@ -12,9 +12,9 @@ from ruamel.yaml.compat import StringIO
 
 from batchonnx.errors import ContractError, Problem
 from batchonnx.job.spec import Feature
-from batchonnx.plan.listing import Listing, list_input
-from batchonnx.plan.match import Match, match_input
-from batchonnx.plan.types import column_shape
+from batchonnx.planning.listing import Listing, list_input
+from batchonnx.planning.match import Match, match_input
+from batchonnx.planning.types import column_shape
 from batchonnx.runtime.signature import ModelSignature, TensorSpec
 
 KEY_NAMES = ("id", "key", "uuid", "guid", "path", "name")

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from batchonnx.errors import HookError, Problem
 from batchonnx.job.spec import Feature, JobFile
-from batchonnx.plan.bindings import (
+from batchonnx.planning.bindings import (
     BytesColumn,
     Constant,
     FeatureBinding,
@@ -21,9 +21,9 @@ from batchonnx.plan.bindings import (
     StackedScalars,
     TensorColumn,
 )
-from batchonnx.plan.hooks import load_hook
-from batchonnx.plan.match import match_input
-from batchonnx.plan.types import cast_price, column_shape, is_binary, is_text
+from batchonnx.planning.hooks import load_hook
+from batchonnx.planning.match import match_input
+from batchonnx.planning.types import cast_price, column_shape, is_binary, is_text
 from batchonnx.runtime.signature import ModelSignature, TensorSpec
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from batchonnx.plan.bindings import OutputBinding, RowShape
+from batchonnx.planning.bindings import OutputBinding, RowShape
 from batchonnx.runtime.signature import TensorSpec
 
 _ARROW = {

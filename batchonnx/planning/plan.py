@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from batchonnx.job.spec import JobFile
-from batchonnx.plan.bindings import FeatureBinding, OutputBinding
-from batchonnx.plan.contract import Contract, make_contract
-from batchonnx.plan.features import feature_columns
-from batchonnx.plan.filter import Filter, parse_filter
-from batchonnx.plan.listing import Listing, check_columns, list_input
-from batchonnx.plan.shards import Shard, make_shards
-from batchonnx.plan.types import row_bytes
+from batchonnx.planning.bindings import FeatureBinding, OutputBinding
+from batchonnx.planning.contract import Contract, make_contract
+from batchonnx.planning.features import feature_columns
+from batchonnx.planning.filter import Filter, parse_filter
+from batchonnx.planning.listing import Listing, check_columns, list_input
+from batchonnx.planning.shards import Shard, make_shards
+from batchonnx.planning.types import row_bytes
 from batchonnx.runtime.signature import ModelSignature
 
 CHUNK_BYTES = 12 << 20

@@ -11,9 +11,9 @@ from typing import Any
 
 from batchonnx.errors import BatchonnxError, HookError, Problem
 from batchonnx.job.spec import JobFile, Output
-from batchonnx.plan.bindings import OutputBinding
-from batchonnx.plan.hooks import load_hook
-from batchonnx.plan.output_types import column_type, row_shape, validate
+from batchonnx.planning.bindings import OutputBinding
+from batchonnx.planning.hooks import load_hook
+from batchonnx.planning.output_types import column_type, row_shape, validate
 from batchonnx.runtime.signature import ModelSignature, TensorSpec
 from batchonnx.storage.paths import open_input
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
-from batchonnx.plan.filter import Filter
-from batchonnx.plan.listing import FOOTER_THREADS, Listing, SourceFile
+from batchonnx.planning.filter import Filter
+from batchonnx.planning.listing import FOOTER_THREADS, Listing, SourceFile
 from batchonnx.storage.paths import open_filesystem
 
 SMALLEST_BYTES, LARGEST_BYTES = 256 << 10, 128 << 20

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.types as pat
 
 from batchonnx.job.spec import BytesWindow, Feature
-from batchonnx.plan.types import cast_price, column_shape, is_binary, is_number, is_text
+from batchonnx.planning.types import cast_price, column_shape, is_binary, is_number, is_text
 from batchonnx.runtime.signature import ModelSignature, TensorSpec
 
 FEATURE_NAMES = "feature_names"

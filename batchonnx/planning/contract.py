@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from batchonnx.errors import ContractError, Problem
 from batchonnx.job.spec import JobFile
-from batchonnx.plan.bindings import (
+from batchonnx.planning.bindings import (
     Constant,
     FeatureBinding,
     HookFeature,
@@ -18,9 +18,9 @@ from batchonnx.plan.bindings import (
     StackedScalars,
     TensorColumn,
 )
-from batchonnx.plan.features import bind_features
-from batchonnx.plan.listing import Listing
-from batchonnx.plan.outputs import bind_outputs
+from batchonnx.planning.features import bind_features
+from batchonnx.planning.listing import Listing
+from batchonnx.planning.outputs import bind_outputs
 from batchonnx.runtime.signature import ModelSignature
 
 
