@@ -12,7 +12,7 @@ import pyarrow as pa
 from batchonnx.errors import ContractError, InputError, Problem
 from batchonnx.formats.footer import Footer
 from batchonnx.formats.registry import format_of, get_format
-from batchonnx.storage.paths import FileEntry, list_files
+from batchonnx.storage.paths import HIDDEN_FROM_TABLES, FileEntry, list_files
 
 FOOTER_THREADS = 8
 SHOWN = 10
@@ -58,7 +58,7 @@ def list_input(paths: Sequence[str], format_name: str | None) -> Listing:
 
     format_name: None to tell it by the files' names. Raises InputError naming the path or file.
     """
-    entries = list_files(paths)
+    entries = list_files(paths, (".",) if format_name == "files" else HIDDEN_FROM_TABLES)
     name = format_name or _told_by_names(entries)
     footers = _read_footers(name, entries)
     parsed = [{} if name == "files" else _parse_hive(entry.path) for entry in entries]

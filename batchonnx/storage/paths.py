@@ -18,7 +18,8 @@ import pyarrow.fs as pafs
 from batchonnx.errors import BatchonnxError, DependencyError, InputError, Problem, StorageError
 
 _WILD = re.compile(r"[*?\[]")
-_HIDDEN = (".", "_")
+HIDDEN_FROM_TABLES = (".", "_")
+"""Spark, Hive and pyarrow leave out such names in a table's folder: staging, metadata, _SUCCESS."""
 
 
 @dataclass(frozen=True)
@@ -83,20 +84,20 @@ def local_copy(path: str, kind: type[BatchonnxError], what: str) -> Path:
     return target
 
 
-def list_files(patterns: Sequence[str]) -> list[FileEntry]:
+def list_files(patterns: Sequence[str], hidden: tuple[str, ...] = HIDDEN_FROM_TABLES) -> list[FileEntry]:
     """All files that the patterns name, each once, sorted by path.
 
-    A pattern is a file, a folder (with everything below it but names that begin with `_` or
-    `.`), or a glob: `*`, `?` and `[…]` within a name, `**` for any folders.
+    A pattern is a file, a folder (with everything below it but names that begin with one of
+    `hidden`), or a glob: `*`, `?` and `[…]` within a name, `**` for any folders.
     Raises InputError for a pattern that names nothing.
     """
     found: dict[str, FileEntry] = {}
     for pattern in patterns:
-        entries = list(_expand(pattern))
+        entries = list(_expand(pattern, hidden))
         if not entries:
             is_glob = _WILD.search(pattern) is not None
             title = "no file matches the input's path" if is_glob else "the input folder has no files"
-            fix = "correct input.path; names that begin with _ or . are left out"
+            fix = f"correct input.path; names that begin with {' or '.join(hidden)} are left out"
             raise InputError(Problem(title, {"path": pattern}, fix))
         found.update((entry.path, entry) for entry in entries)
     return sorted(found.values(), key=lambda entry: _natural(entry.path))
@@ -107,7 +108,7 @@ def _natural(path: str) -> list[tuple[int, int, str]]:
     return [(0, int(t), "") if t.isdigit() else (1, 0, t) for t in re.split(r"(\d+)", path) if t]
 
 
-def _expand(pattern: str) -> Iterator[FileEntry]:
+def _expand(pattern: str, hidden: tuple[str, ...]) -> Iterator[FileEntry]:
     filesystem, inner = open_filesystem(pattern)
     prefix = pattern[: len(pattern) - len(inner)] if pattern.endswith(inner) else ""
     if "://" in pattern and not prefix:
@@ -120,7 +121,7 @@ def _expand(pattern: str) -> Iterator[FileEntry]:
             yield _entry(prefix, info)
             return
         if info.type == pafs.FileType.Directory:
-            yield from _below(filesystem, inner, prefix)
+            yield from _below(filesystem, inner, prefix, hidden)
             return
         match = _WILD.search(inner)
         if match is None:
@@ -129,18 +130,22 @@ def _expand(pattern: str) -> Iterator[FileEntry]:
         wanted = re.compile(_glob(inner))
         if filesystem.get_file_info(root.rstrip("/") or "/").type == pafs.FileType.NotFound:
             raise _missing(root, InputError, "the folder")
-        yield from (e for e in _below(filesystem, root, prefix) if wanted.fullmatch(e.path[len(prefix) :]))
+        yield from (
+            e for e in _below(filesystem, root, prefix, hidden) if wanted.fullmatch(e.path[len(prefix) :])
+        )
     except OSError as error:
         raise _unreadable(error, pattern, InputError, "the input") from error
 
 
-def _below(filesystem: pafs.FileSystem, folder: str, prefix: str) -> Iterator[FileEntry]:
+def _below(
+    filesystem: pafs.FileSystem, folder: str, prefix: str, hidden: tuple[str, ...]
+) -> Iterator[FileEntry]:
     base = folder.rstrip("/")
     for info in filesystem.get_file_info(pafs.FileSelector(base or "/", recursive=True)):
         if info.type != pafs.FileType.File:
             continue
         inside = info.path[len(base) :].lstrip("/")
-        if not any(part.startswith(_HIDDEN) for part in inside.split("/")):
+        if not any(part.startswith(hidden) for part in inside.split("/")):
             yield _entry(prefix, info)
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,7 @@ def make_mlp(widths: Sequence[int]) -> onnx.ModelProto:
     """x float32[batch, widths[0]] -> y float32[batch, widths[-1]]: Gemm and Relu, seeded weights."""
     rng = np.random.default_rng(1)
     nodes, weights, current = [], [], "x"
-    for layer, (fan_in, fan_out) in enumerate(zip(widths, widths[1:], strict=False)):
+    for layer, (fan_in, fan_out) in enumerate(pairwise(widths)):
         is_last = layer == len(widths) - 2
         weight = (rng.standard_normal((fan_in, fan_out)) / fan_in**0.5).astype(np.float32)
         weights.append(numpy_helper.from_array(weight, f"w{layer}"))
