@@ -211,9 +211,9 @@ class _Builder(Transformer[Token, Any]):
             return pc.field(left.name), pc.field(right.name)
         if isinstance(left, _Column):
             assert isinstance(right, _Literal)
-            return pc.field(left.name), pc.scalar(self._scalar(right, left))
+            return _comparable(left), pc.scalar(self._scalar(right, left))
         if isinstance(right, _Column):
-            return pc.scalar(self._scalar(left, right)), pc.field(right.name)
+            return pc.scalar(self._scalar(left, right)), _comparable(right)
         raise self._error("a comparison names no column", "compare a column with a value")
 
     def _scalar(self, literal: _Literal, column: _Column) -> pa.Scalar:
@@ -230,10 +230,8 @@ class _Builder(Transformer[Token, Any]):
         try:
             if not suits:
                 raise pa.ArrowInvalid("of another type")
-            if isinstance(value, float) and not pat.is_floating(target):
-                return pa.scalar(value)
-            if isinstance(value, int) and pat.is_decimal(target):
-                return pa.scalar(value)
+            if pat.is_decimal(target) or (isinstance(value, float) and pat.is_integer(target)):
+                return pa.scalar(float(value))
             return pa.scalar(value).cast(target)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             title = f'column "{column.name}" is {column.type}, it can\'t be compared with {value!r}'
@@ -254,6 +252,12 @@ _COMPARE = {
     ">": lambda a, b: a > b,
     ">=": lambda a, b: a >= b,
 }
+
+
+def _comparable(column: _Column) -> pc.Expression:
+    """A decimal is compared as a float: a literal may have digits that the column's type has not."""
+    field = pc.field(column.name)
+    return field.cast(pa.float64()) if pat.is_decimal(column.type) else field
 
 
 def _unquote(token: str) -> str:

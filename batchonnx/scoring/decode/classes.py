@@ -34,10 +34,8 @@ def ranked(scores: np.ndarray, k: int, labels: Sequence[object] | None, arrow_ty
     """The k largest of each row [n, c], best first, ties by position: list<struct<label, score>>."""
     missing = _has_nan(scores)
     k = min(k, scores.shape[1])
-    if scores.dtype.kind == "u":
-        order = np.argsort(scores.max(initial=0) - scores, axis=1, kind="stable")[:, :k]
-    else:
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    # Sorted backwards from behind: stable by position, and no negation that the smallest integer breaks.
+    order = scores.shape[1] - 1 - np.argsort(scores[:, ::-1], axis=1, kind="stable")[:, ::-1][:, :k]
     top = np.take_along_axis(scores, order, axis=1)
     items = pa.StructArray.from_arrays(
         [_labelled(pa.array(order.ravel().astype(np.int64)), labels), pa.array(top.ravel())],
