@@ -32,7 +32,7 @@ class _LazyGroup(ErrorBoundary):
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="batchonnx", message="%(prog)s %(version)s")
+@click.version_option(package_name="batchonnx", message="batchonnx %(version)s")
 def main() -> None:
     """One prediction for every row, once: batch inference with ONNX models.
 

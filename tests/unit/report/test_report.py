@@ -1,0 +1,130 @@
+"""What people see."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batchonnx.report import live
+from batchonnx.report.live import Pace, busiest_stage, live_view, progress_line
+from batchonnx.report.preview import format_preview
+from batchonnx.report.summary import format_summary
+from batchonnx.report.text import duration, of_bytes, plural, printable, shorten
+from batchonnx.scoring.progress import Progress, RunSummary
+
+
+def progress(rows: int, elapsed: float, total: int | None = 1000, **busy: float) -> Progress:
+    return Progress(1, 4, rows, total, elapsed, 2, busy)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1 kB"),
+        (14_842_769, "14.8 MB"),
+        (999_600, "1 MB"),
+        (2.5e15, "2.5e+03 TB"),
+    ],
+)
+def test_bytes(number: float, text: str) -> None:
+    assert of_bytes(number) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.004, "0.00 s"),
+        (0.42, "0.42 s"),
+        (12.34, "12.3 s"),
+        (59.96, "1 min 00 s"),
+        (245, "4 min 05 s"),
+        (7380, "2 h 03 min"),
+    ],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_words() -> None:
+    assert plural(1, "row") == "1 row"
+    assert plural(2000, "batch") == "2,000 batches"
+    assert shorten("abcdef", 4) == "abc…"
+    assert printable("a\tb") == "a\\tb"
+
+
+def test_the_line_says_rows_rate_eta_and_the_busiest_stage() -> None:
+    line = progress_line(progress(250, 2.0, read=1.0, predict=3.0), 125.0)
+    assert line == "250 of 1,000 rows (25%)  125 rows/s  ETA 6.0 s  busiest: predict 75%"
+
+
+def test_the_line_does_without_a_total() -> None:
+    assert progress_line(progress(250, 2.0, None), 125.0) == "250 rows, 1 of 4 shards  125 rows/s"
+
+
+def test_the_pace_follows_the_last_seconds() -> None:
+    pace = Pace()
+    for second in range(1, 11):
+        pace.rate(progress(second * 10, second))
+    assert pace.rate(progress(100 + 900, 11)) == pytest.approx(920 / 3)
+
+
+def test_nothing_is_busiest_before_anything_was_done() -> None:
+    assert busiest_stage(progress(0, 0.0)) is None
+    assert busiest_stage(progress(0, 1.0, read=0.0)) is None
+
+
+def test_plain_lines_come_only_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+    with live_view(quiet=False) as show:
+        assert show is not None
+        for second in range(26):
+            show(progress(second, float(second), 26))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert live.PLAIN_EVERY_S == 10
+    assert lines[0].startswith("10 of 26 rows")
+
+
+def test_quiet_shows_nothing() -> None:
+    with live_view(quiet=True) as show:
+        assert show is None
+
+
+def test_the_summary_accounts_for_every_row() -> None:
+    summary = RunSummary(
+        "j\x1b", "/out", 10, 7, 3, 1, 100, 2.0, 0.5, {"read": 1.0, "write": 3.0}, 2, 1, 64, 1, ("narrows",)
+    )
+    text = format_summary(summary)
+    assert "10 rows in = 7 predicted + 3 filtered out" in text
+    assert "read 25%, write 75%" in text
+    assert "5 rows/s" in text
+    assert "narrows" in text
+    assert "\x1b" not in text
+
+
+def test_the_preview_is_small_and_harmless(tmp_path: Path) -> None:
+    rows = {
+        "id": range(20),
+        "text": ["a\x1b[31m" + "x" * 100] * 20,
+        "probabilities": pa.array([[0.123456789, 1.0]] * 20, pa.list_(pa.float32(), 2)),
+        "tensor": pa.FixedShapeTensorArray.from_numpy_ndarray(
+            __import__("numpy").ones((20, 2, 2), "float32")
+        ),
+        "top": [[{"label": "cat", "score": 0.5}]] * 20,
+        "nothing": pa.nulls(20),
+    }
+    pq.write_table(pa.table(rows), tmp_path / "part-00000.parquet")
+    lines = format_preview(tmp_path).splitlines()
+    assert len(lines) == 7
+    assert "[0.123457, 1]" in lines[2]
+    assert "{label: cat, score: 0.5}" in lines[2]
+    assert "\x1b" not in "".join(lines)
+
+
+def test_the_preview_of_nothing_is_nothing(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"a": pa.array([], pa.int64())}), tmp_path / "part-00000.parquet")
+    assert format_preview(tmp_path) == ""
