@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from time import perf_counter
 
 import pyarrow as pa
@@ -20,8 +20,15 @@ SIZES = (1, 4, 16, 64, 256, 1024, 2048, 4096)
 BUDGET_S = 0.3
 """For all sizes together. A size is tried only if it can be expected to fit in what is left."""
 
-TRIAL_S = 0.0015
-"""A size's calls are repeated for about so long; sizes that take far less aren't worth a trial."""
+SHORTEST_TRIAL_S, LONGEST_TRIAL_S = 0.0015, 0.01
+TRIAL_SHARE = 0.001
+"""A size's calls are repeated for this share of what the whole job may take, between the two: a long
+job gets a careful choice, a short one isn't held up."""
+
+AS_GOOD = 0.97
+LONG_CALL_S = 0.0005
+"""Among the sizes with this share of the best speed: the smallest whose call takes so long that
+threads don't get into each other's way, since it needs least memory and cache; else the largest."""
 
 UNTYPED_ROWS = 256
 
@@ -29,8 +36,8 @@ UNTYPED_ROWS = 256
 class BatchSize:
     """Rows in one call of the model: as asked, or as the first chunk shows to be fastest.
 
-    settled: the number, once it is known. Shared by all workers of a process: the first that
-    has rows measures, the others wait for its word.
+    settled: the number, once it is known. Shared by all workers of a process: each that has rows
+    measures, so that the others' load is part of the measurement, and the first to end decides.
     """
 
     def __init__(self, plan: Plan, model: Model, remembered: int | None) -> None:
@@ -41,35 +48,44 @@ class BatchSize:
 
     def settle(self, chunk: Chunk) -> int:
         """The number of rows; measured on this chunk, which has some, if it isn't known yet."""
-        with self._lock:
-            if self.settled is None:
-                rates = dict(_measure(self._plan, self._model, chunk))
-                self.settled = max(rates, key=lambda size: rates[size])
-            return self.settled
+        if self.settled is None:
+            size = choose_size(dict(_measure(self._plan, self._model, chunk)))
+            with self._lock:
+                self.settled = self.settled or size
+        return self.settled
+
+
+def choose_size(rates: Mapping[int, float]) -> int:
+    """The batch size to take. rates: batch size -> rows/s of one thread, at least one."""
+    best = max(rates.values())
+    good = [size for size, rate in rates.items() if rate >= AS_GOOD * best]
+    return min((size for size in good if size / rates[size] >= LONG_CALL_S), default=max(good))
 
 
 def _measure(plan: Plan, model: Model, chunk: Chunk) -> Iterator[tuple[int, float]]:
     """Batch size and rows/s, encoding included, at growing sizes until speed falls or time is up."""
     begin = perf_counter()
-    best = 0.0
+    best, trial_s = 0.0, SHORTEST_TRIAL_S
     for size in SIZES:
         expected_s = size / best if best else 0.0
-        if size > 1 and expected_s < TRIAL_S / 2 and size < 64:
-            continue
+        if 1 < size < 64 and expected_s < SHORTEST_TRIAL_S / 2:
+            continue  # a model this quick isn't at its best with so few rows
         if size > max(1, chunk.columns.num_rows) or perf_counter() - begin + 2 * expected_s > BUDGET_S:
             return
-        rate = _rate(Scorer(plan, model, size), chunk, size)
+        rate = _rate(Scorer(plan, model, size), chunk, size, trial_s)
         yield size, rate
-        if rate < 0.8 * best:
+        if rate < 0.9 * best:
             return
         best = max(best, rate)
+        job_s = (plan.rows or 0) / best
+        trial_s = min(max(job_s * TRIAL_SHARE, SHORTEST_TRIAL_S), LONGEST_TRIAL_S)
 
 
-def _rate(scorer: Scorer, chunk: Chunk, size: int) -> float:
+def _rate(scorer: Scorer, chunk: Chunk, size: int, trial_s: float) -> float:
     """The best of some timings; the first call, which allocates, counts only where calls are slow."""
     batch = Chunk(chunk.columns.slice(0, size), chunk.segments)
     fastest, spent, calls = float("inf"), 0.0, 0
-    while calls < 2 or spent < TRIAL_S:
+    while calls < 2 or spent < trial_s:
         start = perf_counter()
         for _ in scorer.score(batch):
             pass

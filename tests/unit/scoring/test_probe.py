@@ -1,0 +1,63 @@
+"""The batch size: measured where it is left open, never where it is settled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batchonnx import api
+from batchonnx.job.load import job_from_dict
+from batchonnx.runtime.session import open_model
+from batchonnx.scoring.probe import SIZES, BatchSize, choose_size
+from batchonnx.scoring.read import read_chunks
+from tests import models
+
+
+@pytest.mark.parametrize(
+    ("rates", "size"),
+    [
+        ({1: 40.0, 4: 40.5, 16: 39.9}, 1),
+        ({1: 3e4, 64: 1e6, 256: 1.9e6, 1024: 3e6, 2048: 3.1e6, 4096: 2.8e6}, 2048),
+        ({64: 3.0e5, 256: 3.05e5, 1024: 3.0e5}, 256),
+        ({1: 7.0}, 1),
+    ],
+)
+def test_the_smallest_good_size_with_long_calls_is_taken_else_the_largest(
+    rates: dict[int, float], size: int
+) -> None:
+    assert choose_size(rates) == size
+
+
+@pytest.mark.parametrize(
+    ("engine", "remembered", "batch", "settled"),
+    [
+        ({}, None, "n", None),
+        ({}, 64, "n", 64),
+        ({"batch_rows": 7}, 64, "n", 7),
+        ({}, 64, 5, 5),
+    ],
+)
+def test_what_settles_it_without_measuring(
+    tmp_path: Path, engine: dict[str, int], remembered: int | None, batch: int | str, settled: int | None
+) -> None:
+    pq.write_table(pa.table({"x": np.zeros((500), np.float32)}), tmp_path / "t.parquet")
+    path = models.identity(tmp_path / "m.onnx", "float32", [batch])
+    job = job_from_dict(
+        {
+            "model": {"path": str(path)},
+            "input": {"path": str(tmp_path / "t.parquet")},
+            "output": {"path": str(tmp_path / "out")},
+            "engine": engine,
+        }
+    )
+    plan, model = api.plan(job), open_model(str(path))
+    size = BatchSize(plan, model, remembered)
+    assert size.settled == settled
+    chunk = next(read_chunks(plan.shards[0], plan.listing, plan.columns, None, 500, 500))
+    found = size.settle(chunk)
+    assert found == (settled if settled is not None else size.settled)
+    assert found in (settled, *SIZES)
