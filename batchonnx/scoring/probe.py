@@ -16,13 +16,13 @@ from batchonnx.scoring.chunk import Chunk
 from batchonnx.scoring.read import read_chunks
 from batchonnx.scoring.scorer import Scorer
 
-SIZES = (1, 4, 16, 64, 256, 1024, 2048, 4096)
+SIZES = (1, 8, 64, 256, 1024, 2048, 4096)
 BUDGET_S = 0.3
 """For all sizes together. A size is tried only if it can be expected to fit in what is left."""
 
 SHORTEST_TRIAL_S, LONGEST_TRIAL_S = 0.0015, 0.01
 TRIAL_SHARE = 0.001
-"""A size's calls are repeated for this share of what the whole job may take, between the two: a long
+"""A size's calls are repeated, twice, for this share of what the whole job may take, between the two: a long
 job gets a careful choice, a short one isn't held up."""
 
 AS_GOOD = 0.97
@@ -68,32 +68,31 @@ def _measure(plan: Plan, model: Model, chunk: Chunk) -> Iterator[tuple[int, floa
     best, trial_s = 0.0, SHORTEST_TRIAL_S
     for size in SIZES:
         expected_s = size / best if best else 0.0
-        if 1 < size < 64 and expected_s < SHORTEST_TRIAL_S / 2:
-            continue  # a model this quick isn't at its best with so few rows
         if size > max(1, chunk.columns.num_rows) or perf_counter() - begin + 2 * expected_s > BUDGET_S:
             return
-        rate = _rate(Scorer(plan, model, size), chunk, size, trial_s)
+        batches = max(1, int(trial_s / expected_s)) if best else 1
+        rate = _rate(Scorer(plan, model, size), chunk, size * batches)
         yield size, rate
-        if rate < 0.9 * best:
+        if rate < 0.7 * best:
             return
         best = max(best, rate)
         job_s = (plan.rows or 0) / best
         trial_s = min(max(job_s * TRIAL_SHARE, SHORTEST_TRIAL_S), LONGEST_TRIAL_S)
 
 
-def _rate(scorer: Scorer, chunk: Chunk, size: int, trial_s: float) -> float:
-    """The best of some timings; the first call, which allocates, counts only where calls are slow."""
-    batch = Chunk(chunk.columns.slice(0, size), chunk.segments)
-    fastest, spent, calls = float("inf"), 0.0, 0
-    while calls < 2 or spent < trial_s:
+def _rate(scorer: Scorer, chunk: Chunk, rows: int) -> float:
+    """Rows/s of the chunk's first rows; what the first call allocates counts only where calls are slow."""
+    batch = Chunk(chunk.columns.slice(0, rows), chunk.segments)
+    rows, fastest = batch.columns.num_rows, float("inf")
+    for _ in range(2):
         start = perf_counter()
         for _ in scorer.score(batch):
             pass
         took = perf_counter() - start
-        fastest, spent, calls = min(fastest, took), spent + took, calls + 1
+        fastest = min(fastest, took)
         if took > BUDGET_S / 4:
             break
-    return size / fastest
+    return rows / fastest
 
 
 def with_types(plan: Plan, model: Model) -> Plan:

@@ -74,7 +74,7 @@ def _pieces(
     shard: Shard, listing: Listing, columns: Sequence[str], row_filter: Filter | None, chunk_rows: int
 ) -> Iterator[_Piece]:
     filtered_by = row_filter.columns if row_filter is not None else frozenset()
-    wanted = [name for name in listing.schema.names if name in filtered_by or name in columns]
+    wanted = [*columns, *(name for name in filtered_by if name not in columns)]
     for source in shard.sources:
         file = listing.files[source.file]
         row = source.first_row
@@ -82,7 +82,7 @@ def _pieces(
             segment = Segment(file.path, row, batch.num_rows)
             row += batch.num_rows
             if row_filter is None:
-                yield _Piece(batch.select(list(columns)), segment, 0)
+                yield _Piece(batch, segment, 0)
             else:
                 yield _filter(batch, segment, columns, row_filter)
         found = row - source.first_row

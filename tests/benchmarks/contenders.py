@@ -5,10 +5,14 @@ python -m tests.benchmarks.contenders loop|ours|limit FOLDER
 
 from __future__ import annotations
 
+import sys
+
+if __name__ == "__main__" and "ours" in sys.argv:
+    import batchonnx  # noqa: F401 - first, as in its own process: it chooses Arrow's memory pool
+
 import json
 import os
 import resource
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor

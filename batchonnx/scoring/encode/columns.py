@@ -12,6 +12,9 @@ import pyarrow.types as pat
 from batchonnx.job.spec import Scalar
 from batchonnx.scoring.chunk import BadRow
 
+_ARROW = {str(np.dtype(kind)): pa.from_numpy_dtype(kind) for kind in "?bBhHiIlLefd"}
+"""numpy's name -> the Arrow type with the same memory."""
+
 RowOf = Callable[[int], int]
 """Index of a value -> index of its row; they differ where a row has many values."""
 
@@ -24,6 +27,8 @@ def to_numpy(
     fill: what a null becomes; None: NaN for floats, BadRow for anything else.
     cast: integers may be rounded; overflow is a BadRow all the same.
     """
+    if values.null_count == 0 and values.type == _ARROW.get(dtype):
+        return np.asarray(values.to_numpy(zero_copy_only=False))
     if pat.is_dictionary(values.type):
         values = values.dictionary_decode()
     if dtype == "string":
