@@ -65,7 +65,7 @@ def run(
     made, model = _open(job, None)
     record = read_plan_record(output)
     asked = job.job.engine.workers
-    budget = divide_cores(usable_cores(), None if asked == "auto" else asked, len(made.shards))
+    budget = divide_cores(usable_cores(), None if asked == "auto" else asked, made.chunks)
     if budget.threads_per_worker > 1:
         model = open_model(model.signature.path, threads=budget.threads_per_worker)
     made = with_types(made, model)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
 
+from batchonnx.engines.spare import SpareHands
 from batchonnx.engines.worker import Stopped, Worker
 from batchonnx.errors import Interrupted, Problem
 from batchonnx.ledger.commit import Commit
@@ -28,8 +29,10 @@ class LocalEngine:
     def __init__(self, plan: Plan, model: Model, batch: BatchSize, workers: int, staging: Path) -> None:
         self._plan, self._model = plan, model
         self._ending = threading.Event()
+        spare = SpareHands(workers)
         self._workers = [
-            Worker(plan, model, batch, staging, self._ending, f"worker-{number}") for number in range(workers)
+            Worker(plan, model, batch, staging, spare, self._ending, f"worker-{number}")
+            for number in range(workers)
         ]
         self._commits: list[Commit] = []
         self._error: BaseException | None = None

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
+from math import ceil
 from pathlib import Path
 from time import perf_counter
 
 import pyarrow as pa
 
+from batchonnx.engines.spare import SpareHands
 from batchonnx.ledger.commit import Commit
 from batchonnx.ledger.staging import disk_error
 from batchonnx.planning.plan import Plan
@@ -26,6 +28,10 @@ from batchonnx.scoring.write import PartWriter
 
 AHEAD_BYTES = 16 << 20
 """What may wait between two stages of one worker: two chunks."""
+
+
+SHARED_BYTES = 32 << 20
+"""A chunk is shared with idle workers only if its predictions are about so few: theirs wait as a whole."""
 
 
 class Stopped(Exception):
@@ -45,22 +51,35 @@ class _Step:
 class Worker:
     """Scores shards, reading ahead and writing behind in threads of its own.
 
-    clock, calls: seconds in each stage, and calls of the model. rows_in: rows scored or filtered
-    out so far. first_at: when the first batch came out of the model
-    (perf_counter), or None. All may be read from other threads.
+    clock: seconds in each stage. rows_in: rows scored or filtered out so far. first_at: when the
+    first batch came out of the model (perf_counter), or None. All may be read from other threads.
     """
 
     def __init__(
-        self, plan: Plan, model: Model, batch: BatchSize, staging: Path, stop: threading.Event, name: str
+        self,
+        plan: Plan,
+        model: Model,
+        batch: BatchSize,
+        staging: Path,
+        spare: SpareHands,
+        stop: threading.Event,
+        name: str,
     ) -> None:
         self._plan, self._model, self._batch = plan, model, batch
         self._staging, self._stop, self._name = staging, stop, name
         self._schema = output_schema(plan)
         self._compression = plan.job.job.output.compression
+        self._spare = spare
+        self._made: Scorer | None = None
+        self._output_bytes = 0
         self.clock = StageClock()
-        self.calls = 0
         self.rows_in = 0
         self.first_at: float | None = None
+
+    @property
+    def calls(self) -> int:
+        """Calls of the model."""
+        return self._made.calls if self._made is not None else 0
 
     def stream(self, shards: Iterator[Shard]) -> Iterator[Commit]:
         """Score shards as they come, one commit for each; the next is read while one is scored.
@@ -92,21 +111,48 @@ class Worker:
                     break
 
     def _predict(self, chunks: Iterator[tuple[Shard, Chunk | None]]) -> Iterator[_Step]:
-        scorer: Scorer | None = None
-        for shard, chunk in chunks:
-            if chunk is None:
-                yield _Step(shard, is_last=True)
-                continue
-            if chunk.columns.num_rows and scorer is None:
-                scorer = Scorer(self._plan, self._model, self._batch.settle(chunk), self.clock)
-            for batch in scorer.score(chunk) if scorer is not None else ():
-                if self._stop.is_set():
-                    raise Stopped
-                self.first_at = self.first_at or perf_counter()
-                self.rows_in, self.calls = self.rows_in + batch.num_rows, scorer.calls if scorer else 0
-                yield _Step(shard, batch)
-            self.rows_in += chunk.filtered
-            yield _Step(shard, filtered=chunk.filtered)
+        try:
+            for shard, chunk in chunks:
+                if chunk is None:
+                    yield _Step(shard, is_last=True)
+                    continue
+                for batch in self._score(chunk) if chunk.columns.num_rows else ():
+                    if self._stop.is_set():
+                        raise Stopped
+                    self.first_at = self.first_at or perf_counter()
+                    self.rows_in += batch.num_rows
+                    yield _Step(shard, batch)
+                self.rows_in += chunk.filtered
+                yield _Step(shard, filtered=chunk.filtered)
+        finally:
+            self._spare.leave()
+        self._spare.serve(lambda chunk: list(self._scorer(chunk).score(chunk)))
+
+    def _score(self, chunk: Chunk) -> Iterator[pa.RecordBatch]:
+        """Predictions in the order of rows; idle workers take their share of the chunk.
+
+        Cut between batches, so that who scores what changes no batch.
+        """
+        scorer, idle = self._scorer(chunk), self._spare.idle
+        if idle <= 0 or self._output_bytes > SHARED_BYTES:
+            size = 0
+            for batch in scorer.score(chunk):
+                size += batch.nbytes
+                yield batch
+            self._output_bytes = size
+            return
+        rows = chunk.columns.num_rows
+        share = scorer.batch_rows * max(1, ceil(rows / (idle + 1) / scorer.batch_rows))
+        others = [self._spare.offer(chunk.slice(first, share)) for first in range(share, rows, share)]
+        yield from scorer.score(chunk.slice(0, min(share, rows)))
+        for other in others:
+            yield from other.result()
+
+    def _scorer(self, chunk: Chunk) -> Scorer:
+        """This worker's scorer, made when the first rows are there to settle the batch size."""
+        if self._made is None:
+            self._made = Scorer(self._plan, self._model, self._batch.settle(chunk), self.clock)
+        return self._made
 
     def _write(self, steps: Iterator[_Step]) -> Iterator[Commit]:
         clock = self.clock

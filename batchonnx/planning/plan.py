@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import ceil
 
 import pyarrow as pa
 
@@ -78,6 +79,11 @@ class Plan:
         """Rows of a chunk: a multiple of `whole_rows`, of about CHUNK_BYTES."""
         rows = int(min(CHUNK_BYTES / self.row_bytes, CHUNK_ROWS))
         return self.whole_rows * max(1, rows // self.whole_rows)
+
+    @property
+    def chunks(self) -> int:
+        """About how many chunks there are: what workers can share, however few the shards."""
+        return sum(max(1, ceil((shard.rows or 1) / self.chunk_rows)) for shard in self.shards)
 
 
 def make_plan(job: JobFile, model: ModelSignature) -> Plan:

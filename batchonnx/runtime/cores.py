@@ -29,9 +29,10 @@ def cores_from(affinity: int, quotas: Iterable[float]) -> int:
     return max(1, int(min([float(affinity), *quotas])))
 
 
-def divide_cores(cores: int, workers: int | None, shards: int) -> CoreBudget:
-    """Workers and threads for each. workers: as asked; None: one for each core, no more than shards."""
-    count = min(cores, max(1, shards)) if workers is None else workers
+def divide_cores(cores: int, workers: int | None, pieces: int) -> CoreBudget:
+    """Workers and threads for each. workers: as asked; None: one for each core, no more
+    than there are pieces of work."""
+    count = min(cores, max(1, pieces)) if workers is None else workers
     return CoreBudget(count, max(1, cores // count))
 
 

@@ -45,6 +45,19 @@ class Chunk:
             row -= segment.rows
         raise IndexError(row)
 
+    def slice(self, start: int, rows: int) -> Chunk:
+        """Some of the rows, viewed; `filtered` stays with the whole."""
+        segments = []
+        first = 0
+        for segment in self.segments:
+            low, high = max(start - first, 0), min(start + rows - first, segment.rows)
+            if low < high:
+                index = segment.index[low:high] if segment.index is not None else None
+                place = int(index[0]) if index is not None else segment.first_row + low
+                segments.append(Segment(segment.path, place, high - low, index))
+            first += segment.rows
+        return Chunk(self.columns.slice(start, rows), tuple(segments))
+
 
 class BadRow(Exception):
     """A row that can't be encoded: raised by encoders, who know the row but not its file.

@@ -82,7 +82,7 @@ def _measure(plan: Plan, model: Model, chunk: Chunk) -> Iterator[tuple[int, floa
 
 def _rate(scorer: Scorer, chunk: Chunk, rows: int) -> float:
     """Rows/s of the chunk's first rows; what the first call allocates counts only where calls are slow."""
-    batch = Chunk(chunk.columns.slice(0, rows), chunk.segments)
+    batch = chunk.slice(0, rows)
     rows, fastest = batch.columns.num_rows, float("inf")
     for _ in range(2):
         start = perf_counter()

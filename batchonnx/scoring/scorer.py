@@ -43,7 +43,7 @@ class Scorer:
     """
 
     def __init__(self, plan: Plan, model: Model, batch_rows: int, clock: StageClock | None = None) -> None:
-        self._plan, self._model, self._batch_rows = plan, model, batch_rows
+        self._plan, self._model, self.batch_rows = plan, model, batch_rows
         self._encoder = Encoder(plan.features, batch_rows, _feature_hooks(plan))
         self._decoder = Decoder(plan.outputs, _output_hooks(plan), plan.fixed_batch)
         self._clock = clock or StageClock()
@@ -64,8 +64,8 @@ class Scorer:
             begin, size = 0, 0
             results: list[Mapping[str, Any]] = []
             lengths: list[int] = []
-            for first in range(0, rows, self._batch_rows):
-                stop = min(first + self._batch_rows, rows)
+            for first in range(0, rows, self.batch_rows):
+                stop = min(first + self.batch_rows, rows)
                 start = perf_counter()
                 tensors = encoded.batch(first, stop)
                 if self._plan.fixed_batch is not None and stop - first < self._plan.fixed_batch:

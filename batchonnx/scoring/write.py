@@ -13,19 +13,23 @@ import pyarrow.types as pat
 
 ROW_GROUP_ROWS = 1 << 18
 ROW_GROUP_BYTES = 32 << 20
+VARIABLE_BYTES = 128
+"""What a value of variable size (text, a list) is taken for, when a row group is sized."""
 
 
 class PartWriter:
-    """Writes one part. Rows are gathered into row groups of at most 262,144 rows or 32 MiB.
+    """Writes one part, in row groups whose size follows from the schema alone.
 
-    Floats are written without a dictionary: predictions hardly repeat, and trying costs ten
-    times the encoding itself.
+    So the bytes don't depend on how rows arrive: in which runs, or scored by whom. Floats are
+    written without a dictionary: predictions hardly repeat, and trying costs ten times the
+    encoding itself.
     """
 
     def __init__(self, path: Path, schema: pa.Schema, compression: str) -> None:
         self._schema = schema
+        self._group_rows = row_group_rows(schema)
         self._pending: list[pa.RecordBatch] = []
-        self._rows = self._bytes = 0
+        self._rows = 0
         self._writer = pq.ParquetWriter(
             path,
             schema,
@@ -39,13 +43,19 @@ class PartWriter:
         """Add rows; they reach the file when a row group is full."""
         self._pending.append(batch)
         self._rows += batch.num_rows
-        self._bytes += batch.nbytes
-        if self._rows >= ROW_GROUP_ROWS or self._bytes >= ROW_GROUP_BYTES:
-            self._flush()
+        if self._rows >= self._group_rows:
+            rows = pa.Table.from_batches(self._pending, self._schema)
+            whole = self._rows - self._rows % self._group_rows
+            for first in range(0, whole, self._group_rows):
+                self._write_group(rows.slice(first, self._group_rows))
+            self._pending = rows.slice(whole).to_batches()
+            self._rows -= whole
 
     def close(self) -> None:
         """Write what is left, and the footer."""
-        self._flush()
+        if self._rows:
+            self._write_group(pa.Table.from_batches(self._pending, self._schema))
+        self._pending, self._rows = [], 0
         self._writer.close()
 
     def __enter__(self) -> Self:
@@ -57,12 +67,28 @@ class PartWriter:
         with suppress(OSError) if kind is not None else nullcontext():
             self._writer.close()
 
-    def _flush(self) -> None:
-        if self._rows:
-            table = pa.Table.from_batches(self._pending, self._schema)
-            self._writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
-        self._pending.clear()
-        self._rows = self._bytes = 0
+    def _write_group(self, rows: pa.Table) -> None:
+        # In one piece: where pages end depends on where an array's chunks do.
+        self._writer.write_table(rows.combine_chunks(), row_group_size=self._group_rows)
+
+
+def row_group_rows(schema: pa.Schema) -> int:
+    """Rows of a row group: of about 32 MiB in memory, at most 262,144, at least 1."""
+    return max(1, min(ROW_GROUP_ROWS, ROW_GROUP_BYTES // max(1, sum(_width(f.type) for f in schema))))
+
+
+def _width(arrow_type: pa.DataType) -> int:
+    """Bytes of a value, as good as its type tells."""
+    if isinstance(arrow_type, pa.BaseExtensionType):
+        return _width(arrow_type.storage_type)
+    if pat.is_fixed_size_list(arrow_type):
+        return int(arrow_type.list_size) * _width(arrow_type.value_type)
+    if pat.is_struct(arrow_type):
+        return sum(_width(child.type) for child in arrow_type)
+    try:
+        return int(arrow_type.bit_width + 7) // 8
+    except ValueError:
+        return VARIABLE_BYTES
 
 
 def _columns_that_repeat(schema: pa.Schema) -> list[str]:

@@ -1,0 +1,61 @@
+"""Workers without a shard left score for those that have one."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+
+import pyarrow as pa
+
+from batchonnx.scoring.chunk import Chunk
+
+Score = Callable[[Chunk], list[pa.RecordBatch]]
+
+
+class SpareHands:
+    """Where workers that still have shards leave chunks for those that have none.
+
+    owners: workers that have, or may get, shards of their own. All must `leave` in the end.
+    """
+
+    def __init__(self, owners: int) -> None:
+        self._owners = owners
+        self._idle = 0
+        self._offered: deque[tuple[Chunk, Future[list[pa.RecordBatch]]]] = deque()
+        self._changed = threading.Condition()
+
+    @property
+    def idle(self) -> int:
+        """Workers that wait for something to do."""
+        return self._idle - len(self._offered)
+
+    def offer(self, chunk: Chunk) -> Future[list[pa.RecordBatch]]:
+        """Leave a chunk to whoever is idle. The future raises what scoring raises."""
+        future: Future[list[pa.RecordBatch]] = Future()
+        with self._changed:
+            self._offered.append((chunk, future))
+            self._changed.notify()
+        return future
+
+    def leave(self) -> None:
+        """Say that this worker has no shard and will get none."""
+        with self._changed:
+            self._owners -= 1
+            self._changed.notify_all()
+
+    def serve(self, score: Score) -> None:
+        """Score what is offered until no owner is left; the caller has left already."""
+        while True:
+            with self._changed:
+                self._idle += 1
+                self._changed.wait_for(lambda: self._offered or self._owners == 0)
+                self._idle -= 1
+                if not self._offered:
+                    return
+                chunk, future = self._offered.popleft()
+            try:
+                future.set_result(score(chunk))
+            except BaseException as error:  # handed over: the owner raises it
+                future.set_exception(error)
