@@ -31,7 +31,10 @@ AHEAD_BYTES = 16 << 20
 
 
 SHARED_BYTES = 32 << 20
-"""A chunk is shared with idle workers only if its predictions are about so few: theirs wait as a whole."""
+"""Rows are shared with idle workers only if their predictions are about so few: they wait as a whole."""
+
+LOOK_UP_S = 0.05
+"""A worker looks up from a long chunk about so often, whether others have become idle."""
 
 
 class Stopped(Exception):
@@ -71,7 +74,7 @@ class Worker:
         self._compression = plan.job.job.output.compression
         self._spare = spare
         self._made: Scorer | None = None
-        self._output_bytes = 0
+        self._rows_per_s = self._output_row_bytes = 0.0
         self.clock = StageClock()
         self.rows_in = 0
         self.first_at: float | None = None
@@ -129,24 +132,29 @@ class Worker:
         self._spare.serve(lambda chunk: list(self._scorer(chunk).score(chunk)))
 
     def _score(self, chunk: Chunk) -> Iterator[pa.RecordBatch]:
-        """Predictions in the order of rows; idle workers take their share of the chunk.
+        """Predictions in the order of rows; idle workers take their share of what is left.
 
-        Cut between batches, so that who scores what changes no batch.
+        Cut between batches, so that who scores what, and when, changes no batch.
         """
-        scorer, idle = self._scorer(chunk), self._spare.idle
-        if idle <= 0 or self._output_bytes > SHARED_BYTES:
-            size = 0
-            for batch in scorer.score(chunk):
-                size += batch.nbytes
+        scorer, rows, first = self._scorer(chunk), chunk.columns.num_rows, 0
+        while first < rows:
+            idle = self._spare.idle if self._output_row_bytes * (rows - first) <= SHARED_BYTES else 0
+            share = _whole_batches((rows - first) / (idle + 1), scorer.batch_rows)
+            size = share if idle > 0 else _whole_batches(self._rows_per_s * LOOK_UP_S, scorer.batch_rows)
+            others = [
+                self._spare.offer(chunk.slice(start, min(share, rows - start)))
+                for start in range(first + share, rows, share)
+            ]
+            size = min(size, rows - first)
+            start, written = perf_counter(), 0
+            for batch in scorer.score(chunk.slice(first, size)):
+                written += batch.nbytes
                 yield batch
-            self._output_bytes = size
-            return
-        rows = chunk.columns.num_rows
-        share = scorer.batch_rows * max(1, ceil(rows / (idle + 1) / scorer.batch_rows))
-        others = [self._spare.offer(chunk.slice(first, share)) for first in range(share, rows, share)]
-        yield from scorer.score(chunk.slice(0, min(share, rows)))
-        for other in others:
-            yield from other.result()
+            self._rows_per_s = size / max(perf_counter() - start, 1e-6)
+            self._output_row_bytes = written / size
+            for other in others:
+                yield from other.result()
+            first = rows if others else first + size
 
     def _scorer(self, chunk: Chunk) -> Scorer:
         """This worker's scorer, made when the first rows are there to settle the batch size."""
@@ -186,6 +194,10 @@ def _disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise disk_error(error, path) from error
+
+
+def _whole_batches(rows: float, batch_rows: int) -> int:
+    return batch_rows * max(1, ceil(rows / batch_rows))
 
 
 def _chunk_bytes(item: tuple[Shard, Chunk | None]) -> int:

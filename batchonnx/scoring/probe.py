@@ -20,15 +20,15 @@ SIZES = (1, 8, 64, 256, 1024, 2048, 4096)
 BUDGET_S = 0.3
 """For all sizes together. A size is tried only if it can be expected to fit in what is left."""
 
-SHORTEST_TRIAL_S, LONGEST_TRIAL_S = 0.0015, 0.01
-TRIAL_SHARE = 0.001
+SHORTEST_TRIAL_S, LONGEST_TRIAL_S = 0.001, 0.005
+TRIAL_SHARE = 0.0005
 """A size's calls are repeated, twice, for this share of what the whole job may take, between the two: a long
 job gets a careful choice, a short one isn't held up."""
 
-AS_GOOD = 0.97
 LONG_CALL_S = 0.0005
-"""Among the sizes with this share of the best speed: the smallest whose call takes so long that
-threads don't get into each other's way, since it needs least memory and cache; else the largest."""
+"""Calls shorter than this make threads wait for each other more than a trial shows."""
+
+AS_GOOD, NEARLY_AS_GOOD = 0.97, 0.8
 
 UNTYPED_ROWS = 256
 
@@ -56,10 +56,16 @@ class BatchSize:
 
 
 def choose_size(rates: Mapping[int, float]) -> int:
-    """The batch size to take. rates: batch size -> rows/s of one thread, at least one."""
+    """The batch size to take. rates: batch size -> rows/s of one thread, at least one.
+
+    Of those with long calls that are nearly as fast as any, the smallest that is as good as the
+    best: it needs least memory and cache. The largest good one where no call is long.
+    """
     best = max(rates.values())
-    good = [size for size, rate in rates.items() if rate >= AS_GOOD * best]
-    return min((size for size in good if size / rates[size] >= LONG_CALL_S), default=max(good))
+    long = {s: r for s, r in rates.items() if s / r >= LONG_CALL_S and r >= NEARLY_AS_GOOD * best}
+    if not long:
+        return max(size for size, rate in rates.items() if rate >= AS_GOOD * best)
+    return min(size for size, rate in long.items() if rate >= AS_GOOD * max(long.values()))
 
 
 def _measure(plan: Plan, model: Model, chunk: Chunk) -> Iterator[tuple[int, float]]:

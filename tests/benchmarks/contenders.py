@@ -13,6 +13,7 @@ if __name__ == "__main__" and "ours" in sys.argv:
 import json
 import os
 import resource
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -73,6 +74,7 @@ def ours(folder: Path) -> dict[str, float]:
         if not at_tenth and progress.rows_total and progress.rows_in * 10 >= progress.rows_total:
             at_tenth = peak_mb()
 
+    shutil.rmtree(folder / "out", ignore_errors=True)  # or it would know the batch size already
     begin = perf_counter()
     summary = api.run(folder / "job.yaml", on_progress=watch)
     seconds = perf_counter() - begin

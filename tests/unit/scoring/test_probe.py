@@ -22,13 +22,13 @@ from tests import models
     [
         ({1: 40.0, 4: 40.5, 16: 39.9}, 1),
         ({1: 3e4, 64: 1e6, 256: 1.9e6, 1024: 3e6, 2048: 3.1e6, 4096: 2.8e6}, 2048),
+        ({1: 3e4, 64: 1e6, 256: 3e6, 1024: 9e6, 2048: 8.9e6, 4096: 8e6}, 4096),
+        ({1: 3e4, 64: 1e6, 256: 9e6, 1024: 9e6, 2048: 12e6, 4096: 13e6}, 4096),
         ({64: 3.0e5, 256: 3.05e5, 1024: 3.0e5}, 256),
         ({1: 7.0}, 1),
     ],
 )
-def test_the_smallest_good_size_with_long_calls_is_taken_else_the_largest(
-    rates: dict[int, float], size: int
-) -> None:
+def test_the_smallest_good_size_with_long_calls_is_taken(rates: dict[int, float], size: int) -> None:
     assert choose_size(rates) == size
 
 
