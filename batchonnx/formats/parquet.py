@@ -67,7 +67,7 @@ def _without_columns(rows: int, chunk_rows: int) -> Iterator[pa.RecordBatch]:
 def _nulls(metadata: pq.FileMetaData, schema: pa.Schema) -> dict[str, int]:
     """Nulls of each top-level leaf column, where every row group's statistics say."""
     nulls: Counter[str] = Counter()
-    unknown = {name for name in schema.names if pa.types.is_nested(schema.field(name).type)}
+    unknown = {field.name for field in schema if pa.types.is_nested(field.type)}
     for i in range(metadata.num_row_groups):
         group = metadata.row_group(i)
         for j in range(group.num_columns):

@@ -159,14 +159,9 @@ def _input_of(name: str, job: JobFile, specs: Mapping[str, TensorSpec], where: s
 
 
 def _require_column(column: str, schema: pa.Schema, job: JobFile, where: str) -> None:
-    count = schema.names.count(column)
-    if count == 1:
+    if column in schema.names:
         return
     facts = {"job": job.where(where), "columns": _shown(schema.names)}
-    if count > 1:
-        raise _Mismatch(
-            Problem(f'the input has {count} columns named "{column}"', facts, "rename them in the data")
-        )
     near = get_close_matches(column, schema.names, 1)
     fix = f'did you mean "{near[0]}"?' if near else "name a column that the input has"
     raise _Mismatch(Problem(f'the input has no column "{column}"', facts, fix))

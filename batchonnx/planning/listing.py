@@ -69,6 +69,12 @@ def list_input(paths: Sequence[str], format_name: str | None) -> Listing:
     )
     fields = list(footers[0].schema.remove_metadata())
     taken = {field.name for field in fields}
+    if len(taken) < len(fields):
+        names = footers[0].schema.names
+        twice = next(name for name in names if names.count(name) > 1)
+        facts = {"file": files[0].path, "column": twice}
+        fix = "write the file again with names that differ"
+        raise InputError(Problem(f'the file has several columns named "{twice}"', facts, fix))
     keys = tuple(partitions[0])
     for key in keys:
         if key in taken:

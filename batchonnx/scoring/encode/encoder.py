@@ -20,7 +20,7 @@ from batchonnx.scoring.encode.bytes_window import load_bytes
 from batchonnx.scoring.encode.constants import constant_slicer
 from batchonnx.scoring.encode.hook import hook_slicer
 from batchonnx.scoring.encode.scalars import scalars_loader
-from batchonnx.scoring.encode.tensors import load_tensors
+from batchonnx.scoring.encode.tensors import tensor_rows
 
 Tensors = dict[str, np.ndarray]
 Slicer = Callable[[int, int], Tensors]
@@ -77,7 +77,7 @@ def _loader(
     if isinstance(feature, StackedScalars):
         return _named(feature, scalars_loader(feature, batch_rows))
     if isinstance(feature, TensorColumn):
-        return _named(feature, lambda chunk: _rows_of(load_tensors(feature, chunk)))
+        return _named(feature, lambda chunk: tensor_rows(feature, chunk))
     return _named(feature, lambda chunk: _rows_of(load_bytes(feature, chunk)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 
 import numpy as np
@@ -12,6 +13,26 @@ import pyarrow.types as pat
 from batchonnx.planning.bindings import TensorColumn
 from batchonnx.scoring.chunk import BadRow
 from batchonnx.scoring.encode.columns import to_numpy
+
+
+def tensor_rows(feature: TensorColumn, chunk: pa.RecordBatch) -> Callable[[int, int], np.ndarray]:
+    """(start, stop) -> the tensor of these rows; encoded as a whole where all rows have one shape.
+
+    Where they don't, batch by batch: only the rows of one batch have to be alike, however rows
+    were gathered into chunks. The function given back raises BadRow where they aren't.
+    """
+    try:
+        whole = load_tensors(feature, chunk)
+    except BadRow:
+        return lambda start, stop: _one_batch(feature, chunk, start, stop)
+    return lambda start, stop: whole[start:stop]
+
+
+def _one_batch(feature: TensorColumn, chunk: pa.RecordBatch, start: int, stop: int) -> np.ndarray:
+    try:
+        return load_tensors(feature, chunk.slice(start, stop - start))
+    except BadRow as bad:
+        raise BadRow(start + bad.row, bad.column, bad.reason) from bad
 
 
 def load_tensors(feature: TensorColumn, chunk: pa.RecordBatch) -> np.ndarray:

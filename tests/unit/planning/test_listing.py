@@ -84,6 +84,13 @@ def test_a_partition_that_is_a_column_too_is_refused(tmp_path: Path) -> None:
         list_input([str(tmp_path)], None)
 
 
+def test_columns_of_one_name_are_refused_by_that_name(tmp_path: Path) -> None:
+    table = pa.Table.from_arrays([pa.array([1])] * 3, names=["a", "b", "a"])
+    pq.write_table(table, tmp_path / "x.parquet")
+    with pytest.raises(InputError, match='several columns named "a"'):
+        list_input([str(tmp_path)], None)
+
+
 def test_formats_may_not_be_mixed_unless_one_is_named(tmp_path: Path) -> None:
     partitioned(tmp_path, "x.parquet")
     (tmp_path / "y.csv").write_text("a\n1\n")

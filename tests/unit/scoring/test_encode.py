@@ -207,6 +207,16 @@ class TestTensors:
             encode(TensorColumn(spec("float32", None), "t", (None,)), {"t": column})
         assert caught.value.row == 2
 
+    def test_only_the_rows_of_one_batch_have_to_be_of_one_length(self) -> None:
+        lists = [[1.0], [2.0], [3.0, 4.0], [5.0, 6.0], [7.0], [8.0, 9.0]]
+        binding = TensorColumn(spec("float32", None), "t", (None,))
+        encoded = Encoder([binding], 2, {}).load(pa.record_batch({"t": pa.array(lists)}))
+        assert encoded.batch(0, 2)["x"].tolist() == [[1], [2]]
+        assert encoded.batch(2, 4)["x"].tolist() == [[3, 4], [5, 6]]
+        with pytest.raises(BadRow) as caught:
+            encoded.batch(4, 6)
+        assert caught.value.row == 5
+
     def test_inner_lists_of_another_length_name_their_row(self) -> None:
         column = pa.array([[[1.0], [2.0]], [[3.0], [4.0, 5.0]]], pa.list_(pa.list_(pa.float32())))
         with pytest.raises(BadRow) as caught:
