@@ -20,7 +20,7 @@ SIZES = (1, 8, 64, 256, 1024, 2048, 4096)
 BUDGET_S = 0.3
 """For all sizes together. A size is tried only if it can be expected to fit in what is left."""
 
-SHORTEST_TRIAL_S, LONGEST_TRIAL_S = 0.001, 0.005
+SHORTEST_TRIAL_S, LONGEST_TRIAL_S = 0.001, 0.01
 TRIAL_SHARE = 0.0005
 """A size's calls are repeated, twice, for this share of what the whole job may take, between the two: a long
 job gets a careful choice, a short one isn't held up."""
@@ -71,7 +71,7 @@ def choose_size(rates: Mapping[int, float]) -> int:
 def _measure(plan: Plan, model: Model, chunk: Chunk) -> Iterator[tuple[int, float]]:
     """Batch size and rows/s, encoding included, at growing sizes until speed falls or time is up."""
     begin = perf_counter()
-    best, trial_s = 0.0, SHORTEST_TRIAL_S
+    best, slower, trial_s = 0.0, 0, SHORTEST_TRIAL_S
     for size in SIZES:
         expected_s = size / best if best else 0.0
         if size > max(1, chunk.columns.num_rows) or perf_counter() - begin + 2 * expected_s > BUDGET_S:
@@ -79,7 +79,8 @@ def _measure(plan: Plan, model: Model, chunk: Chunk) -> Iterator[tuple[int, floa
         batches = max(1, int(trial_s / expected_s)) if best else 1
         rate = _rate(Scorer(plan, model, size), chunk, size * batches)
         yield size, rate
-        if rate < 0.7 * best:
+        slower = slower + 1 if rate < AS_GOOD * best else 0
+        if slower == 2:
             return
         best = max(best, rate)
         job_s = (plan.rows or 0) / best
