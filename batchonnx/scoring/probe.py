@@ -36,8 +36,9 @@ UNTYPED_ROWS = 256
 class BatchSize:
     """Rows in one call of the model: as asked, or as the first chunk shows to be fastest.
 
-    settled: the number, once it is known. Shared by all workers of a process: each that has rows
-    measures, so that the others' load is part of the measurement, and the first to end decides.
+    settled: the number, once it is known. Shared by all workers of a process: the
+    first that has rows measures while the others wait, since trials that disturb each other are
+    worth nothing (a batch of 64 rows was taken once in five runs, and the run took twice as long).
     """
 
     def __init__(self, plan: Plan, model: Model, remembered: int | None) -> None:
@@ -48,11 +49,10 @@ class BatchSize:
 
     def settle(self, chunk: Chunk) -> int:
         """The number of rows; measured on this chunk, which has some, if it isn't known yet."""
-        if self.settled is None:
-            size = choose_size(dict(_measure(self._plan, self._model, chunk)))
-            with self._lock:
-                self.settled = self.settled or size
-        return self.settled
+        with self._lock:
+            if self.settled is None:
+                self.settled = choose_size(dict(_measure(self._plan, self._model, chunk)))
+            return self.settled
 
 
 def choose_size(rates: Mapping[int, float]) -> int:
@@ -71,7 +71,7 @@ def choose_size(rates: Mapping[int, float]) -> int:
 def _measure(plan: Plan, model: Model, chunk: Chunk) -> Iterator[tuple[int, float]]:
     """Batch size and rows/s, encoding included, at growing sizes until speed falls or time is up."""
     begin = perf_counter()
-    best, slower, trial_s = 0.0, 0, SHORTEST_TRIAL_S
+    best, trial_s = 0.0, SHORTEST_TRIAL_S
     for size in SIZES:
         expected_s = size / best if best else 0.0
         if size > max(1, chunk.columns.num_rows) or perf_counter() - begin + 2 * expected_s > BUDGET_S:
@@ -79,8 +79,7 @@ def _measure(plan: Plan, model: Model, chunk: Chunk) -> Iterator[tuple[int, floa
         batches = max(1, int(trial_s / expected_s)) if best else 1
         rate = _rate(Scorer(plan, model, size), chunk, size * batches)
         yield size, rate
-        slower = slower + 1 if rate < AS_GOOD * best else 0
-        if slower == 2:
+        if rate < best / 2:
             return
         best = max(best, rate)
         job_s = (plan.rows or 0) / best
