@@ -26,5 +26,5 @@ def read_rows(
     if "bytes" in columns:
         with open_input(path) as source:
             values["bytes"] = [source.read()]
-    arrays = [pa.array(values[name], SCHEMA.field(name).type) for name in columns]
-    yield pa.RecordBatch.from_arrays(arrays, names=list(columns))
+    arrays = [pa.array(values[name], SCHEMA.field(name).type) for name in values]
+    yield pa.RecordBatch.from_arrays(arrays, names=list(values)).select(list(columns))

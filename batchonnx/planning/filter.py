@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
-from functools import cache, reduce
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +15,21 @@ from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedInput
 from lark.exceptions import VisitError
 
 from batchonnx.errors import ContractError, Problem
+from batchonnx.planning.condition import (
+    Column,
+    Condition,
+    all_of,
+    any_of,
+    compare_columns,
+    compare_flipped,
+    compare_value,
+    is_member,
+    is_null,
+    is_true,
+    matches,
+)
+from batchonnx.planning.literal import LiteralError, Value
+from batchonnx.planning.types import is_text
 
 GRAMMAR = r"""
     ?start: either
@@ -61,22 +77,27 @@ GRAMMAR = r"""
 
 @dataclass(frozen=True)
 class Filter:
-    """A parsed filter. text: as the user wrote it. columns: the columns it reads."""
+    """A parsed filter.
+
+    text: as the user wrote it. expression: true for the rows to score. pruning: may be held against
+    statistics and partitions; where it can't be true, `expression` isn't. columns: what it reads.
+    """
 
     text: str
     expression: pc.Expression
+    pruning: pc.Expression
     columns: frozenset[str]
 
 
 @dataclass(frozen=True)
-class _Column:
-    name: str
-    type: pa.DataType
-
-
-@dataclass(frozen=True)
 class _Literal:
-    value: Any
+    """value: its meaning. shown: as it was written."""
+
+    value: Value
+    shown: str
+
+
+_Operand = Column | _Literal
 
 
 def parse_filter(text: str, schema: pa.Schema, where: str) -> Filter:
@@ -84,8 +105,10 @@ def parse_filter(text: str, schema: pa.Schema, where: str) -> Filter:
 
     Comparisons (= == != <> < <= > >=), and, or, not, in, between, like ('%' any, '_' one
     character), is null, true and false; 'text' in single quotes, column names that aren't plain
-    words in double quotes or backticks; 'text' beside a date or timestamp column is read as one.
-    As in SQL a comparison with null is neither true nor false, and the row is left out.
+    words in double quotes or backticks; 'text' beside a date, time or timestamp column is read as
+    one, in the column's time zone unless it brings an offset. Numbers are compared exactly, beside
+    a float column as the nearest float of its width. As in SQL a comparison with null is neither
+    true nor false, and the row is left out; NaN, as in IEEE 754, differs from every number.
     where: the place in the job file. Raises ContractError.
     """
     try:
@@ -94,12 +117,12 @@ def parse_filter(text: str, schema: pa.Schema, where: str) -> Filter:
         raise ContractError(_syntax(text, error, where)) from error
     builder = _Builder(schema, where, text)
     try:
-        expression = builder.transform(tree)
+        condition: Condition = builder.transform(tree)
     except VisitError as error:
         if isinstance(error.orig_exc, ContractError):
             raise error.orig_exc from None
         raise
-    return Filter(text, expression, frozenset(builder.columns))
+    return Filter(text, condition.exact, condition.maybe, frozenset(builder.columns))
 
 
 @cache
@@ -108,184 +131,180 @@ def _parser() -> Lark:
 
 
 class _Builder(Transformer[Token, Any]):
-    """From the grammar's tree to an Arrow expression; method names are the grammar's."""
+    """From the grammar's tree to a condition; method names are the grammar's."""
 
     def __init__(self, schema: pa.Schema, where: str, text: str) -> None:
         super().__init__()
         self._schema, self._where, self._text = schema, where, text
         self.columns: set[str] = set()
 
-    def either(self, parts: list[pc.Expression]) -> pc.Expression:
-        return reduce(lambda a, b: a | b, parts)
+    def either(self, parts: list[Condition]) -> Condition:
+        return any_of(parts)
 
-    def both(self, parts: list[pc.Expression]) -> pc.Expression:
-        return reduce(lambda a, b: a & b, parts)
+    def both(self, parts: list[Condition]) -> Condition:
+        return all_of(parts)
 
-    def negate(self, parts: list[pc.Expression]) -> pc.Expression:
-        return ~parts[0]
+    def negate(self, parts: list[Condition]) -> Condition:
+        return parts[0].negated()
 
     def number(self, parts: list[Token]) -> _Literal:
-        text = str(parts[0])
-        return _Literal(float(text) if any(mark in text for mark in ".eE") else int(text))
+        try:
+            return _Literal(Decimal(str(parts[0])), str(parts[0]))
+        except InvalidOperation:
+            raise self._error(f"{parts[0]} is beyond every number", "write a smaller number") from None
 
     def text(self, parts: list[Token]) -> _Literal:
-        return _Literal(_unquote(parts[0]))
+        return _Literal(_unquote(parts[0]), str(parts[0]))
 
     def true(self, _: list[Token]) -> _Literal:
-        return _Literal(True)
+        return _Literal(True, "true")
 
     def false(self, _: list[Token]) -> _Literal:
-        return _Literal(False)
+        return _Literal(False, "false")
 
-    def plain_name(self, parts: list[Token]) -> _Column:
+    def plain_name(self, parts: list[Token]) -> Column:
         return self._column(str(parts[0]))
 
-    def quoted_name(self, parts: list[Token]) -> _Column:
+    def quoted_name(self, parts: list[Token]) -> Column:
         return self._column(_unquote(parts[0]))
 
-    def truth(self, parts: list[_Column]) -> pc.Expression:
-        if not pat.is_boolean(parts[0].type):
-            raise self._error(
-                f'column "{parts[0].name}" is {parts[0].type}, not true or false', "compare it with something"
-            )
-        return pc.field(parts[0].name)
+    def truth(self, parts: list[Column]) -> Condition:
+        if not pat.is_boolean(parts[0].plain):
+            title = f'column "{parts[0].name}" is {parts[0].type}, not true or false'
+            raise self._error(title, "compare it with something")
+        return is_true(parts[0])
 
-    def compare(self, parts: list[Any]) -> pc.Expression:
+    def compare(self, parts: list[Any]) -> Condition:
         left, sign, right = parts
-        a, b = self._pair(left, right)
-        return _COMPARE[str(sign)](a, b)
+        return self._compare(left, str(sign), right)
 
-    def is_in(self, parts: list[Any]) -> pc.Expression:
+    def is_in(self, parts: list[Any]) -> Condition:
         column, *literals = parts
-        if not isinstance(column, _Column):
+        if not isinstance(column, Column):
             raise self._error("in needs a column on its left", "write: column in (…)")
-        # Equalities, not isin(): they keep null unknown under `not`, and statistics prune by them.
-        return self.either([self.compare([column, "=", literal]) for literal in literals])
+        for literal in literals:
+            self._compare(column, "=", literal)  # names the literal that doesn't suit
+        return is_member(column, [literal.value for literal in literals])
 
-    def not_in(self, parts: list[Any]) -> pc.Expression:
-        return ~self.is_in(parts)
+    def not_in(self, parts: list[Any]) -> Condition:
+        return self.is_in(parts).negated()
 
-    def is_null(self, parts: list[Any]) -> pc.Expression:
-        return self._field(parts[0]).is_null()
+    def is_null(self, parts: list[_Operand]) -> Condition:
+        if isinstance(parts[0], _Literal):
+            raise self._error("only a column can be null", "name a column")
+        return is_null(parts[0])
 
-    def is_not_null(self, parts: list[Any]) -> pc.Expression:
-        return self._field(parts[0]).is_valid()
+    def is_not_null(self, parts: list[_Operand]) -> Condition:
+        return self.is_null(parts).negated()
 
-    def between(self, parts: list[Any]) -> pc.Expression:
+    def between(self, parts: list[_Operand]) -> Condition:
         value, low, high = parts
-        return self.compare([value, ">=", low]) & self.compare([value, "<=", high])
+        return all_of([self._compare(value, ">=", low), self._compare(value, "<=", high)])
 
-    def not_between(self, parts: list[Any]) -> pc.Expression:
-        return ~self.between(parts)
+    def not_between(self, parts: list[_Operand]) -> Condition:
+        return self.between(parts).negated()
 
-    def like(self, parts: list[Any]) -> pc.Expression:
+    def like(self, parts: list[Any]) -> Condition:
         column, pattern = parts
-        if not isinstance(column, _Column) or not _is_text(column.type):
+        if not isinstance(column, Column) or not is_text(column.plain):
             raise self._error("like needs a text column on its left", "compare other columns with = or <")
-        return pc.match_like(pc.field(column.name), _unquote(pattern))
+        return matches(column, _unquote(pattern))
 
-    def not_like(self, parts: list[Any]) -> pc.Expression:
-        return ~self.like(parts)
+    def not_like(self, parts: list[Any]) -> Condition:
+        return self.like(parts).negated()
 
-    def _column(self, name: str) -> _Column:
+    def _column(self, name: str) -> Column:
         if name not in self._schema.names:
             near = get_close_matches(name, self._schema.names, 1)
             shown = ", ".join(self._schema.names[:12]) + (" …" if len(self._schema.names) > 12 else "")
             fix = f'did you mean "{near[0]}"?' if near else f"name a column of the input: {shown}"
+            if name.lower() == "null":
+                fix = "ask for missing values with: column is null"
             raise self._error(f'the filter names no column of the input: "{name}"', fix)
         self.columns.add(name)
-        return _Column(name, self._schema.field(name).type)
+        return Column(name, self._schema.field(name).type)
 
-    def _field(self, operand: _Column | _Literal) -> pc.Expression:
-        if isinstance(operand, _Literal):
-            raise self._error("only a column can be null", "name a column")
-        return pc.field(operand.name)
-
-    def _pair(self, left: _Column | _Literal, right: _Column | _Literal) -> tuple[Any, Any]:
-        if isinstance(left, _Column) and isinstance(right, _Column):
-            if left.type != right.type and not (_is_numeric(left.type) and _is_numeric(right.type)):
-                title = (
-                    f'"{left.name}" is {left.type} and "{right.name}" {right.type}: they can\'t be compared'
-                )
-                raise self._error(title, "compare columns of one type")
-            return pc.field(left.name), pc.field(right.name)
-        if isinstance(left, _Column):
-            assert isinstance(right, _Literal)
-            return _comparable(left), pc.scalar(self._scalar(right, left))
-        if isinstance(right, _Column):
-            return pc.scalar(self._scalar(left, right)), _comparable(right)
+    def _compare(self, left: _Operand, sign: str, right: _Operand) -> Condition:
+        try:
+            if isinstance(left, Column):
+                if isinstance(right, Column):
+                    return compare_columns(left, sign, right)
+                return compare_value(left, sign, right.value)
+            if isinstance(right, Column):
+                return compare_flipped(left.value, sign, right)
+        except LiteralError as error:
+            raise self._unsuited(left, right) from error
         raise self._error("a comparison names no column", "compare a column with a value")
 
-    def _scalar(self, literal: _Literal, column: _Column) -> pa.Scalar:
-        """The literal as the column's type, or as a float beside an integer column."""
-        value, target = literal.value, column.type
-        if pat.is_dictionary(target):
-            target = target.value_type
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        suits = (
-            (is_number and (_is_numeric(target)))
-            or (isinstance(value, bool) and pat.is_boolean(target))
-            or (isinstance(value, str) and (_is_text(target) or pat.is_temporal(target)))
-        )
-        try:
-            if not suits:
-                raise pa.ArrowInvalid("of another type")
-            if pat.is_decimal(target) or (isinstance(value, float) and pat.is_integer(target)):
-                return pa.scalar(float(value))
-            return pa.scalar(value).cast(target)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            title = f'column "{column.name}" is {column.type}, it can\'t be compared with {value!r}'
-            fix = "give a value of the column's type; dates as '2026-11-22', text in single quotes"
-            raise self._error(title, fix) from error
+    def _unsuited(self, left: _Operand, right: _Operand) -> ContractError:
+        if isinstance(left, Column) and isinstance(right, Column):
+            title = f'"{left.name}" is {left.type} and "{right.name}" {right.type}: they can\'t be compared'
+            return self._error(title, "compare columns of one type")
+        column, literal = (left, right) if isinstance(left, Column) else (right, left)
+        assert isinstance(column, Column)
+        assert isinstance(literal, _Literal)
+        title = f'column "{column.name}" is {column.type}, it can\'t be compared with {literal.shown}'
+        return self._error(title, f"give a value of the column's type{_example(column.plain)}")
 
     def _error(self, title: str, fix: str) -> ContractError:
         return ContractError(Problem(title, {"job": self._where, "filter": self._text}, fix))
 
 
-_COMPARE = {
-    "=": lambda a, b: a == b,
-    "==": lambda a, b: a == b,
-    "!=": lambda a, b: a != b,
-    "<>": lambda a, b: a != b,
-    "<": lambda a, b: a < b,
-    "<=": lambda a, b: a <= b,
-    ">": lambda a, b: a > b,
-    ">=": lambda a, b: a >= b,
-}
-
-
-def _comparable(column: _Column) -> pc.Expression:
-    """A decimal is compared as a float: a literal may have digits that the column's type has not."""
-    field = pc.field(column.name)
-    return field.cast(pa.float64()) if pat.is_decimal(column.type) else field
+def _example(plain: pa.DataType) -> str:
+    if pat.is_date(plain):
+        return ": '2026-11-22'"
+    if pat.is_timestamp(plain):
+        return ": '2026-11-22 13:45:00" + ("' or '2026-11-22 13:45:00+01:00'" if plain.tz else "'")
+    if pat.is_time(plain):
+        return ": '13:45:00'"
+    if is_text(plain):
+        return ": 'text' in single quotes"
+    return ": true or false" if pat.is_boolean(plain) else ""
 
 
 def _unquote(token: str) -> str:
     return token[1:-1].replace(token[0] * 2, token[0])
 
 
-def _is_text(arrow_type: pa.DataType) -> bool:
-    if pat.is_dictionary(arrow_type):
-        arrow_type = arrow_type.value_type
-    return bool(
-        pat.is_string(arrow_type) or pat.is_large_string(arrow_type) or pat.is_string_view(arrow_type)
-    )
-
-
-def _is_numeric(arrow_type: pa.DataType) -> bool:
-    return bool(pat.is_integer(arrow_type) or pat.is_floating(arrow_type) or pat.is_decimal(arrow_type))
+_WORDS = {
+    "NAME": "a column",
+    "QUOTED": "a column",
+    "NUMBER": "a value",
+    "TEXT": "a value",
+    "_TRUE": "a value",
+    "_FALSE": "a value",
+    "COMPARISON": "a comparison (= != < <= > >=)",
+    "_IN": "in",
+    "_IS": "is",
+    "_BETWEEN": "between",
+    "_LIKE": "like",
+    "_NOT": "not",
+    "_NULL": "null",
+    "_AND": "and",
+    "_OR": "or",
+    "LPAR": "(",
+    "RPAR": ")",
+    "COMMA": "a comma",
+    "$END": "the end",
+}
 
 
 def _syntax(text: str, error: UnexpectedInput, where: str) -> Problem:
-    position = (
-        error.pos_in_stream if error.pos_in_stream is not None and error.pos_in_stream >= 0 else len(text)
-    )
-    if isinstance(error, UnexpectedToken) and error.token.type == "$END":
-        position, found = len(text), "the end of the filter"
-    elif isinstance(error, UnexpectedCharacters):
-        found = repr(text[position])
+    position = len(text)
+    if isinstance(error, UnexpectedCharacters):
+        position = error.pos_in_stream or 0
+        character = text[position]
+        found = "a quote that isn't closed" if character in "'\"`" else repr(character)
+        allowed = error.allowed
     else:
-        found = repr(str(getattr(error, "token", text[position : position + 1])))
-    facts = {"job": where, "filter": text, "": " " * position + "^", "found": found}
+        assert isinstance(error, UnexpectedToken)
+        found, allowed = "the end of the filter", error.accepts or error.expected
+        if error.token.type != "$END":
+            position, found = error.token.start_pos or 0, repr(str(error.token))
+    words = dict.fromkeys(_WORDS[name] for name in _WORDS if name in (allowed or ()))
+    shown = " ".join(text.splitlines()) if len(text.splitlines()) > 1 else text
+    facts = {"job": where, "filter": shown, "": " " * position + "^", "found": found}
+    if words:
+        facts["expected"] = ", ".join(words)
     fix = "write it as in SQL's WHERE: amount > 0 and country in ('DE', 'FR')"
     return Problem("the filter can't be understood", facts, fix)

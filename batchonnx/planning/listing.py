@@ -67,7 +67,7 @@ def list_input(paths: Sequence[str], format_name: str | None) -> Listing:
         SourceFile(entry.path, entry.size, entry.version, footer, partition)
         for entry, footer, partition in zip(entries, footers, partitions, strict=True)
     )
-    fields = list(footers[0].schema.remove_metadata())
+    fields = [_common_field(field, footers) for field in footers[0].schema.remove_metadata()]
     taken = {field.name for field in fields}
     if len(taken) < len(fields):
         names = footers[0].schema.names
@@ -84,6 +84,14 @@ def list_input(paths: Sequence[str], format_name: str | None) -> Listing:
         is_number = all(isinstance(partition[key], int | None) for partition in partitions)
         fields.append(pa.field(key, pa.int64() if is_number else pa.string()))
     return Listing(name, files, pa.schema(fields), keys)
+
+
+def _common_field(field: pa.Field, footers: Sequence[Footer]) -> pa.Field:
+    """The first file's field; it may be null if any file says so."""
+    if field.nullable:
+        return field
+    others = (footer.schema.field(field.name) for footer in footers if field.name in footer.schema.names)
+    return field.with_nullable(any(other.nullable for other in others))
 
 
 def check_columns(listing: Listing, columns: Iterable[str]) -> None:

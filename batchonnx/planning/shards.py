@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
+import pyarrow.fs as pafs
 
+from batchonnx.errors import InputError, Problem
 from batchonnx.planning.filter import Filter
 from batchonnx.planning.listing import FOOTER_THREADS, Listing, SourceFile
 from batchonnx.storage.paths import open_filesystem
@@ -129,28 +131,58 @@ def _continues(last: Source, following: Source) -> bool:
     return last.first_row + last.rows == following.first_row
 
 
-def _surviving_groups(listing: Listing, row_filter: Filter) -> list[set[int]]:
-    """For each file, the row groups that may hold a row for the filter."""
+def _surviving_groups(listing: Listing, row_filter: Filter) -> list[frozenset[int]]:
+    """For each file, the row groups that may hold a row for the filter.
 
-    def survivors(file: SourceFile) -> set[int]:
-        every = set(range(len(file.footer.row_groups)))
-        if listing.format != "parquet":
-            return every
-        guarantee = _partition_expression(file, listing.schema)
-        filesystem, inner = open_filesystem(file.path)
-        fragment = pads.ParquetFileFormat().make_fragment(inner, filesystem, guarantee)
-        kept = fragment.split_by_row_group(row_filter.expression, schema=listing.schema)
-        return {group.id for part in kept for group in part.row_groups}
+    All of them where rows are known only by reading: rows that nobody counted can't be left out.
+    """
+    schema = pa.schema([listing.schema.field(name) for name in sorted(row_filter.columns)])
+    may_match = _matching_partitions(listing, row_filter, schema)
+    has_statistics = listing.format == "parquet" and not row_filter.columns <= {*listing.partition_columns}
+
+    def survivors(index: int) -> frozenset[int]:
+        file = listing.files[index]
+        every = frozenset(range(len(file.footer.row_groups)))
+        if index not in may_match:
+            return every if file.footer.rows is None else frozenset()
+        return _matching_row_groups(file, row_filter, schema) if has_statistics else every
 
     with ThreadPoolExecutor(FOOTER_THREADS) as pool:
-        return list(pool.map(survivors, listing.files))
+        return list(pool.map(survivors, range(len(listing.files))))
 
 
-def _partition_expression(file: SourceFile, schema: pa.Schema) -> pc.Expression | None:
-    """What the folders' names say of every row in the file."""
-    expression = None
+def _matching_partitions(listing: Listing, row_filter: Filter, schema: pa.Schema) -> set[int]:
+    """Files, by their place in the listing, whose folders' names don't speak against the filter."""
+    if not row_filter.columns & {*listing.partition_columns}:
+        return set(range(len(listing.files)))
+    claims = [_partition_expression(file, schema) for file in listing.files]
+    # Nothing is opened: the data set's paths are the places in the listing.
+    places = [str(place) for place in range(len(listing.files))]
+    dataset = pads.FileSystemDataset.from_paths(
+        places, schema, pads.ParquetFileFormat(), pafs.LocalFileSystem(), claims
+    )
+    return {int(fragment.path) for fragment in dataset.get_fragments(row_filter.pruning)}
+
+
+def _matching_row_groups(file: SourceFile, row_filter: Filter, schema: pa.Schema) -> frozenset[int]:
+    filesystem, inner = open_filesystem(file.path)
+    claim = _partition_expression(file, schema)
+    fragment = pads.ParquetFileFormat().make_fragment(inner, filesystem, claim)
+    try:
+        parts = fragment.split_by_row_group(row_filter.pruning, schema=schema)
+        return frozenset(group.id for part in parts for group in part.row_groups)
+    except (OSError, pa.ArrowException) as error:
+        facts = {"file": file.path, "found": str(error).splitlines()[0][:300]}
+        fix = "run the same command again, when the input is complete"
+        raise InputError(Problem("a file's statistics can't be read", facts, fix)) from error
+
+
+def _partition_expression(file: SourceFile, schema: pa.Schema) -> pc.Expression:
+    """What the folders' names say of every row in the file, of the columns in the schema."""
+    expression = pc.scalar(True)
     for key, value in file.partition.items():
-        column = pc.field(key)
-        claim = column.is_null() if value is None else column == pa.scalar(value, schema.field(key).type)
-        expression = claim if expression is None else expression & claim
+        if key in schema.names:
+            column = pc.field(key)
+            claim = column.is_null() if value is None else column == pa.scalar(value, schema.field(key).type)
+            expression = expression & claim
     return expression

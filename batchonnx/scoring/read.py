@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.acero as acero
 
 from batchonnx.errors import InputError, Problem
 from batchonnx.formats.registry import get_format
@@ -14,8 +15,7 @@ from batchonnx.planning.filter import Filter
 from batchonnx.planning.listing import Listing, SourceFile
 from batchonnx.planning.shards import Shard, Source
 from batchonnx.scoring.chunk import Chunk, Segment
-
-_ROW = "__batchonnx_row"
+from batchonnx.storage.paths import version_of
 
 
 @dataclass(frozen=True)
@@ -44,39 +44,49 @@ def read_chunks(
     """
     pending: list[_Piece] = []
     rows = dropped = 0
+    last: pa.RecordBatch | None = None
     for piece in _pieces(shard, listing, columns, row_filter, chunk_rows):
-        count = piece.columns.num_rows
+        count, last = piece.columns.num_rows, piece.columns
         dropped += piece.filtered
         if count == 0:
             continue
         if pending and (count >= batch_rows or rows + count > chunk_rows):
-            yield _join(pending, dropped)
+            yield from _join(pending, dropped)
             pending, rows, dropped = [], 0, 0
         pending.append(piece)
         rows += count
         if rows >= batch_rows:
-            yield _join(pending, dropped)
+            yield from _join(pending, dropped)
             pending, rows, dropped = [], 0, 0
     if pending:
-        yield _join(pending, dropped)
-    elif dropped:
-        schema = pa.schema([listing.schema.field(name) for name in columns])
-        yield Chunk(pa.RecordBatch.from_pylist([], schema), (), dropped)
+        yield from _join(pending, dropped)
+    elif dropped and last is not None:
+        yield Chunk(last, (), dropped)
 
 
-def _join(pieces: Sequence[_Piece], filtered: int) -> Chunk:
-    batches = [piece.columns for piece in pieces]
-    columns = batches[0] if len(batches) == 1 else pa.concat_batches(batches)
-    return Chunk(columns, tuple(piece.segment for piece in pieces), filtered)
+def _join(pieces: Sequence[_Piece], filtered: int) -> Iterator[Chunk]:
+    segments = tuple(piece.segment for piece in pieces)
+    if len(pieces) == 1:
+        yield Chunk(pieces[0].columns, segments, filtered)
+        return
+    try:
+        yield Chunk(pa.concat_batches([piece.columns for piece in pieces]), segments, filtered)
+    except pa.ArrowInvalid:
+        # Dictionaries whose values, taken together, their index type can't count.
+        for piece in pieces:
+            yield Chunk(piece.columns, (piece.segment,), filtered)
+            filtered = 0
 
 
 def _pieces(
     shard: Shard, listing: Listing, columns: Sequence[str], row_filter: Filter | None, chunk_rows: int
 ) -> Iterator[_Piece]:
-    filtered_by = row_filter.columns if row_filter is not None else frozenset()
+    filtered_by = sorted(row_filter.columns) if row_filter is not None else []
     wanted = [*columns, *(name for name in filtered_by if name not in columns)]
     for source in shard.sources:
         file = listing.files[source.file]
+        if version_of(file.path) not in (None, file.version):
+            raise _changed(file, {})
         row = source.first_row
         for batch in _rows(file, source, listing, wanted, chunk_rows):
             segment = Segment(file.path, row, batch.num_rows)
@@ -87,43 +97,82 @@ def _pieces(
                 yield _filter(batch, segment, columns, row_filter)
         found = row - source.first_row
         if source.rows is not None and found != source.rows:
-            facts = {"file": file.path, "expected": f"{source.rows:,} rows", "found": f"{found:,}"}
-            fix = "run the same command again, when the file is complete"
-            raise InputError(Problem("the file has changed since the plan was made", facts, fix))
+            raise _changed(file, {"expected": f"{source.rows:,} rows", "found": f"{found:,}"})
+
+
+def _changed(file: SourceFile, facts: dict[str, str]) -> InputError:
+    fix = "run the same command again, when the file is complete"
+    return InputError(
+        Problem("the file has changed since the plan was made", {"file": file.path, **facts}, fix)
+    )
 
 
 def _rows(
     file: SourceFile, source: Source, listing: Listing, wanted: Sequence[str], chunk_rows: int
 ) -> Iterator[pa.RecordBatch]:
-    """A source's rows with the partition's values as columns, in the order of `wanted`."""
+    """A source's rows with the partition's values as columns, in the order of `wanted`.
+
+    All files' batches have one schema, so that they can be joined.
+    """
     stored = [name for name in wanted if name not in file.partition]
     read = get_format(listing.format).read_rows
-    schema = pa.schema([listing.schema.field(name) for name in wanted])
-    for batch in read(file.path, file.footer, source.row_groups, stored, chunk_rows):
-        if not file.partition:
-            yield batch
-            continue
-        arrays = []
-        for field in schema:
-            if field.name in file.partition:
-                value = pa.scalar(file.partition[field.name], field.type)
-                arrays.append(pa.repeat(value, batch.num_rows))
-            else:
-                arrays.append(batch.column(field.name))
-        yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+    schema = pa.schema([(name, listing.schema.field(name).type) for name in wanted])
+    try:
+        for batch in read(file.path, file.footer, source.row_groups, stored, chunk_rows):
+            yield _with_partition(batch, file, schema)
+    except (KeyError, IndexError) as error:
+        # What pyarrow raises where a column or row group is gone.
+        raise _changed(file, {"found": str(error)}) from error
+
+
+def _with_partition(batch: pa.RecordBatch, file: SourceFile, schema: pa.Schema) -> pa.RecordBatch:
+    if not schema:
+        return batch
+    arrays = []
+    for field in schema:
+        if field.name in file.partition:
+            value = pa.scalar(file.partition[field.name], field.type)
+            arrays.append(pa.repeat(value, batch.num_rows))
+        else:
+            array = batch.column(field.name)
+            if array.type != field.type:
+                facts = {"column": field.name, "expected": str(field.type), "found": str(array.type)}
+                raise _changed(file, facts)
+            arrays.append(array)
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def _filter(batch: pa.RecordBatch, segment: Segment, columns: Sequence[str], row_filter: Filter) -> _Piece:
-    """The rows that pass, with their places in the file where some didn't."""
-    places = np.arange(segment.first_row, segment.first_row + segment.rows)
-    table = pa.Table.from_batches([batch]).append_column(_ROW, pa.array(places))
-    passed = table.filter(row_filter.expression).combine_chunks()
-    dropped = segment.rows - passed.num_rows
+    """The rows that pass, with their places in the file where some didn't; viewed if all do."""
+    passes = _evaluate(row_filter, batch)
+    passed = passes.true_count
+    dropped = batch.num_rows - passed
+    kept = batch.select(list(columns))
     if dropped == 0:
-        return _Piece(batch.select(list(columns)), segment, 0)
-    index = passed.column(_ROW).to_numpy()
-    first = int(index[0]) if len(index) else segment.first_row
-    kept = passed.select(list(columns))
-    batches = kept.to_batches()
-    rows = batches[0] if batches else pa.RecordBatch.from_pylist([], kept.schema)
-    return _Piece(rows, Segment(segment.path, first, passed.num_rows, index), dropped)
+        return _Piece(kept, segment, 0)
+    places = np.flatnonzero(passes.fill_null(False).to_numpy(zero_copy_only=False)) + segment.first_row
+    first = int(places[0]) if passed else segment.first_row
+    rows = _take(kept, passes) if passed else kept.slice(0, 0)
+    return _Piece(rows, Segment(segment.path, first, passed, places), dropped)
+
+
+def _evaluate(row_filter: Filter, batch: pa.RecordBatch) -> pa.BooleanArray:
+    """True for the rows that pass; computed in this thread, whose share of the cores it is."""
+    table = pa.Table.from_batches([batch.select(sorted(row_filter.columns))])
+    steps = [
+        acero.Declaration("table_source", acero.TableSourceNodeOptions(table)),
+        acero.Declaration("project", acero.ProjectNodeOptions([row_filter.expression], ["passes"])),
+    ]
+    result = acero.Declaration.from_sequence(steps).to_table(use_threads=False)
+    return pa.concat_arrays(result.column(0).chunks)
+
+
+def _take(batch: pa.RecordBatch, passes: pa.BooleanArray) -> pa.RecordBatch:
+    """Rows for which `passes` is true. Arrow can't take from views: they go by another type."""
+    views = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
+    if not any(column.type in views for column in batch.columns):
+        return batch.filter(passes)
+    plain = [column.cast(views.get(column.type, column.type)) for column in batch.columns]
+    taken = pa.RecordBatch.from_arrays(plain, batch.schema.names).filter(passes)
+    arrays = [column.cast(field.type) for column, field in zip(taken.columns, batch.schema, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=batch.schema)

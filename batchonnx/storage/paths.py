@@ -103,6 +103,17 @@ def list_files(patterns: Sequence[str], hidden: tuple[str, ...] = HIDDEN_FROM_TA
     return sorted(found.values(), key=lambda entry: _natural(entry.path))
 
 
+def version_of(path: str) -> str | None:
+    """A local file's version as `list_files` gives it; None if it is gone, or has a URL.
+
+    Asking a store costs a request, and some answer with another precision than when they list.
+    """
+    if "://" in path:
+        return None
+    info = pafs.LocalFileSystem().get_file_info(path)
+    return _entry("", info).version if info.type == pafs.FileType.File else None
+
+
 def _natural(path: str) -> list[tuple[int, int, str]]:
     """part-2 before part-10."""
     return [(0, int(t), "") if t.isdigit() else (1, 0, t) for t in re.split(r"(\d+)", path) if t]
