@@ -19,6 +19,9 @@ def _lines(card: ModelCard) -> Iterator[str]:
     signature = card.signature
     yield f"{signature.path}  ({of_bytes(signature.bytes)})"
     yield f"  sha256     {signature.digest}"
+    if card.problem is not None:
+        yield f"  can't run  {card.problem.title}"
+        yield f"  {'fix':<10} {card.problem.fix}"
     for number, spec in enumerate(signature.inputs):
         yield f"  {'input' if not number else '':<10} {spec}"
     for number, spec in enumerate(signature.outputs):

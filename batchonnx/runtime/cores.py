@@ -21,7 +21,11 @@ class CoreBudget:
 def usable_cores() -> int:
     """Cores by affinity and cgroup quota (v1 and v2), at least 1; the host's count means nothing."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores_from(affinity, _quotas())
+    try:
+        groups = Path("/proc/self/cgroup").read_text()
+    except OSError:
+        groups = ""
+    return cores_from(affinity, cgroup_quotas(groups, CGROUP))
 
 
 def cores_from(affinity: int, quotas: Iterable[float]) -> int:
@@ -36,27 +40,26 @@ def divide_cores(cores: int, workers: int | None, pieces: int) -> CoreBudget:
     return CoreBudget(count, max(1, cores // count))
 
 
-def _quotas() -> Iterator[float]:
-    """Every limit on the way from this process's cgroup up to the root."""
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
+def cgroup_quotas(groups: str, mount: Path) -> Iterator[float]:
+    """Every limit, in cores, on the way from a process's cgroup up to the root.
+
+    groups: the text of /proc/self/cgroup. mount: /sys/fs/cgroup. In a container the path may be the
+    host's; what isn't there sets no limit, and the root's own file is then the container's.
+    """
+    for line in groups.splitlines():
         _, controllers, group = line.split(":", 2)
         if not controllers:
-            root, read = CGROUP, _quota_v2
+            root, read = mount, _quota_v2
         elif "cpu" in controllers.split(","):
-            root, read = CGROUP / "cpu", _quota_v1
+            root, read = mount / "cpu", _quota_v1
         else:
             continue
         folder = root / group.lstrip("/")
-        while True:
-            if (quota := read(folder)) is not None:
+        for place in (folder, *folder.parents):
+            if (quota := read(place)) is not None:
                 yield quota
-            if folder == root or root not in folder.parents:
+            if place == root:
                 break
-            folder = folder.parent
 
 
 def _quota_v2(folder: Path) -> float | None:

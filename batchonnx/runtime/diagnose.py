@@ -3,133 +3,137 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
 from batchonnx.errors import ModelFileError, Problem
+from batchonnx.runtime.foreign import foreign_kind
+from batchonnx.runtime.graph import all_graphs, element_name, parse_model
+from batchonnx.runtime.model_file import ModelFile
 
-_NOT_ONNX: tuple[tuple[Callable[[bytes], bool], str, str], ...] = (
-    (
-        lambda head: head.startswith(b"version https://git-lfs"),
-        "the model is a Git-LFS pointer, not the file itself",
-        "fetch it: git lfs pull",
-    ),
-    (
-        lambda head: head.lstrip()[:15].lower().startswith((b"<!doctype html", b"<html")),
-        "the model is an HTML page, a download that went wrong",
-        "download the file itself",
-    ),
-    (
-        lambda head: head.startswith(b"PK\x03\x04"),
-        "the model is a zip archive (PyTorch saves so), not ONNX",
-        "export it: torch.onnx.export(model, args, 'model.onnx', dynamo=True)",
-    ),
-    (
-        lambda head: head.startswith((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")),
-        "the model is a Python pickle, not ONNX",
-        "export it: skl2onnx for scikit-learn, torch.onnx.export for PyTorch",
-    ),
-    (
-        lambda head: head.startswith(b"\x89HDF\r\n"),
-        "the model is an HDF5 file (Keras saves so), not ONNX",
-        "export it: model.export('model.onnx', format='onnx')",
-    ),
-    (
-        lambda head: head[4:8] == b"TFL3",
-        "the model is a TensorFlow Lite file, not ONNX",
-        "convert it: python -m tf2onnx.convert --tflite model.tflite --output model.onnx",
-    ),
-    (
-        lambda head: head[8:10] == b'{"',
-        "the model is a safetensors file: weights without a graph",
-        "export the model that these weights belong to",
-    ),
-    (
-        lambda head: head.startswith(b"tree\n"),
-        "the model is a LightGBM text file, not ONNX",
-        "convert it: onnxmltools.convert_lightgbm",
-    ),
-    (
-        lambda head: head.lstrip()[:1] in (b"{", b"["),
-        "the model is a JSON file, not ONNX",
-        "export it to ONNX first (onnxmltools for XGBoost)",
-    ),
+_UPGRADE = "pip install --upgrade onnxruntime, or export again with {}"
+_NOISE = (
+    r"\[ONNXRuntimeError\] : \d+ : \w+ : ",
+    r"^Load model from .+? failed: ?",
+    r"^Exception during initialization: ",
+    r"\S*onnxruntime/\S+:\d+ [^\n]*?\) (?=\S)",
+    r"\b\w+\.(cc|h):\d+ \w+ ",
 )
 
 
-def diagnose(path: str, local: Path, content: bytes, message: str) -> ModelFileError:
-    """Name what is wrong with a model that didn't load.
+def clean(message: str) -> str:
+    """ONNX Runtime's message without its prefixes, paths of its sources and surplus blanks."""
+    for noise in _NOISE:
+        message = re.sub(noise, "", message.strip())
+    return re.sub(r"\s+", " ", message).strip()[:600]
 
-    path: as the user knows it. local: where its bytes are. message: ONNX Runtime's words.
-    """
-    facts = {"model": path}
-    if not content:
-        return ModelFileError(Problem("the model is an empty file", facts, "copy or export it again"))
-    for is_it, title, fix in _NOT_ONNX:
-        if is_it(content[:64]):
-            return ModelFileError(Problem(title, facts, fix))
-    facts["found"] = message
-    if "Protobuf parsing failed" in message or "No graph was found" in message:
-        facts["size"] = f"{len(content):,} bytes"
+
+def diagnose(file: ModelFile, message: str) -> ModelFileError:
+    """Name what is wrong with a model that didn't load. message: ONNX Runtime's words, cleaned."""
+    return not_a_model(file) or ModelFileError(_unsupported(file, message))
+
+
+def not_a_model(file: ModelFile) -> ModelFileError | None:
+    """The error for a file that holds no ONNX graph; None for one that does."""
+    kind = foreign_kind(file.local, file.head)
+    if kind is not None:
+        what, fix = kind
+        return ModelFileError(Problem(f"the model {what}", {**file.facts, **_size(file)}, fix))
+    if file.head[4:8] != b"ORTM" and parse_model(file.local) is None:
         fix = "copy or export it again, and compare the sizes"
-        return ModelFileError(Problem("the model is truncated, or no ONNX file at all", facts, fix))
-    return _external_data(local, content, facts) or _unsupported(message, facts)
-
-
-def external_files(content: bytes) -> tuple[str, ...]:
-    """Names of the files beside the model that hold its weights, sorted; parsed only where there are any."""
-    if b"\x0a\x08location\x12" not in content:
-        return ()
-    import onnx
-    from google.protobuf.message import DecodeError
-    from onnx.external_data_helper import _get_all_tensors, uses_external_data
-
-    try:
-        model = onnx.load_model_from_string(content)
-    except DecodeError:
-        return ()
-    names = {
-        entry.value
-        for tensor in _get_all_tensors(model)
-        if uses_external_data(tensor)
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    return tuple(sorted(names))
-
-
-def _external_data(local: Path, content: bytes, facts: dict[str, str]) -> ModelFileError | None:
-    names = external_files(content)
-    escaping = [n for n in names if Path(n).is_absolute() or ".." in Path(n).parts]
-    if escaping:
-        fix = "save the model again with its data beside it"
-        return ModelFileError(
-            Problem(f'the model names weights outside its folder: "{escaping[0]}"', facts, fix)
-        )
-    missing = [name for name in names if not (local.parent / name).is_file()]
-    if missing:
-        facts["looked in"] = str(local.parent)
-        fix = f"copy {missing[0]} beside the model; it holds the weights"
-        return ModelFileError(Problem(f'the model\'s weights are missing: "{missing[0]}"', facts, fix))
-    if names and re.search(r"external|out of bounds|offset|file size", facts["found"], re.IGNORECASE):
-        sizes = ", ".join(f"{name} {(local.parent / name).stat().st_size:,} bytes" for name in names)
-        facts["weights"] = sizes
-        fix = "copy the weights again, and compare the sizes"
-        return ModelFileError(Problem("the model's weights are cut short or of another model", facts, fix))
+        title = "the model is truncated, or no ONNX file at all"
+        return ModelFileError(Problem(title, {**file.facts, **_size(file)}, fix))
     return None
 
 
-def _unsupported(message: str, facts: dict[str, str]) -> ModelFileError:
-    upgrade = "pip install --upgrade onnxruntime, or export for an older opset"
-    if match := re.search(r"No Op registered for (\S+) with domain_version of (\d+)", message):
-        title = f"ONNX Runtime doesn't know the operator {match[1]} (opset {match[2]})"
-        return ModelFileError(Problem(title, facts, upgrade))
-    if match := re.search(r"(\S+)\(-?\d+\) is not a registered function/op", message):
-        title = f"ONNX Runtime doesn't know the operator {match[1]}"
-        return ModelFileError(Problem(title, facts, "export without custom operators"))
-    if "opset" in message.lower() or "ir_version" in message.lower() or "IR version" in message:
-        return ModelFileError(Problem("the model is too new for this ONNX Runtime", facts, upgrade))
-    if "Could not find an implementation" in message or "NOT_IMPLEMENTED" in message:
-        fix = "export with other types; float32 works everywhere"
-        return ModelFileError(Problem("the CPU has no kernel for an operator of the model", facts, fix))
-    return ModelFileError(Problem("ONNX Runtime can't load the model", facts, "check it with onnx.checker"))
+def _size(file: ModelFile) -> dict[str, str]:
+    return {"size": f"{file.size:,} bytes"}
+
+
+def _unsupported(file: ModelFile, message: str) -> Problem:
+    for pattern, explain in _CAUSES:
+        if match := re.search(pattern, message):
+            title, facts, fix = explain(file, match)
+            return Problem(title, {**file.facts, **(facts or {"found": message})}, fix)
+    title, fix = "ONNX Runtime can't load the model", "see what onnx.checker.check_model(path, True) says"
+    return Problem(title, {**file.facts, "found": message}, fix)
+
+
+_Explained = tuple[str, Mapping[str, str], str]
+
+
+def _unknown_operator(file: ModelFile, match: re.Match[str]) -> _Explained:
+    import onnx
+
+    name, opset = match[1], match[2]
+    title = f"ONNX Runtime doesn't know the operator {name} in opset {opset}"
+    if onnx.defs.has(name):
+        since = min(s.since_version for s in onnx.defs.get_all_schemas_with_history() if s.name == name)
+        return title, {"found": f"{name} came with opset {since}"}, f"export for opset {since} or newer"
+    return title, {}, _UPGRADE.format("operators of ONNX")
+
+
+def _unknown_domain(file: ModelFile, match: re.Match[str]) -> _Explained:
+    domain, name = match[1], match[2]
+    title = f"ONNX Runtime doesn't know the operator {name} of the domain {domain}"
+    if domain in ("com.microsoft", "ai.onnx.ml"):
+        return title, {}, _UPGRADE.format("operators of ONNX")
+    return title, {}, "export without custom operators: batchonnx loads no operator libraries"
+
+
+def _unlisted_domain(file: ModelFile, match: re.Match[str]) -> _Explained:
+    title = f"the model uses the domain {match[1]} and names no opset for it"
+    return title, {}, "export it again, with an opset for each domain"
+
+
+def _new_opset(file: ModelFile, match: re.Match[str]) -> _Explained:
+    domain = "" if match[2] == "ai.onnx" else f" of {match[2]}"
+    facts = {"found": f"opset {match[1]}{domain}", "expected": f"opset {match[3]} or older"}
+    title = "the model is too new for this ONNX Runtime"
+    return title, facts, _UPGRADE.format(f"opset {match[3]}{domain}")
+
+
+def _new_ir(file: ModelFile, match: re.Match[str]) -> _Explained:
+    facts = {"found": f"IR version {match[1]}", "expected": f"IR version {match[2]} or older"}
+    fix = _UPGRADE.format(f"IR version {match[2]} (model.ir_version)")
+    return "the model is too new for this ONNX Runtime", facts, fix
+
+
+def _no_kernel(file: ModelFile, match: re.Match[str]) -> _Explained:
+    name, opset, node = match[1], match[2], match[3]
+    types = _types_at(file, name, node)
+    of = f" of {types}" if types else ""
+    where = f' at node "{node}"' if node else ""
+    title = f"the CPU has no kernel for {name}{of} (opset {opset}){where}"
+    return title, {}, "export with other types; float32 works everywhere"
+
+
+def _inconsistent(file: ModelFile, match: re.Match[str]) -> _Explained:
+    fix = "export it again; onnx.checker.check_model(path, True) says more"
+    return "the model's graph contradicts itself", {}, fix
+
+
+_CAUSES: tuple[tuple[str, Callable[[ModelFile, re.Match[str]], _Explained]], ...] = (
+    (r"No Op registered for (\S+) with domain_version of (\d+)", _unknown_operator),
+    (r"(\S+):(\S+)\(-?\d+\) is not a registered function/op", _unknown_domain),
+    (r"No opset import for domain '(.*?)'", _unlisted_domain),
+    (
+        r"Opset (\d+) is under development.* official support for domain (\S+) is till opset (\d+)",
+        _new_opset,
+    ),
+    (r"Unsupported model IR version: (\d+), max supported IR version: (\d+)", _new_ir),
+    (r"Could not find an implementation for (\w+)\((\d+)\) node with name '(.*?)'", _no_kernel),
+    (r"This is an invalid model|ShapeInferenceError|TypeInferenceError|Invalid model\.", _inconsistent),
+)
+
+
+def _types_at(file: ModelFile, operator: str, name: str) -> str:
+    """Element types that a node takes, as far as the file itself declares them."""
+    model = parse_model(file.local)
+    for graph in all_graphs(model) if model else ():
+        known = {value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.value_info)}
+        known |= {tensor.name: tensor.data_type for tensor in graph.initializer}
+        for node in graph.node:
+            if node.op_type == operator and node.name == name:
+                types = (element_name(known[i]) for i in node.input if known.get(i))
+                return ", ".join(dict.fromkeys(types))
+    return ""

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from math import prod
+from math import ceil, prod
 from typing import TYPE_CHECKING, Any
 
-from batchonnx.errors import ModelFileError
-from batchonnx.runtime.diagnose import diagnose, external_files
-from batchonnx.runtime.session import open_model
+from batchonnx.errors import DependencyError, ModelFileError, Problem
+from batchonnx.runtime.diagnose import not_a_model
+from batchonnx.runtime.graph import (
+    all_nodes,
+    declared_inputs,
+    declared_outputs,
+    element_name,
+    parse_model,
+    weights,
+)
+from batchonnx.runtime.model_file import ModelFile, find_model
+from batchonnx.runtime.session import load_model
 from batchonnx.runtime.signature import ModelSignature
-from batchonnx.storage.paths import local_copy
 
 if TYPE_CHECKING:
     import onnx
@@ -22,12 +31,15 @@ if TYPE_CHECKING:
 class ModelCard:
     """A model in figures.
 
-    signature: as ONNX Runtime sees it. opsets: domain -> version ("" is ONNX's own).
+    signature: as ONNX Runtime sees it; as declared in the file where that can't load it.
+    problem: why ONNX Runtime can't load it; None if it can.
+    opsets: domain -> version ("" is ONNX's own).
     operators: type -> number of nodes, subgraphs included. parameters: values in initializers.
-    weights: element type -> bytes. external: files that hold weights, beside the model.
+    weights: element type, by ONNX's name -> bytes. external: files that hold weights, beside the model.
     """
 
     signature: ModelSignature
+    problem: Problem | None
     ir_version: int
     opsets: Mapping[str, int]
     producer: str
@@ -46,55 +58,63 @@ class ModelCard:
 def inspect_model(path: str) -> ModelCard:
     """Read a model's graph, without its external weights.
 
-    Raises ModelFileError naming what is wrong if it is no model that ONNX Runtime loads.
+    Raises ModelFileError if the file holds no ONNX graph, or its external weights aren't there.
     """
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    local = local_copy(path, ModelFileError, "the model")
-    signature = open_model(str(local.absolute()) if "://" not in path else path).signature
-    content = local.read_bytes()
-    try:
-        model = onnx.load_model_from_string(content)
-    except DecodeError as error:
-        raise diagnose(path, local, content, str(error)) from error
-    operators: Counter[str] = Counter()
-    weights: Counter[str] = Counter()
+    file = find_model(path)
+    model = parse_model(file.local)
+    if model is None:
+        raise not_a_model(file) or _ort_format(file)
+    signature, problem = _signature(file, model)
+    operators = Counter(f"{n.domain}::{n.op_type}" if n.domain else n.op_type for n in all_nodes(model))
+    held: Counter[str] = Counter()
     parameters = 0
-    for graph in _graphs(model.graph):
-        operators.update(
-            f"{node.domain}::{node.op_type}" if node.domain else node.op_type for node in graph.node
-        )
-        for tensor in graph.initializer:
-            count = prod(tensor.dims)
-            kind = onnx.TensorProto.DataType.Name(tensor.data_type).lower()
-            parameters += count
-            weights[kind] += count * _width(tensor.data_type)
+    for tensor in weights(model):
+        parameters += int(prod(tensor.dims))
+        held[element_name(tensor.data_type)] += _bytes(tensor)
     return ModelCard(
         signature=signature,
+        problem=problem,
         ir_version=model.ir_version,
         opsets={opset.domain: opset.version for opset in model.opset_import},
         producer=f"{model.producer_name} {model.producer_version}".strip(),
         operators=dict(operators.most_common()),
         parameters=parameters,
-        weights=dict(weights.most_common()),
-        external=external_files(content),
+        weights=dict(held.most_common()),
+        external=file.external,
     )
 
 
-def _graphs(graph: onnx.GraphProto) -> list[onnx.GraphProto]:
-    """The graph and those inside its nodes (If, Loop, Scan)."""
-    graphs = [graph]
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                graphs += _graphs(attribute.g)
-            for inner in attribute.graphs:
-                graphs += _graphs(inner)
-    return graphs
+def _signature(file: ModelFile, model: onnx.ModelProto) -> tuple[ModelSignature, Problem | None]:
+    try:
+        return load_model(file, threads=1).signature, None
+    except (ModelFileError, DependencyError) as error:
+        declared = ModelSignature(
+            path=file.path,
+            digest=file.digest,
+            bytes=file.bytes,
+            inputs=declared_inputs(model),
+            outputs=declared_outputs(model),
+            producer=model.producer_name,
+            metadata={entry.key: entry.value for entry in model.metadata_props},
+        )
+        return declared, error.problems[0]
 
 
-def _width(data_type: int) -> int:
+def _bytes(tensor: onnx.TensorProto) -> int:
+    """Size of a tensor's values; of text, of the letters."""
     import onnx
 
-    return int(onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize)
+    if tensor.data_type == onnx.TensorProto.STRING:
+        return sum(map(len, tensor.string_data))
+    count = int(prod(tensor.dims))
+    name = element_name(tensor.data_type)
+    if match := re.fullmatch(r"(?:u?int|float)([24])(?:e\w+)?", name):  # packed: several to a byte
+        return ceil(count * int(match[1]) / 8)
+    if tensor.data_type not in onnx.TensorProto.DataType.values():
+        return len(tensor.raw_data)
+    return count * int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+
+
+def _ort_format(file: ModelFile) -> ModelFileError:
+    fix = "inspect the ONNX file that it was made from"
+    return ModelFileError(Problem("the model is in ONNX Runtime's own format, not ONNX", file.facts, fix))

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from batchonnx.errors import ModelFileError, Problem
-from batchonnx.runtime.diagnose import diagnose, external_files
-from batchonnx.runtime.signature import Dim, ModelSignature, TensorSpec
+from batchonnx.runtime.diagnose import clean, diagnose, not_a_model
+from batchonnx.runtime.graph import declared_inputs, declared_outputs, dtype_name, parse_model
+from batchonnx.runtime.model_file import ModelFile, find_model
+from batchonnx.runtime.signature import ModelSignature, TensorSpec
 from batchonnx.runtime.wheels import require_onnxruntime
-from batchonnx.storage.paths import local_copy
 
-_DTYPES = {"float": "float32", "double": "float64"}
-_ONLY_ERRORS = 3
+# Errors come as exceptions; at any lower level ONNX Runtime writes them to stderr, too.
+_QUIET = 4
 
 
 class PredictError(Exception):
@@ -40,13 +38,14 @@ class Model:
 
         self._session, self.signature = session, signature
         self._options = onnxruntime.RunOptions()
-        self._options.log_severity_level = _ONLY_ERRORS
+        self._options.log_severity_level = _QUIET
         self._is_cancelled = False
 
     def run(self, output_names: Sequence[str], tensors: Mapping[str, np.ndarray]) -> list[Any]:
         """Outputs in the order asked: arrays, or lists of dicts for sequences of maps.
 
-        tensors: C-contiguous arrays, not copied. The arrays given back are fresh.
+        tensors: C-contiguous arrays in native byte order, not copied; text as objects or `U`. The
+        arrays given back are fresh.
         Raises PredictError where the model fails, Cancelled after `cancel`.
         """
         try:
@@ -63,83 +62,88 @@ class Model:
         self._options.terminate = True
 
 
-def clean(message: str) -> str:
-    """ONNX Runtime's message without its prefix, source paths and trailing blanks."""
-    message = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", message.strip())
-    message = re.sub(r"\S*onnxruntime/\S+:\d+ [^\n]*?\) ", "", message)
-    return re.sub(r"\s+", " ", message).strip()[:600]
-
-
 def open_model(path: str, *, threads: int = 1, sha256: str | None = None) -> Model:
-    """Load a model for the CPU. threads: used by one call. sha256: refuse any other file.
+    """Load a model for the CPU. threads: used by one call. sha256: refuse any other model.
 
-    path: absolute, or a URL. Raises ModelFileError naming what is wrong with the file, and
-    DependencyError if ONNX Runtime isn't installed.
+    path: absolute, or a URL; files with weights are found beside it. sha256 covers them as well
+    (see `ModelFile.digest`).
+    Raises ModelFileError naming what is wrong with the file, and DependencyError if ONNX Runtime
+    isn't installed.
+    """
+    require_onnxruntime()
+    file = find_model(path)
+    if sha256 is not None and file.digest != sha256.lower():
+        raise not_a_model(file) or _another(file, sha256)
+    return load_model(file, threads)
+
+
+def load_model(file: ModelFile, threads: int) -> Model:
+    """Load a model that was found. threads: used by one call.
+
+    Raises ModelFileError naming why ONNX Runtime can't load it, DependencyError if that isn't installed.
     """
     require_onnxruntime()
     import onnxruntime
 
-    local = local_copy(path, ModelFileError, "the model")
-    content = _read(local, path)
-    digest = hashlib.sha256(content)
-    if sha256 is not None and digest.hexdigest() != sha256:
-        facts = {"model": path, "expected": f"sha256 {sha256}", "found": f"sha256 {digest.hexdigest()}"}
-        fix = "restore the model, or pin its new digest in model.sha256"
-        raise ModelFileError(Problem("the model isn't the one that was pinned", facts, fix))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = _ONLY_ERRORS
+    # A pattern is kept for each shape that was ever seen; on models here it gained no time.
+    options.enable_mem_pattern = False
+    options.log_severity_level = _QUIET
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = onnxruntime.InferenceSession(str(local), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            str(file.local), options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
     except Exception as error:
-        raise diagnose(path, local, content, clean(str(error))) from error
-    size = len(content)
-    for name in external_files(content):
-        size += _add_file(digest, local.parent / name)
+        # ONNX Runtime's classes derive from Exception and live in a private module.
+        raise diagnose(file, clean(str(error))) from error
+    return Model(session, _signature(file, session))
+
+
+def _another(file: ModelFile, sha256: str) -> ModelFileError:
+    what = f"{file.path} and {', '.join(file.external)}" if file.external else file.path
+    facts = {"model": what, "expected": f"sha256 {sha256}", "found": f"sha256 {file.digest}"}
+    fix = "restore the model, or pin its new digest in model.sha256"
+    return ModelFileError(Problem("the model isn't the one that was pinned", facts, fix))
+
+
+def _signature(file: ModelFile, session: Any) -> ModelSignature:
     meta = session.get_modelmeta()
-    signature = ModelSignature(
-        path=path,
-        digest=digest.hexdigest(),
-        bytes=size,
-        inputs=tuple(_spec(arg) for arg in session.get_inputs()),
-        outputs=tuple(_spec(arg) for arg in session.get_outputs()),
+    inputs = tuple(_spec(arg) for arg in session.get_inputs())
+    outputs = tuple(_spec(arg) for arg in session.get_outputs())
+    if any(spec.shape == () for spec in (*inputs, *outputs)) and (proto := parse_model(file.local)):
+        inputs = _with_unknown_ranks(inputs, declared_inputs(proto))
+        outputs = _with_unknown_ranks(outputs, declared_outputs(proto))
+    return ModelSignature(
+        path=file.path,
+        digest=file.digest,
+        bytes=file.bytes,
+        inputs=inputs,
+        outputs=outputs,
         producer=meta.producer_name,
         metadata=dict(meta.custom_metadata_map),
     )
-    return Model(session, signature)
 
 
-def _read(local: Path, path: str) -> bytes:
-    try:
-        return local.read_bytes()
-    except OSError as error:
-        facts = {"model": path, "found": error.strerror or str(error)}
-        raise ModelFileError(Problem("the model can't be read", facts, "correct model.path")) from error
-
-
-def _add_file(digest: Any, path: Path) -> int:
-    size = 0
-    with suppress(OSError), path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-            size += len(block)
-    return size
+def _with_unknown_ranks(
+    specs: Sequence[TensorSpec], declared: Sequence[TensorSpec]
+) -> tuple[TensorSpec, ...]:
+    """ONNX Runtime says [] for a scalar and for an unknown rank: only the file tells which."""
+    unknown = {spec.name for spec in declared if spec.shape is None}
+    return tuple(
+        TensorSpec(spec.name, spec.dtype, None, spec.kind, spec.key_dtype)
+        if spec.shape == () and spec.name in unknown
+        else spec
+        for spec in specs
+    )
 
 
 def _spec(arg: Any) -> TensorSpec:
     """ONNX Runtime's description of an input or output: `tensor(float)`, `seq(map(int64,tensor(float)))`."""
     if match := re.fullmatch(r"tensor\((\w+)\)", arg.type):
-        return TensorSpec(arg.name, _dtype(match[1]), _shape(arg.shape))
+        return TensorSpec(arg.name, dtype_name(match[1]), tuple(arg.shape))
     if match := re.fullmatch(r"seq\(map\((\w+),tensor\((\w+)\)\)\)", arg.type):
-        return TensorSpec(arg.name, _dtype(match[2]), None, "maps", match[1])
+        return TensorSpec(arg.name, dtype_name(match[2]), None, "maps", match[1])
     return TensorSpec(arg.name, arg.type, None, "other")
-
-
-def _dtype(name: str) -> str:
-    return _DTYPES.get(name, name)
-
-
-def _shape(shape: Sequence[Dim] | None) -> tuple[Dim, ...] | None:
-    return None if shape is None else tuple(shape)
