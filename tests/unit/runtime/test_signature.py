@@ -123,7 +123,7 @@ def test_a_small_model_is_opened_without_the_onnx_package(tmp_path: Path) -> Non
         (TensorSpec("x", "float32", ("batch", 28)), "x float32[batch, 28]"),
         (TensorSpec("x", "float32", (None, 28)), "x float32[?, 28]"),
         (TensorSpec("x", "int64", ()), "x int64[]"),
-        (TensorSpec("x", "int64", None), "x int64[?]"),
+        (TensorSpec("x", "int64", None), "x int64[...]"),
         (TensorSpec("p", "float32", None, "maps", "string"), "p maps<string, float32>"),
     ],
 )
