@@ -28,7 +28,7 @@ class TensorSpec:
     key_dtype: str | None = None
 
     def __str__(self) -> str:
-        """`x float32[batch, 28]`, as errors and `plan` show it; `[?, 3]` unknown size, `[...]` unknown rank."""
+        """`x float32[batch, 28]`, as shown to users; `[?, 3]`: unknown size, `[...]`: unknown rank."""
         if self.kind != "tensor":
             return f"{self.name} {self.kind}<{self.key_dtype or '?'}, {self.dtype}>"
         dims = "..." if self.shape is None else ", ".join("?" if d is None else str(d) for d in self.shape)
