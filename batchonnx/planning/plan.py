@@ -10,6 +10,7 @@ from math import ceil
 
 import pyarrow as pa
 
+from batchonnx.errors import ContractError, Problem
 from batchonnx.job.spec import JobFile
 from batchonnx.planning.bindings import FeatureBinding, OutputBinding
 from batchonnx.planning.contract import Contract, make_contract
@@ -95,6 +96,8 @@ def make_plan(job: JobFile, model: ModelSignature) -> Plan:
     spec = job.job
     paths = [spec.input.path] if isinstance(spec.input.path, str) else spec.input.path
     listing = list_input([job.resolve(path) for path in paths], spec.input.format)
+    output = job.resolve(spec.output.path).rstrip("/")
+    _check_apart(job, listing, output)
     contract = make_contract(job, model, listing)
     row_filter = None
     if spec.input.filter is not None:
@@ -117,10 +120,19 @@ def make_plan(job: JobFile, model: ModelSignature) -> Plan:
         pruned_rows=shards.pruned_rows,
         fixed_batch=contract.fixed_batch,
         row_bytes=row_bytes(listing.schema, columns, _table_row_bytes(shards.shards)),
-        output=job.resolve(spec.output.path).rstrip("/"),
+        output=output,
         notes=contract.notes,
         fingerprint=_fingerprint(job, model, listing, contract),
     )
+
+
+def _check_apart(job: JobFile, listing: Listing, output: str) -> None:
+    """A result among the input's files would be scored by the next run."""
+    inside = next((file.path for file in listing.files if file.path.startswith(f"{output}/")), None)
+    if inside is not None:
+        facts = {"job": job.where("output.path"), "file": inside, "output": output}
+        fix = "name an output folder outside of input.path"
+        raise ContractError(Problem("the output holds a file of the input", facts, fix))
 
 
 def _table_row_bytes(shards: Iterable[Shard]) -> float:

@@ -34,9 +34,9 @@ def cores_from(affinity: int, quotas: Iterable[float]) -> int:
 
 
 def divide_cores(cores: int, workers: int | None, pieces: int) -> CoreBudget:
-    """Workers and threads for each. workers: as asked; None: one for each core, no more
-    than there are pieces of work."""
-    count = min(cores, max(1, pieces)) if workers is None else workers
+    """Workers and threads for each. workers: as asked; None: one for each core. Never more than
+    there are pieces of work."""
+    count = min(cores if workers is None else workers, max(1, pieces))
     return CoreBudget(count, max(1, cores // count))
 
 

@@ -349,6 +349,14 @@ def test_the_error_names_the_culprit_and_the_next_step(
     assert not (bench.folder / "out" / "_SUCCESS").exists()
 
 
+def test_a_result_is_never_its_own_input(bench: Bench) -> None:
+    bench.lines["output"] = "output: {path: data/out, overwrite: true}"
+    assert bench.run().returncode == 0
+    done = bench.run()
+    assert done.returncode == 2
+    assert "the output holds a file of the input" in done.stderr
+
+
 def test_zero_rows_are_a_valid_empty_result(bench: Bench) -> None:
     bench.write("a.parquet", bench.table(0))
     done = bench.run()

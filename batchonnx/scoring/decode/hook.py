@@ -17,6 +17,10 @@ from batchonnx.planning.output_types import shaped_type
 
 def call_hook(binding: OutputBinding, function: Callable[..., object], value: Any) -> pa.Array:
     """The function's column for one batch. Raises HookError if it raises or has other rows."""
+    if isinstance(value, np.ndarray):
+        # Other columns are made of the same memory: a hook that writes in place is told, not obeyed.
+        value = value.view()
+        value.flags.writeable = False
     try:
         result = function(value)
     except Exception as error:

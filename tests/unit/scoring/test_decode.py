@@ -209,6 +209,14 @@ class TestHooks:
         with pytest.raises(HookError, match=words):
             decode(bind("n", function="h:f"), np.ones(2, np.float32), hook=hook)
 
+    def test_a_hook_that_writes_in_place_is_told(self) -> None:
+        def zero(values: np.ndarray) -> np.ndarray:
+            values[:] = 0
+            return values
+
+        with pytest.raises(HookError, match="ValueError"):
+            decode(bind("n", function="h:f"), np.ones(2, np.float32), hook=zero)
+
     def test_a_type_that_changes_between_batches_is_told(self) -> None:
         binding = dataclasses.replace(bind("n", function="h:f"), type=pa.int64())
         with pytest.raises(HookError, match="changed its type"):
