@@ -92,52 +92,11 @@ def test_every_row_group_is_in_exactly_one_shard_in_order(layout: Layout, target
     assert len({shard.part for shard in shards}) == len(shards)
 
 
-def test_pieces_of_a_batch_or_more_stay_alone_and_smaller_ones_are_joined(tmp_path: Path) -> None:
+def test_large_row_groups_are_not_copied_and_small_ones_are_joined(tmp_path: Path) -> None:
     listing = write(tmp_path, [(100, 100), (3, 3), (4, 4), (100, 100)])
     found = chunks(listing, make_shards(listing, None), None, 10, 50)
     assert [chunk.columns.num_rows for chunk in found] == [50, 50, 7, 50, 50]
     assert [len(chunk.segments) for chunk in found] == [1, 1, 2, 1, 1]
-
-
-def test_joining_stops_at_a_batch_and_never_passes_a_chunk(tmp_path: Path) -> None:
-    listing = write(tmp_path, [(28, 7)])
-    shards = make_shards(listing, None)
-    assert [c.columns.num_rows for c in chunks(listing, shards, None, 10, 20)] == [14, 14]
-    assert [c.columns.num_rows for c in chunks(listing, shards, None, 10, 10)] == [7, 7, 7, 7]
-
-
-def addresses(batch: pa.RecordBatch) -> list[int]:
-    """Where the values lie in memory."""
-    return [column.buffers()[-1].address + column.offset for column in batch.columns]
-
-
-@pytest.mark.parametrize("filtered", [None, "v >= 0"])
-@pytest.mark.parametrize("partition", ["", "day=1"])
-def test_large_pieces_are_what_the_reader_read_not_a_copy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filtered: str | None, partition: str
-) -> None:
-    folder = tmp_path / partition
-    folder.mkdir(exist_ok=True)
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.arange(800, dtype=np.float32)), 8)
-    pq.write_table(pa.table({"v": range(100), "x": vectors}), folder / "a.parquet", row_group_size=50)
-    listing = list_input([str(tmp_path)], None)
-    read: list[pa.RecordBatch] = []
-
-    def remember(*arguments: Any) -> Iterator[pa.RecordBatch]:
-        for batch in parquet.read_rows(*arguments):
-            read.append(batch)
-            yield batch
-
-    monkeypatch.setattr(parquet, "read_rows", remember, raising=True)
-    monkeypatch.setattr(read_module, "get_format", lambda _: SimpleNamespace(read_rows=remember))
-    row_filter = parse_filter(filtered, listing.schema, "") if filtered else None
-    (shard,) = make_shards(listing, row_filter).shards
-    found = list(read_chunks(shard, listing, ["v", "x"], row_filter, 10, 20))
-    assert len(found) == 6
-    for chunk, batch in zip(found, read, strict=True):
-        for name in ("v", "x"):
-            here, there = chunk.columns.column(name), batch.column(name)
-            assert [b and b.address for b in here.buffers()] == [b and b.address for b in there.buffers()]
 
 
 def test_batches_do_not_depend_on_how_files_are_gathered_into_chunks(tmp_path: Path) -> None:
