@@ -43,7 +43,7 @@ def read_rows(
                 chosen = batch.select(list(columns))
                 for first in range(0, batch.num_rows, chunk_rows):
                     yield chosen.slice(first, chunk_rows)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: no batch of that number
         raise _broken(path, error) from error
 
 
