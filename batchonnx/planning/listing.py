@@ -12,6 +12,7 @@ import pyarrow as pa
 from batchonnx.errors import ContractError, InputError, Problem
 from batchonnx.formats.footer import Footer
 from batchonnx.formats.registry import format_of, get_format
+from batchonnx.planning.types import joinable
 from batchonnx.storage.paths import HIDDEN_FROM_TABLES, FileEntry, list_files
 
 FOOTER_THREADS = 8
@@ -87,7 +88,8 @@ def list_input(paths: Sequence[str], format_name: str | None) -> Listing:
 
 
 def _common_field(field: pa.Field, footers: Sequence[Footer]) -> pa.Field:
-    """The first file's field; it may be null if any file says so."""
+    """The first file's field, as it is read; it may be null if any file says so."""
+    field = field.with_type(joinable(field.type))
     if field.nullable:
         return field
     others = (footer.schema.field(field.name) for footer in footers if field.name in footer.schema.names)
@@ -128,7 +130,7 @@ def _differences(
         if index < 0:
             fix = "leave the file out of input.path, or write the column into it"
             yield Problem(f'a file has no column "{name}"', facts, fix)
-        elif schema.field(index).type != wanted:
+        elif joinable(schema.field(index).type) != wanted:
             facts["found"] = str(schema.field(index).type)
             fix = "write the file again with the same types, or score it in a job of its own"
             yield Problem(f'column "{name}" has another type in one file', facts, fix)

@@ -50,6 +50,17 @@ def column_shape(arrow_type: pa.DataType) -> ColumnShape:
     return ColumnShape(arrow_type, ())
 
 
+def joinable(arrow_type: pa.DataType) -> pa.DataType:
+    """The type in which a column of several files is read.
+
+    A file's dictionary may be counted by int8, as pandas writes its categories; those of two files,
+    taken together, may need more.
+    """
+    if pat.is_dictionary(arrow_type) and arrow_type.index_type.bit_width < 32:
+        return pa.dictionary(pa.int32(), arrow_type.value_type, arrow_type.ordered)
+    return arrow_type
+
+
 def is_text(arrow_type: pa.DataType) -> bool:
     """Any of Arrow's string layouts."""
     return bool(

@@ -14,6 +14,7 @@ from batchonnx.formats.registry import get_format
 from batchonnx.planning.filter import Filter
 from batchonnx.planning.listing import Listing, SourceFile
 from batchonnx.planning.shards import Shard, Source
+from batchonnx.planning.types import joinable
 from batchonnx.scoring.chunk import Chunk, Segment
 from batchonnx.storage.paths import version_of
 
@@ -51,31 +52,23 @@ def read_chunks(
         if count == 0:
             continue
         if pending and (count >= batch_rows or rows + count > chunk_rows):
-            yield from _join(pending, dropped)
+            yield _join(pending, dropped)
             pending, rows, dropped = [], 0, 0
         pending.append(piece)
         rows += count
         if rows >= batch_rows:
-            yield from _join(pending, dropped)
+            yield _join(pending, dropped)
             pending, rows, dropped = [], 0, 0
     if pending:
-        yield from _join(pending, dropped)
+        yield _join(pending, dropped)
     elif dropped and last is not None:
         yield Chunk(last, (), dropped)
 
 
-def _join(pieces: Sequence[_Piece], filtered: int) -> Iterator[Chunk]:
-    segments = tuple(piece.segment for piece in pieces)
-    if len(pieces) == 1:
-        yield Chunk(pieces[0].columns, segments, filtered)
-        return
-    try:
-        yield Chunk(pa.concat_batches([piece.columns for piece in pieces]), segments, filtered)
-    except pa.ArrowInvalid:
-        # Dictionaries whose values, taken together, their index type can't count.
-        for piece in pieces:
-            yield Chunk(piece.columns, (piece.segment,), filtered)
-            filtered = 0
+def _join(pieces: Sequence[_Piece], filtered: int) -> Chunk:
+    batches = [piece.columns for piece in pieces]
+    columns = batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+    return Chunk(columns, tuple(piece.segment for piece in pieces), filtered)
 
 
 def _pieces(
@@ -135,9 +128,11 @@ def _with_partition(batch: pa.RecordBatch, file: SourceFile, schema: pa.Schema) 
             arrays.append(pa.repeat(value, batch.num_rows))
         else:
             array = batch.column(field.name)
-            if array.type != field.type:
+            if joinable(array.type) != field.type:
                 facts = {"column": field.name, "expected": str(field.type), "found": str(array.type)}
                 raise _changed(file, facts)
+            if array.type != field.type:
+                array = array.cast(field.type)
             arrays.append(array)
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 

@@ -23,7 +23,7 @@ from batchonnx.errors import InputError
 from batchonnx.formats import parquet
 from batchonnx.planning import shards as shards_module
 from batchonnx.planning.filter import parse_filter
-from batchonnx.planning.listing import Listing, list_input
+from batchonnx.planning.listing import Listing, check_columns, list_input
 from batchonnx.planning.shards import Shards, make_shards
 from batchonnx.scoring.chunk import Chunk
 from batchonnx.scoring.read import read_chunks
@@ -210,7 +210,7 @@ TENSOR = pa.fixed_shape_tensor(pa.float32(), [2])
 ARRAYS: dict[str, pa.Array] = {
     "text views": pa.array(["a", None, "c", "d"], pa.string_view()),
     "byte views": pa.array([b"a", None, b"c", b"d"], pa.binary_view()),
-    "dictionary": pa.array(["a", None, "c", "d"], pa.dictionary(pa.int8(), pa.string())),
+    "dictionary": pa.array(["a", None, "c", "d"], pa.dictionary(pa.int32(), pa.string())),
     "fixed lists": pa.array([[1.0, 2.0], None, [3.0, 4.0], [5.0, None]], pa.list_(pa.float32(), 2)),
     "tensors": TENSOR.wrap_array(pa.array([[float(i), 0.0] for i in range(4)], pa.list_(pa.float32(), 2))),
     "lists": pa.array([[[1], []], None, [[2, None]], []], pa.list_(pa.list_(pa.int64()))),
@@ -236,18 +236,27 @@ def test_values_of_every_layout_pass_a_filter_and_are_joined_unchanged(tmp_path:
     assert [chunk.origin(row)[1] for row in range(6)] == [0, 1, 3, 0, 1, 3]
 
 
-def test_dictionaries_that_do_not_fit_into_one_stay_apart(tmp_path: Path) -> None:
-    for number in range(2):
-        words = pa.array([f"{number}-{i}" for i in range(100)]).dictionary_encode()
-        narrow = words.cast(pa.dictionary(pa.int8(), pa.string()))
-        table = pa.table({"x": narrow})
-        with pa.ipc.new_file(str(tmp_path / f"{number}.arrow"), table.schema) as writer:
-            writer.write_table(table)
+@pytest.mark.parametrize("suffix", ["arrow", "parquet"])
+@pytest.mark.parametrize("ordered", [False, True])
+def test_the_categories_of_many_files_fit_into_one_column(tmp_path: Path, suffix: str, ordered: bool) -> None:
+    """As pandas writes them: int8 where one file has few, int16 where it has more."""
+    for number, (count, index) in enumerate([(100, pa.int8()), (100, pa.int8()), (200, pa.int16())]):
+        words = pa.array([f"{number}-{i}" for i in range(count)])
+        places = pa.array(range(count), index)
+        table = pa.table({"x": pa.DictionaryArray.from_arrays(places, words, ordered=ordered)})
+        if suffix == "parquet":
+            pq.write_table(table, tmp_path / f"{number}.parquet")
+        else:
+            with pa.ipc.new_file(str(tmp_path / f"{number}.arrow"), table.schema) as writer:
+                writer.write_table(table)
     listing = list_input([str(tmp_path)], None)
-    (shard,) = make_shards(listing, None).shards
-    found = list(read_chunks(shard, listing, ["x"], None, 1000, 1000))
-    assert [value for chunk in found for value in chunk.columns["x"].to_pylist()][150] == "1-50"
-    assert [chunk.origin(50)[0][-7:] for chunk in found] == ["0.arrow", "1.arrow"]
+    check_columns(listing, ["x"])
+    row_filter = parse_filter("x not in ('0-1', '2-199')", listing.schema, "")
+    (shard,) = make_shards(listing, row_filter).shards
+    (chunk,) = read_chunks(shard, listing, ["x"], row_filter, 1000, 1000)
+    assert chunk.columns["x"].type == pa.dictionary(pa.int32(), pa.string(), ordered)
+    assert [chunk.columns["x"][row].as_py() for row in (0, 1, 99, 397)] == ["0-0", "0-2", "1-0", "2-198"]
+    assert (chunk.columns.num_rows, chunk.filtered) == (398, 2)
 
 
 # Columns
