@@ -33,9 +33,6 @@ AHEAD_BYTES = 16 << 20
 SHARED_BYTES = 32 << 20
 """Rows are shared with idle workers only if their predictions are about so few: they wait as a whole."""
 
-LOOK_UP_S = 0.05
-"""A worker looks up from a long chunk about so often, whether others have become idle."""
-
 
 class Stopped(Exception):
     """The run is ending: work in hand is dropped."""
@@ -74,7 +71,7 @@ class Worker:
         self._compression = plan.job.job.output.compression
         self._spare = spare
         self._made: Scorer | None = None
-        self._rows_per_s = self._output_row_bytes = 0.0
+        self._output_row_bytes = 0.0
         self.clock = StageClock()
         self.rows_in = 0
         self.first_at: float | None = None
@@ -132,29 +129,33 @@ class Worker:
         self._spare.serve(lambda chunk: list(self._scorer(chunk).score(chunk)))
 
     def _score(self, chunk: Chunk) -> Iterator[pa.RecordBatch]:
-        """Predictions in the order of rows; idle workers take their share of what is left.
+        """Predictions in the order of rows; workers that are or become idle take their share of what is left.
 
         Cut between batches, so that who scores what, and when, changes no batch.
         """
         scorer, rows, first = self._scorer(chunk), chunk.columns.num_rows, 0
-        while first < rows:
-            idle = self._spare.idle if self._output_row_bytes * (rows - first) <= SHARED_BYTES else 0
-            share = _whole_batches((rows - first) / (idle + 1), scorer.batch_rows)
-            size = share if idle > 0 else _whole_batches(self._rows_per_s * LOOK_UP_S, scorer.batch_rows)
-            others = [
-                self._spare.offer(chunk.slice(start, min(share, rows - start)))
-                for start in range(first + share, rows, share)
-            ]
-            size = min(size, rows - first)
-            start, written = perf_counter(), 0
-            for batch in scorer.score(chunk.slice(first, size)):
-                written += batch.nbytes
-                yield batch
-            self._rows_per_s = size / max(perf_counter() - start, 1e-6)
-            self._output_row_bytes = written / size
-            for other in others:
-                yield from other.result()
-            first = rows if others else first + size
+        may_share = self._output_row_bytes * rows <= SHARED_BYTES
+        written = 0
+        for batch in scorer.score(chunk, lambda: may_share and self._spare.idle > 0):
+            first += batch.num_rows
+            written += batch.nbytes
+            yield batch
+        if first < rows:
+            yield from self._share(scorer, chunk.slice(first, rows - first))
+        else:
+            self._output_row_bytes = written / rows
+
+    def _share(self, scorer: Scorer, chunk: Chunk) -> Iterator[pa.RecordBatch]:
+        """Predictions for a chunk of which idle workers score equal parts."""
+        rows = chunk.columns.num_rows
+        share = _whole_batches(rows / (max(self._spare.idle, 0) + 1), scorer.batch_rows)
+        others = [
+            self._spare.offer(chunk.slice(start, min(share, rows - start)))
+            for start in range(share, rows, share)
+        ]
+        yield from scorer.score(chunk.slice(0, min(share, rows)))
+        for other in others:
+            yield from other.result()
 
     def _scorer(self, chunk: Chunk) -> Scorer:
         """This worker's scorer, made when the first rows are there to settle the batch size."""

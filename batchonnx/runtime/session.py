@@ -49,7 +49,8 @@ class Model:
         Raises PredictError where the model fails, Cancelled after `cancel`.
         """
         try:
-            return list(self._session.run(output_names, tensors, self._options))
+            values: list[Any] = self._session.run(output_names, tensors, self._options)
+            return values
         except Exception as error:
             # ONNX Runtime's classes derive from Exception and live in a private module.
             if self._is_cancelled:

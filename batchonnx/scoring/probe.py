@@ -16,7 +16,7 @@ from batchonnx.scoring.chunk import Chunk
 from batchonnx.scoring.read import read_chunks
 from batchonnx.scoring.scorer import Scorer
 
-SIZES = (1, 8, 64, 256, 1024, 2048, 4096)
+SIZES = (1, 8, 64, 256, 1024, 4096)
 BUDGET_S = 0.3
 """For all sizes together. A size is tried only if it can be expected to fit in what is left."""
 
@@ -79,7 +79,7 @@ def _measure(plan: Plan, model: Model, chunk: Chunk) -> Iterator[tuple[int, floa
         batches = max(1, int(trial_s / expected_s)) if best else 1
         rate = _rate(Scorer(plan, model, size), chunk, size * batches)
         yield size, rate
-        if rate < best / 2:
+        if rate < AS_GOOD * best:
             return
         best = max(best, rate)
         job_s = (plan.rows or 0) / best

@@ -49,52 +49,57 @@ class Scorer:
         self._clock = clock or StageClock()
         self.calls = 0
 
-    def score(self, chunk: Chunk) -> Iterator[pa.RecordBatch]:
+    def score(self, chunk: Chunk, is_enough: Callable[[], bool] = lambda: False) -> Iterator[pa.RecordBatch]:
         """Predictions for a chunk's rows, kept columns first, in runs of bounded size.
 
+        is_enough: asked before each batch; once it is true, the rows from there on are left out.
         Raises RowError for a row that can't be encoded, ContractError for a model output that
         doesn't have a row for each input row.
         """
-        names, clock = self._decoder.model_outputs, self._clock
-        rows = chunk.columns.num_rows
+        names, clock, size = self._decoder.model_outputs, self._clock, self.batch_rows
+        rows, fixed = chunk.columns.num_rows, self._plan.fixed_batch
+        begin, held, first = 0, 0, 0
+        results: list[Mapping[str, Any]] = []
         start = perf_counter()
+        # Between two calls of the model this loop holds the interpreter, with cold caches: it does
+        # as little as it can.
         try:
-            encoded = self._encoder.load(chunk.columns)
-            clock.encode += perf_counter() - start
-            begin, size = 0, 0
-            results: list[Mapping[str, Any]] = []
-            lengths: list[int] = []
-            for first in range(0, rows, self.batch_rows):
-                stop = min(first + self.batch_rows, rows)
-                start = perf_counter()
-                tensors = encoded.batch(first, stop)
-                if self._plan.fixed_batch is not None and stop - first < self._plan.fixed_batch:
-                    tensors = self._pad(tensors, self._plan.fixed_batch - (stop - first))
+            tensors_of = self._encoder.load(chunk.columns)
+            for first in range(0, rows, size):
+                if is_enough():
+                    break
+                stop = min(first + size, rows)
+                tensors = tensors_of(first, stop)
+                if fixed is not None and stop - first < fixed:
+                    tensors = self._pad(tensors, fixed - (stop - first))
                 encoded_at = perf_counter()
-                clock.encode += encoded_at - start
-                values = self._predict(names, tensors, chunk, first)
-                clock.predict += perf_counter() - encoded_at
+                values = self._model.run(names, tensors)
+                self.calls += 1
                 results.append(dict(zip(names, values, strict=True)))
-                lengths.append(stop - first)
-                size += sum(getattr(value, "nbytes", 64 * (stop - first)) for value in values)
-                if size >= OUTPUT_BYTES or stop == rows:
-                    yield self._decode(chunk, begin, results, lengths)
-                    begin, size, results, lengths = stop, 0, [], []
+                for value in values:
+                    held += value.nbytes if isinstance(value, np.ndarray) else 64 * (stop - first)
+                predicted_at = perf_counter()
+                clock.encode += encoded_at - start
+                clock.predict += predicted_at - encoded_at
+                start = predicted_at
+                if held >= OUTPUT_BYTES:
+                    yield self._decode(chunk, begin, stop, results)
+                    begin, held, results, start = stop, 0, [], perf_counter()
+            if results:
+                yield self._decode(chunk, begin, stop, results)
         except BadRow as bad:
             raise self._row_error(bad, chunk) from bad
-
-    def _predict(
-        self, names: tuple[str, ...], tensors: Mapping[str, np.ndarray], chunk: Chunk, first: int
-    ) -> list[Any]:
-        self.calls += 1
-        try:
-            return self._model.run(names, tensors)
         except PredictError as error:
-            path, row = chunk.origin(first)
-            shapes = ", ".join(f"{name} {value.dtype}{list(value.shape)}" for name, value in tensors.items())
-            facts = {"file": path, "row": f"{row:,} and following", "fed": shapes, "found": str(error)}
-            fix = "score fewer rows with input.filter to find the row, or mend the model"
-            raise InputError(Problem("the model failed on a batch", facts, fix)) from error
+            raise self._batch_error(error, tensors, chunk, first) from error
+
+    def _batch_error(
+        self, error: PredictError, tensors: Mapping[str, np.ndarray], chunk: Chunk, first: int
+    ) -> InputError:
+        path, row = chunk.origin(first)
+        shapes = ", ".join(f"{name} {value.dtype}{list(value.shape)}" for name, value in tensors.items())
+        facts = {"file": path, "row": f"{row:,} and following", "fed": shapes, "found": str(error)}
+        fix = "score fewer rows with input.filter to find the row, or mend the model"
+        return InputError(Problem("the model failed on a batch", facts, fix))
 
     def _pad(self, tensors: Mapping[str, np.ndarray], missing: int) -> dict[str, np.ndarray]:
         """Repeat the last row: any values would do, but these the model is known to take."""
@@ -110,11 +115,13 @@ class Scorer:
         return padded
 
     def _decode(
-        self, chunk: Chunk, begin: int, results: list[Mapping[str, Any]], lengths: list[int]
+        self, chunk: Chunk, begin: int, stop: int, results: list[Mapping[str, Any]]
     ) -> pa.RecordBatch:
         start = perf_counter()
+        size = self.batch_rows
+        lengths = [min(size, stop - first) for first in range(begin, stop, size)]
         arrays = self._decoder.decode(results, lengths)
-        kept = [chunk.columns.column(field.name).slice(begin, sum(lengths)) for field in self._plan.keep]
+        kept = [chunk.columns.column(field.name).slice(begin, stop - begin) for field in self._plan.keep]
         fields = [
             pa.field(binding.name, array.type)
             for binding, array in zip(self._plan.outputs, arrays, strict=True)

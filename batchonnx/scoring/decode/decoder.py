@@ -60,12 +60,21 @@ class Decoder:
                 return maps_to_pairs(binding, _scored(binding, scores), keys)
             scores, keys = maps_to_matrix(maps)
             return _reduce(binding, scores, keys)
-        blocks = [
-            self._cut(binding, batch[source], count) for batch, count in zip(batches, rows, strict=True)
-        ]
+        blocks = self._blocks(binding, [batch[source] for batch in batches], rows)
         if not _is_reduced(binding):
             return to_arrow(binding, [_scored(binding, block) for block in blocks])
         return _reduce(binding, blocks[0] if len(blocks) == 1 else np.concatenate(blocks), None)
+
+    def _blocks(
+        self, binding: OutputBinding, values: list[np.ndarray], rows: Sequence[int]
+    ) -> list[np.ndarray]:
+        """Each batch's rows; joined into one block where all batches are shaped alike."""
+        if binding.batch_axis == 0 and all(
+            value.ndim and value.shape == (count, *values[0].shape[1:])
+            for value, count in zip(values, rows, strict=True)
+        ):
+            values, rows = [values[0] if len(values) == 1 else np.concatenate(values)], [sum(rows)]
+        return [self._cut(binding, value, count) for value, count in zip(values, rows, strict=True)]
 
     def _cut(self, binding: OutputBinding, value: Any, count: int) -> Any:
         if binding.source.kind == "maps":

@@ -24,27 +24,11 @@ from batchonnx.scoring.encode.tensors import tensor_rows
 
 Tensors = dict[str, np.ndarray]
 Slicer = Callable[[int, int], Tensors]
-"""(start, stop) -> the tensors of these rows of a loaded chunk."""
+"""(start, stop) -> model input -> C-contiguous array of these rows of a loaded chunk, the batch axis
+as bound. Valid until the next call: buffers are used again."""
 
 Loader = Callable[[pa.RecordBatch], Slicer]
 """What is best done once for a whole chunk, leaving slicing for each batch."""
-
-
-class EncodedChunk:
-    """A chunk whose columns are checked and cast, ready to be cut into batches."""
-
-    def __init__(self, slicers: Sequence[Slicer]) -> None:
-        self._slicers = slicers
-
-    def batch(self, start: int, stop: int) -> Tensors:
-        """Model input -> C-contiguous array of rows start to stop, the batch axis as bound.
-
-        Valid until the encoder's next `batch`: buffers are used again.
-        """
-        tensors: Tensors = {}
-        for slicer in self._slicers:
-            tensors.update(slicer(start, stop))
-        return tensors
 
 
 class Encoder:
@@ -61,9 +45,12 @@ class Encoder:
     ) -> None:
         self._loaders = [_loader(feature, batch_rows, hooks) for feature in features]
 
-    def load(self, chunk: pa.RecordBatch) -> EncodedChunk:
+    def load(self, chunk: pa.RecordBatch) -> Slicer:
         """Check and cast a chunk's columns. Raises BadRow for a row that can't be encoded."""
-        return EncodedChunk([load(chunk) for load in self._loaders])
+        slicers = [load(chunk) for load in self._loaders]
+        if len(slicers) == 1:
+            return slicers[0]
+        return lambda start, stop: {k: v for slicer in slicers for k, v in slicer(start, stop).items()}
 
 
 def _loader(

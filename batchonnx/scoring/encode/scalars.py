@@ -11,48 +11,61 @@ from batchonnx.planning.bindings import StackedScalars
 from batchonnx.scoring.encode.columns import to_numpy
 
 STRIP_BYTES = 512 << 10
-"""Interleaved at a time, for one batch or several: with less, the calls of numpy cost more than
-the copying; with more, the strip leaves the second cache before the model has read it."""
+"""Interleaved at a time, for one batch or several: with less, the calls cost more than the
+copying; with more, the strip leaves the second cache before the model has read it."""
 
 
 def scalars_loader(
     feature: StackedScalars, batch_rows: int
 ) -> Callable[[pa.RecordBatch], Callable[[int, int], np.ndarray]]:
     """chunk -> (start, stop) -> [n, k], or [n] for one column with row shape ()."""
-    dtype = feature.input.dtype
-    element = np.dtype(object if dtype == "string" else dtype)
-    strip = Strip(len(feature.columns), element, batch_rows)
+    dtype, width = feature.input.dtype, len(feature.columns)
 
-    def load(chunk: pa.RecordBatch) -> Callable[[int, int], np.ndarray]:
-        columns = [
+    def columns_of(chunk: pa.RecordBatch) -> list[np.ndarray]:
+        return [
             to_numpy(chunk.column(name), dtype, name, feature.fill, feature.cast) for name in feature.columns
         ]
-        if len(columns) == 1:
-            only = np.ascontiguousarray(columns[0]).reshape(-1, *feature.row_shape)
-            return lambda start, stop: only[start:stop]
-        strip.load(columns)
+
+    def load_one(chunk: pa.RecordBatch) -> Callable[[int, int], np.ndarray]:
+        (column,) = columns_of(chunk)
+        only = np.ascontiguousarray(column).reshape(-1, *feature.row_shape)
+        return lambda start, stop: only[start:stop]
+
+    def load_text(chunk: pa.RecordBatch) -> Callable[[int, int], np.ndarray]:
+        columns = columns_of(chunk)
+        return lambda start, stop: np.stack([column[start:stop] for column in columns], axis=1)
+
+    def load_many(chunk: pa.RecordBatch) -> Callable[[int, int], np.ndarray]:
+        strip.load(columns_of(chunk))
         return strip.rows
 
-    return load
+    if width == 1:
+        return load_one
+    if dtype == "string":
+        return load_text
+    strip = Strip(width, np.dtype(dtype), batch_rows)
+    return load_many
 
 
 class Strip:
-    """k columns interleaved some batches at a time, into memory that is used again.
+    """k columns of numbers interleaved some batches at a time, into memory that is used again.
 
-    Through a contiguous [k, m] block, since writing each column straight into the rows misses
-    the cache with every value (see docs/decisions/002-interleaving.md).
+    By two calls that let other threads run: Arrow copies the columns' slices into a contiguous
+    [k, m] block, numpy transposes it (see docs/decisions/002-interleaving.md).
     """
 
     def __init__(self, width: int, element: np.dtype, batch_rows: int) -> None:
         batches = max(1, STRIP_BYTES // (width * element.itemsize) // batch_rows)
-        self._block = np.empty((width, batches * batch_rows), element)
         self._out = np.empty((batches * batch_rows, width), element)
-        self._columns: Sequence[np.ndarray] = ()
+        self._names = [str(index) for index in range(width)]
+        self._columns = pa.RecordBatch.from_arrays([], names=[])
         self._first = self._end = 0
 
     def load(self, columns: Sequence[np.ndarray]) -> None:
         """Columns of one length and of the strip's type, in the order of the tensor's."""
-        self._columns = columns
+        # Arrow's booleans are bits: as bytes they are taken as they are.
+        arrays = [pa.array(column.view(np.uint8) if column.dtype == bool else column) for column in columns]
+        self._columns = pa.RecordBatch.from_arrays(arrays, names=self._names)
         self._first = self._end = 0
 
     def rows(self, start: int, stop: int) -> np.ndarray:
@@ -62,9 +75,7 @@ class Strip:
         return self._out[start - self._first : stop - self._first]
 
     def _fill(self, first: int) -> None:
-        length = min(len(self._out), len(self._columns[0]) - first)
-        block = self._block[:, :length]
-        for row, column in zip(block, self._columns, strict=True):
-            row[:] = column[first : first + length]
-        np.copyto(self._out[:length], block.T)
-        self._first, self._end = first, first + length
+        columns = self._columns.slice(first, len(self._out))
+        block = columns.to_tensor(row_major=False).to_numpy()
+        np.copyto(self._out[: columns.num_rows], block.view(self._out.dtype))
+        self._first, self._end = first, first + columns.num_rows

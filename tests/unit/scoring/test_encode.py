@@ -35,9 +35,9 @@ def encode(
 ) -> np.ndarray:
     """All rows of a chunk, encoded batch by batch."""
     chunk = pa.record_batch(columns)
-    encoded = Encoder([binding], batch_rows, hooks).load(chunk)
+    tensors = Encoder([binding], batch_rows, hooks).load(chunk)
     starts = range(0, chunk.num_rows, batch_rows)
-    parts = [encoded.batch(i, min(i + batch_rows, chunk.num_rows))["x"].copy() for i in starts]
+    parts = [tensors(i, min(i + batch_rows, chunk.num_rows))["x"].copy() for i in starts]
     return np.concatenate(parts)
 
 
@@ -69,7 +69,7 @@ class TestScalars:
     def test_one_column_alone_is_viewed(self, row_shape: tuple[int, ...]) -> None:
         column = pa.array(np.arange(8, dtype=np.float32))
         encoder = Encoder([StackedScalars(spec(), ("a",), row_shape)], 8, {})
-        tensor = encoder.load(pa.record_batch({"a": column})).batch(0, 8)["x"]
+        tensor = encoder.load(pa.record_batch({"a": column}))(0, 8)["x"]
         assert tensor.shape == (8, *row_shape)
         assert address(tensor) == address(column)
 
@@ -146,7 +146,7 @@ class TestTensors:
         flat = pa.array(np.arange(24, dtype=np.float32))
         column = pa.FixedSizeListArray.from_arrays(flat, 4).slice(offset)
         encoder = Encoder([TensorColumn(spec("float32", 4), "t", (4,))], 6, {})
-        tensor = encoder.load(pa.record_batch({"t": column})).batch(1, 3)["x"]
+        tensor = encoder.load(pa.record_batch({"t": column}))(1, 3)["x"]
         np.testing.assert_array_equal(tensor, np.arange(24, dtype=np.float32).reshape(6, 4)[offset:][1:3])
         assert address(tensor) == address(flat) + (offset + 1) * 16
 
@@ -154,7 +154,7 @@ class TestTensors:
         flat = pa.array(np.arange(12, dtype=np.float32))
         column = pa.ListArray.from_arrays(pa.array([0, 3, 6, 9, 12], pa.int32()), flat).slice(1)
         encoder = Encoder([TensorColumn(spec("float32", None), "t", (None,))], 4, {})
-        tensor = encoder.load(pa.record_batch({"t": column})).batch(0, 3)["x"]
+        tensor = encoder.load(pa.record_batch({"t": column}))(0, 3)["x"]
         assert address(tensor) == address(flat) + 12
         assert tensor.tolist() == [[3, 4, 5], [6, 7, 8], [9, 10, 11]]
 
@@ -162,7 +162,7 @@ class TestTensors:
         values = np.arange(24, dtype=np.float32).reshape(4, 2, 3)
         column = pa.FixedShapeTensorArray.from_numpy_ndarray(values)
         encoder = Encoder([TensorColumn(spec("float32", 2, 3), "t", (2, 3))], 4, {})
-        tensor = encoder.load(pa.record_batch({"t": column})).batch(0, 4)["x"]
+        tensor = encoder.load(pa.record_batch({"t": column}))(0, 4)["x"]
         np.testing.assert_array_equal(tensor, values)
         assert address(tensor) == address(column.storage.values)
 
@@ -210,11 +210,11 @@ class TestTensors:
     def test_only_the_rows_of_one_batch_have_to_be_of_one_length(self) -> None:
         lists = [[1.0], [2.0], [3.0, 4.0], [5.0, 6.0], [7.0], [8.0, 9.0]]
         binding = TensorColumn(spec("float32", None), "t", (None,))
-        encoded = Encoder([binding], 2, {}).load(pa.record_batch({"t": pa.array(lists)}))
-        assert encoded.batch(0, 2)["x"].tolist() == [[1], [2]]
-        assert encoded.batch(2, 4)["x"].tolist() == [[3, 4], [5, 6]]
+        tensors = Encoder([binding], 2, {}).load(pa.record_batch({"t": pa.array(lists)}))
+        assert tensors(0, 2)["x"].tolist() == [[1], [2]]
+        assert tensors(2, 4)["x"].tolist() == [[3, 4], [5, 6]]
         with pytest.raises(BadRow) as caught:
-            encoded.batch(4, 6)
+            tensors(4, 6)
         assert caught.value.row == 5
 
     def test_inner_lists_of_another_length_name_their_row(self) -> None:
@@ -230,7 +230,7 @@ class TestTensors:
     def test_the_batch_axis_is_moved_to_where_the_model_has_it(self) -> None:
         column = pa.array([[1, 2, 3], [4, 5, 6]], pa.list_(pa.float32(), 3))
         binding = TensorColumn(TensorSpec("x", "float32", (3, "n")), "t", (3,), batch_axis=1)
-        tensor = Encoder([binding], 2, {}).load(pa.record_batch({"t": column})).batch(0, 2)["x"]
+        tensor = Encoder([binding], 2, {}).load(pa.record_batch({"t": column}))(0, 2)["x"]
         assert tensor.tolist() == [[1, 4], [2, 5], [3, 6]]
         assert tensor.flags.c_contiguous
 
@@ -265,8 +265,8 @@ class TestConstants:
 
     def test_a_constant_for_the_whole_input_is_passed_as_it_is(self) -> None:
         binding = Constant(TensorSpec("x", "int64", ()), np.array(16000), per_row=False)
-        encoded = Encoder([binding], 4, {}).load(pa.record_batch({"a": [1, 2]}))
-        assert encoded.batch(0, 2)["x"].shape == ()
+        tensors = Encoder([binding], 4, {}).load(pa.record_batch({"a": [1, 2]}))
+        assert tensors(0, 2)["x"].shape == ()
 
 
 class TestHooks:
@@ -288,7 +288,7 @@ class TestHooks:
     def test_a_dict_feeds_several_inputs(self) -> None:
         inputs = (spec(), TensorSpec("mask", "int64", ("n",)))
         encoder = Encoder([self.binding(*inputs)], 4, {"f": lambda b: {"x": [1.0], "mask": [2]}})
-        tensors = encoder.load(pa.record_batch({"a": [1]})).batch(0, 1)
+        tensors = encoder.load(pa.record_batch({"a": [1]}))(0, 1)
         assert {k: v.tolist() for k, v in tensors.items()} == {"x": [1.0], "mask": [2]}
 
     @pytest.mark.parametrize(
