@@ -51,8 +51,7 @@ class _Step:
 class Worker:
     """Scores shards, reading ahead and writing behind in threads of its own.
 
-    clock: seconds in each stage. rows_in: rows scored or filtered out so far. first_at: when the
-    first batch came out of the model (perf_counter), or None. All may be read from other threads.
+    clock: seconds in each stage. It and the properties may be read from other threads.
     """
 
     def __init__(
@@ -73,13 +72,22 @@ class Worker:
         self._made: Scorer | None = None
         self._output_row_bytes = 0.0
         self.clock = StageClock()
-        self.rows_in = 0
-        self.first_at: float | None = None
+        self._filtered = 0
 
     @property
     def calls(self) -> int:
         """Calls of the model."""
         return self._made.calls if self._made is not None else 0
+
+    @property
+    def rows_in(self) -> int:
+        """Rows scored or filtered out so far."""
+        return self._filtered + (self._made.rows if self._made is not None else 0)
+
+    @property
+    def first_at(self) -> float | None:
+        """When the first batch came out of the model (perf_counter)."""
+        return self._made.first_at if self._made is not None else None
 
     def stream(self, shards: Iterator[Shard]) -> Iterator[Commit]:
         """Score shards as they come, one commit for each; the next is read while one is scored.
@@ -119,10 +127,8 @@ class Worker:
                 for batch in self._score(chunk) if chunk.columns.num_rows else ():
                     if self._stop.is_set():
                         raise Stopped
-                    self.first_at = self.first_at or perf_counter()
-                    self.rows_in += batch.num_rows
                     yield _Step(shard, batch)
-                self.rows_in += chunk.filtered
+                self._filtered += chunk.filtered
                 yield _Step(shard, filtered=chunk.filtered)
         finally:
             self._spare.leave()

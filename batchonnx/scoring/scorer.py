@@ -38,8 +38,8 @@ class StageClock:
 class Scorer:
     """Scores chunks of one plan with one model; one for each worker thread, sharing the model.
 
-    batch_rows: rows in one call of the model. clock: what time is counted on. calls: how
-    often the model was run.
+    batch_rows: rows in one call of the model. clock: what time is counted on. calls, rows: how
+    often the model was run, and for how many rows. first_at: when it first was (perf_counter).
     """
 
     def __init__(self, plan: Plan, model: Model, batch_rows: int, clock: StageClock | None = None) -> None:
@@ -47,7 +47,8 @@ class Scorer:
         self._encoder = Encoder(plan.features, batch_rows, _feature_hooks(plan))
         self._decoder = Decoder(plan.outputs, _output_hooks(plan), plan.fixed_batch)
         self._clock = clock or StageClock()
-        self.calls = 0
+        self.calls = self.rows = 0
+        self.first_at: float | None = None
 
     def score(self, chunk: Chunk, is_enough: Callable[[], bool] = lambda: False) -> Iterator[pa.RecordBatch]:
         """Predictions for a chunk's rows, kept columns first, in runs of bounded size.
@@ -75,6 +76,7 @@ class Scorer:
                 encoded_at = perf_counter()
                 values = self._model.run(names, tensors)
                 self.calls += 1
+                self.rows += stop - first
                 results.append(dict(zip(names, values, strict=True)))
                 for value in values:
                     held += value.nbytes if isinstance(value, np.ndarray) else 64 * (stop - first)
@@ -82,6 +84,7 @@ class Scorer:
                 clock.encode += encoded_at - start
                 clock.predict += predicted_at - encoded_at
                 start = predicted_at
+                self.first_at = self.first_at or predicted_at
                 if held >= OUTPUT_BYTES:
                     yield self._decode(chunk, begin, stop, results)
                     begin, held, results, start = stop, 0, [], perf_counter()
