@@ -69,6 +69,9 @@ def table(case: Case, medians: dict[str, dict[str, float]]) -> Iterator[str]:
     wanted = TARGETS.get(case.name)
     goal = f"   (goal: {wanted[0]} and {wanted[1]})" if wanted else ""
     yield f"  {over_loop:.2f}x the loop, {of_limit:.2f} of the limit{goal}"
+    if interleave := medians["limit"]["interleave_s"]:
+        share = (limit + interleave) / ours
+        yield f"  {share:.2f} of the limit and the {interleave:.3f} s that interleaving columns takes, alone"
     flat = medians["ours"]["peak_mb"] - medians["ours"]["peak_mb_at_tenth"]
     yield f"  memory grew by {flat:.0f} MB after the first tenth"
 
