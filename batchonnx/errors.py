@@ -81,6 +81,26 @@ class OutputExistsError(BatchonnxError):
     """The output already holds a result, and the job doesn't say `overwrite`."""
 
 
+class OutputBusyError(BatchonnxError):
+    """Another run is writing the same output."""
+
+    exit_code = 3
+
+
+class ChangedError(BatchonnxError):
+    """An unfinished run of this output was of another model, other settings or another input."""
+
+
+class ProofError(BatchonnxError):
+    """What `verify` found wrong with a result."""
+
+    exit_code = 4
+
+
+class HookRaised(HookError):
+    """A `python:` function raised on some rows; it may be a few rows' fault."""
+
+
 class InputError(BatchonnxError):
     """Input that is missing, unreadable, corrupt or not what the plan saw."""
 
@@ -98,6 +118,6 @@ class StorageError(BatchonnxError):
 
 
 class Interrupted(BatchonnxError):
-    """Ctrl-C or SIGTERM: workers were stopped and nothing was published."""
+    """Ctrl-C or SIGTERM: workers were stopped, nothing was published; the same run can go on."""
 
     exit_code = 130

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 
 from batchonnx.engines.spare import SpareHands
 from batchonnx.engines.worker import Stopped, Worker
 from batchonnx.errors import Interrupted, Problem
-from batchonnx.ledger.commit import Commit
+from batchonnx.ledger.records import Commit
 from batchonnx.planning.plan import Plan
 from batchonnx.planning.shards import Shard
 from batchonnx.runtime.session import Cancelled, Model
 from batchonnx.scoring.probe import BatchSize
 from batchonnx.scoring.progress import STAGES, Progress
+from batchonnx.scoring.quarantine import ErrorBudget
 
 PROGRESS_EVERY_S = 0.2
 
@@ -23,28 +24,39 @@ PROGRESS_EVERY_S = 0.2
 class LocalEngine:
     """Scores a plan's shards with as many threads as workers were asked for.
 
+    run: the run's folder. done: shard -> commits of the run's former lives; those aren't scored again.
     busy_s, calls, first_at: as `Worker` counts them, over all workers.
     """
 
-    def __init__(self, plan: Plan, model: Model, batch: BatchSize, workers: int, staging: Path) -> None:
-        self._plan, self._model = plan, model
+    def __init__(
+        self,
+        plan: Plan,
+        model: Model,
+        batch: BatchSize,
+        budget: ErrorBudget,
+        workers: int,
+        run: Path,
+        done: Mapping[int, Commit],
+    ) -> None:
+        self._plan, self._model, self._batch, self._budget, self._done = plan, model, batch, budget, done
+        self._open_shards = [shard for shard in plan.shards if shard.number not in done]
         self._ending = threading.Event()
         spare = SpareHands(workers)
         self._workers = [
-            Worker(plan, model, batch, staging, spare, self._ending, f"worker-{number}")
+            Worker(plan, model, batch, budget, run, spare, self._ending, f"worker-{number}")
             for number in range(workers)
         ]
         self._commits: list[Commit] = []
         self._error: BaseException | None = None
         self._lock = threading.Lock()
 
-    def run(self, stop: threading.Event, on_progress: Callable[[Progress], None] | None) -> list[Commit]:
-        """Score every shard; on_progress is called from this thread about five times a second.
+    def run(self, stop: threading.Event, on_progress: Callable[[Progress], None] | None) -> None:
+        """Score every open shard; on_progress is called from this thread about five times a second.
 
         Raises the first error of any worker, after all have ended; Interrupted once `stop` is set.
         """
         begin = perf_counter()
-        shards = _ShardQueue(self._plan.shards)
+        shards = _ShardQueue(self._open_shards)
         threads = [
             threading.Thread(target=self._work, args=(worker, shards), name=f"worker-{number}", daemon=True)
             for number, worker in enumerate(self._workers)
@@ -55,7 +67,7 @@ class LocalEngine:
             while any(thread.is_alive() for thread in threads):
                 next(thread for thread in threads if thread.is_alive()).join(PROGRESS_EVERY_S)
                 if stop.is_set():
-                    raise _interrupted(len(self._commits), len(self._plan.shards))
+                    raise _interrupted(len(self._done) + len(self._commits), len(self._plan.shards))
                 if on_progress is not None:
                     on_progress(self._progress(perf_counter() - begin))
                 if self._error is not None:
@@ -64,7 +76,21 @@ class LocalEngine:
             self._end(threads)
         if self._error is not None:
             raise self._error
-        return self._commits
+
+    @property
+    def commits(self) -> list[Commit]:
+        """Of all shards that are done, in former lives of the run or now."""
+        return [*self._done.values(), *self._commits]
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows in one call of the model; 0 where none was needed."""
+        return self._batch.settled or 0
+
+    @property
+    def neighbour_difference(self) -> float | None:
+        """See `scoring.neighbours`."""
+        return self._batch.neighbour_difference
 
     @property
     def busy_s(self) -> dict[str, float]:
@@ -75,6 +101,11 @@ class LocalEngine:
     def calls(self) -> int:
         """Calls of the model."""
         return sum(worker.calls for worker in self._workers)
+
+    @property
+    def halved(self) -> int:
+        """Batches that needed too much memory and were scored in pieces."""
+        return sum(worker.halved for worker in self._workers)
 
     @property
     def first_at(self) -> float | None:
@@ -102,9 +133,11 @@ class LocalEngine:
 
     def _progress(self, elapsed_s: float) -> Progress:
         return Progress(
-            shards=len(self._commits),
+            shards=len(self._done) + len(self._commits),
             shards_total=len(self._plan.shards),
             rows_in=sum(worker.rows_in for worker in self._workers),
+            rows_before=sum(commit.rows_in for commit in self._done.values()),
+            quarantined=self._budget.spent,
             rows_total=self._plan.rows,
             elapsed_s=elapsed_s,
             workers=len(self._workers),
@@ -128,5 +161,6 @@ class _ShardQueue:
 
 
 def _interrupted(done: int, total: int) -> Interrupted:
-    facts = {"done": f"{done} of {total} shards"}
-    return Interrupted(Problem("interrupted: nothing was published", facts, "run the same command again"))
+    facts = {"kept": f"{done} of {total} shards"}
+    fix = "run the same command again: it goes on where it stopped"
+    return Interrupted(Problem("interrupted: nothing was published", facts, fix))

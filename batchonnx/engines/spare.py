@@ -7,11 +7,10 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 
-import pyarrow as pa
-
 from batchonnx.scoring.chunk import Chunk
+from batchonnx.scoring.scorer import Scored
 
-Score = Callable[[Chunk], list[pa.RecordBatch]]
+Score = Callable[[Chunk], list[Scored]]
 
 
 class SpareHands:
@@ -23,7 +22,7 @@ class SpareHands:
     def __init__(self, owners: int) -> None:
         self._owners = owners
         self._idle = 0
-        self._offered: deque[tuple[Chunk, Future[list[pa.RecordBatch]]]] = deque()
+        self._offered: deque[tuple[Chunk, Future[list[Scored]]]] = deque()
         self._changed = threading.Condition()
 
     @property
@@ -31,9 +30,9 @@ class SpareHands:
         """Workers that wait for something to do."""
         return self._idle - len(self._offered)
 
-    def offer(self, chunk: Chunk) -> Future[list[pa.RecordBatch]]:
+    def offer(self, chunk: Chunk) -> Future[list[Scored]]:
         """Leave a chunk to whoever is idle. The future raises what scoring raises."""
-        future: Future[list[pa.RecordBatch]] = Future()
+        future: Future[list[Scored]] = Future()
         with self._changed:
             self._offered.append((chunk, future))
             self._changed.notify()

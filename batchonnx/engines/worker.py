@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import chain
 from math import ceil
 from pathlib import Path
 from time import perf_counter
 
-import pyarrow as pa
-
 from batchonnx.engines.spare import SpareHands
-from batchonnx.ledger.commit import Commit
-from batchonnx.ledger.staging import disk_error
+from batchonnx.ledger.attempt import ShardAttempt
+from batchonnx.ledger.records import Commit, SourceRows
 from batchonnx.planning.plan import Plan
-from batchonnx.planning.shards import Shard
+from batchonnx.planning.shards import Shard, Source
 from batchonnx.runtime.session import Model
 from batchonnx.scoring.channel import run_ahead
 from batchonnx.scoring.chunk import Chunk
 from batchonnx.scoring.probe import BatchSize
+from batchonnx.scoring.quarantine import ErrorBudget
 from batchonnx.scoring.read import read_chunks
-from batchonnx.scoring.scorer import Scorer, StageClock, output_schema
-from batchonnx.scoring.write import PartWriter
+from batchonnx.scoring.scorer import Scored, Scorer, StageClock
 
 AHEAD_BYTES = 16 << 20
 """What may wait between two stages of one worker: two chunks."""
@@ -40,12 +38,16 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class _Step:
-    """What happened to a shard, on its way to the writer: predictions, filtered rows, or its end."""
+    """What happened to a shard, on its way to the writer: scored rows, filtered ones, or its end.
+
+    calls: of the model, for the whole shard; known at its end.
+    """
 
     shard: Shard
-    batch: pa.RecordBatch | None = None
+    scored: Scored | None = None
     filtered: int = 0
     is_last: bool = False
+    calls: int = 0
 
 
 class Worker:
@@ -59,15 +61,15 @@ class Worker:
         plan: Plan,
         model: Model,
         batch: BatchSize,
-        staging: Path,
+        budget: ErrorBudget,
+        run: Path,
         spare: SpareHands,
         stop: threading.Event,
         name: str,
     ) -> None:
-        self._plan, self._model, self._batch = plan, model, batch
-        self._staging, self._stop, self._name = staging, stop, name
-        self._schema = output_schema(plan)
-        self._compression = plan.job.job.output.compression
+        self._plan, self._model, self._batch, self._budget = plan, model, batch, budget
+        self._run, self._stop, self._name = run, stop, name
+        self._found: dict[int, list[SourceRows]] = {}
         self._spare = spare
         self._made: Scorer | None = None
         self._output_row_bytes = 0.0
@@ -78,6 +80,11 @@ class Worker:
     def calls(self) -> int:
         """Calls of the model."""
         return self._made.calls if self._made is not None else 0
+
+    @property
+    def halved(self) -> int:
+        """Batches that needed too much memory and were scored in pieces."""
+        return self._made.halved if self._made is not None else 0
 
     @property
     def rows_in(self) -> int:
@@ -105,8 +112,15 @@ class Worker:
     def _read(self, shards: Iterator[Shard]) -> Iterator[tuple[Shard, Chunk | None]]:
         plan, clock = self._plan, self.clock
         for shard in shards:
+            found = self._found[shard.number] = []
             chunks = read_chunks(
-                shard, plan.listing, plan.columns, plan.filter, plan.whole_rows, plan.chunk_rows
+                shard,
+                plan.listing,
+                plan.columns,
+                plan.filter,
+                plan.whole_rows,
+                plan.chunk_rows,
+                partial(_note, plan, found),
             )
             while True:
                 if self._stop.is_set():
@@ -120,21 +134,23 @@ class Worker:
 
     def _predict(self, chunks: Iterator[tuple[Shard, Chunk | None]]) -> Iterator[_Step]:
         try:
+            calls = 0
             for shard, chunk in chunks:
                 if chunk is None:
-                    yield _Step(shard, is_last=True)
+                    yield _Step(shard, is_last=True, calls=self.calls - calls)
+                    calls = self.calls
                     continue
-                for batch in self._score(chunk) if chunk.columns.num_rows else ():
+                for scored in self._score(chunk) if chunk.columns.num_rows else ():
                     if self._stop.is_set():
                         raise Stopped
-                    yield _Step(shard, batch)
+                    yield _Step(shard, scored)
                 self._filtered += chunk.filtered
                 yield _Step(shard, filtered=chunk.filtered)
         finally:
             self._spare.leave()
         self._spare.serve(lambda chunk: list(self._scorer(chunk).score(chunk)))
 
-    def _score(self, chunk: Chunk) -> Iterator[pa.RecordBatch]:
+    def _score(self, chunk: Chunk) -> Iterator[Scored]:
         """Predictions in the order of rows; workers that are or become idle take their share of what is left.
 
         Cut between batches, so that who scores what, and when, changes no batch.
@@ -142,16 +158,16 @@ class Worker:
         scorer, rows, first = self._scorer(chunk), chunk.columns.num_rows, 0
         may_share = self._output_row_bytes * rows <= SHARED_BYTES
         written = 0
-        for batch in scorer.score(chunk, lambda: may_share and self._spare.idle > 0):
-            first += batch.num_rows
-            written += batch.nbytes
-            yield batch
+        for scored in scorer.score(chunk, lambda: may_share and self._spare.idle > 0):
+            first += scored.rows
+            written += _scored_bytes(scored)
+            yield scored
         if first < rows:
             yield from self._share(scorer, chunk.slice(first, rows - first))
         else:
             self._output_row_bytes = written / rows
 
-    def _share(self, scorer: Scorer, chunk: Chunk) -> Iterator[pa.RecordBatch]:
+    def _share(self, scorer: Scorer, chunk: Chunk) -> Iterator[Scored]:
         """Predictions for a chunk of which idle workers score equal parts."""
         rows = chunk.columns.num_rows
         share = _whole_batches(rows / (max(self._spare.idle, 0) + 1), scorer.batch_rows)
@@ -166,41 +182,36 @@ class Worker:
     def _scorer(self, chunk: Chunk) -> Scorer:
         """This worker's scorer, made when the first rows are there to settle the batch size."""
         if self._made is None:
-            self._made = Scorer(self._plan, self._model, self._batch.settle(chunk), self.clock)
+            self._made = Scorer(self._plan, self._model, self._batch.settle(chunk), self._budget, self.clock)
         return self._made
 
     def _write(self, steps: Iterator[_Step]) -> Iterator[Commit]:
-        clock = self.clock
+        before = asdict(self.clock)
         for first in steps:
+            attempt = ShardAttempt(self._run, self._plan, first.shard)
             start = perf_counter()
-            path = self._staging / first.shard.part
-            predicted = filtered = 0
-            with _disk_errors(path), PartWriter(path, self._schema, self._compression) as writer:
-                clock.write += perf_counter() - start
+            with attempt:
                 for step in chain([first], steps):
-                    start = perf_counter()
-                    filtered += step.filtered
-                    if step.batch is not None:
-                        predicted += step.batch.num_rows
-                        writer.write(step.batch)
-                    clock.write += perf_counter() - start
+                    if step.scored is not None:
+                        attempt.write(step.scored)
+                    attempt.filtered += step.filtered
+                    self.clock.write += perf_counter() - start
                     if step.is_last:
                         break
+                    start = perf_counter()
                 start = perf_counter()
-                writer.close()
-                size = path.stat().st_size
-                clock.write += perf_counter() - start
-            rows_in = predicted + filtered
-            yield Commit(first.shard.number, first.shard.part, rows_in, predicted, filtered, size)
+                now = asdict(self.clock)
+                seconds = {stage: round(now[stage] - before[stage], 6) for stage in now}
+                sources = tuple(self._found.pop(first.shard.number))
+                made = attempt.commit(sources, self._batch.settled or 0, step.calls, seconds)
+                before = now
+            self.clock.write += perf_counter() - start
+            yield made
 
 
-@contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    """Reading and scoring never raise a bare OSError: one that passes here is the part's."""
-    try:
-        yield
-    except OSError as error:
-        raise disk_error(error, path) from error
+def _note(plan: Plan, found: list[SourceRows], source: Source, rows: int) -> None:
+    path = plan.listing.files[source.file].path
+    found.append(SourceRows(path, source.row_groups, source.first_row, rows))
 
 
 def _whole_batches(rows: float, batch_rows: int) -> int:
@@ -212,4 +223,8 @@ def _chunk_bytes(item: tuple[Shard, Chunk | None]) -> int:
 
 
 def _step_bytes(step: _Step) -> int:
-    return step.batch.nbytes if step.batch is not None else 0
+    return _scored_bytes(step.scored) if step.scored is not None else 0
+
+
+def _scored_bytes(scored: Scored) -> int:
+    return sum(rows.nbytes for rows in (scored.predictions, scored.quarantined) if rows is not None)

@@ -227,6 +227,19 @@ class Engine(Section):
     )
 
 
+class Errors(Section):
+    """What may go wrong before the job does."""
+
+    max_bad_rows: (
+        Annotated[int, Field(ge=0)]
+        | Annotated[str, Field(pattern=r"^\d{1,3}(\.\d+)?%$", description="a share, like 0.1%")]
+    ) = Field(
+        0,
+        description="Rows that can't be scored and go to quarantine, as a count or as a share of all rows "
+        "(0.1%), before the run ends. 0: the first one ends it.",
+    )
+
+
 class Job(Section):
     """A job: model, input, features, outputs and where the predictions go."""
 
@@ -243,6 +256,7 @@ class Job(Section):
     keep: list[str] = Field([], description="Input columns to carry along, beside the predictions.")
     output: Result = Field(description="Where the predictions go.")
     engine: Engine = Field(Engine(), description="Where and how the work is done.")
+    errors: Errors = Field(Errors(), description="What may go wrong before the job does.")
 
     @field_validator("keep", mode="after")
     @classmethod

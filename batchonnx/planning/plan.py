@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil
@@ -13,9 +11,10 @@ import pyarrow as pa
 from batchonnx.errors import ContractError, Problem
 from batchonnx.job.spec import JobFile
 from batchonnx.planning.bindings import FeatureBinding, OutputBinding
-from batchonnx.planning.contract import Contract, make_contract
+from batchonnx.planning.contract import make_contract
 from batchonnx.planning.features import feature_columns
 from batchonnx.planning.filter import Filter, parse_filter
+from batchonnx.planning.identity import Identity, fingerprint, make_identity
 from batchonnx.planning.listing import Listing, check_columns, list_input
 from batchonnx.planning.shards import Shard, make_shards
 from batchonnx.planning.types import row_bytes
@@ -40,7 +39,7 @@ class Plan:
     row_bytes: estimated bytes of one row of `columns`, in memory.
     output: absolute path of the output folder.
     notes: what a user should know and need not mend (a narrowing cast, a guessed match).
-    fingerprint: SHA-256 over all that decides the result's bytes.
+    identity: all that decides the result's bytes, by name.
     """
 
     job: JobFile
@@ -57,7 +56,12 @@ class Plan:
     row_bytes: float
     output: str
     notes: tuple[str, ...]
-    fingerprint: str
+    identity: Identity
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the identity."""
+        return fingerprint(self.identity)
 
     @property
     def rows(self) -> int | None:
@@ -122,7 +126,7 @@ def make_plan(job: JobFile, model: ModelSignature) -> Plan:
         row_bytes=row_bytes(listing.schema, columns, _table_row_bytes(shards.shards)),
         output=output,
         notes=contract.notes,
-        fingerprint=_fingerprint(job, model, listing, contract),
+        identity=make_identity(job, model.digest, listing, contract.features, contract.outputs),
     )
 
 
@@ -138,15 +142,3 @@ def _check_apart(job: JobFile, listing: Listing, output: str) -> None:
 def _table_row_bytes(shards: Iterable[Shard]) -> float:
     known = [(shard.bytes, shard.rows) for shard in shards if shard.rows]
     return sum(b for b, _ in known) / max(1, sum(r for _, r in known)) if known else 256.0
-
-
-def _fingerprint(job: JobFile, model: ModelSignature, listing: Listing, contract: Contract) -> str:
-    settings = job.job.model_dump(mode="json", by_alias=True, exclude={"name", "engine", "output"})
-    identity = {
-        "settings": settings,
-        "compression": job.job.output.compression,
-        "model": model.digest,
-        "labels": [binding.labels for binding in contract.outputs],
-        "input": [(file.path, file.size, file.version) for file in listing.files],
-    }
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

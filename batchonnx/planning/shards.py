@@ -69,7 +69,8 @@ def make_shards(listing: Listing, row_filter: Filter | None) -> Shards:
     """Gather row groups, in the listing's order, into shards of about a 64th of the input.
 
     A pure function of its arguments. Row groups that partition values or statistics show to
-    have no row for the filter are left out.
+    have no row for the filter are left out. Without any row there is one shard, whose part tells
+    readers the schema.
     """
     units = [unit for index, file in enumerate(listing.files) for unit in _units(index, file)]
     kept = units
@@ -78,7 +79,7 @@ def make_shards(listing: Listing, row_filter: Filter | None) -> Shards:
         kept = [unit for unit in units if set(unit.source.row_groups) & survivors[unit.source.file]]
     pruned = sum(u.source.rows or 0 for u in units) - sum(u.source.rows or 0 for u in kept)
     target = min(max(sum(unit.bytes for unit in kept) // SHARDS_WANTED, SMALLEST_BYTES), LARGEST_BYTES)
-    gathered = list(_gather(kept, target))
+    gathered = list(_gather(kept, target)) or [[]]
     width = max(5, len(str(len(gathered))))
     shards = tuple(_shard(number, group, width) for number, group in enumerate(gathered))
     return Shards(shards, pruned)

@@ -12,10 +12,18 @@ def format_summary(summary: RunSummary) -> str:
     """The closing lines of a run."""
     rate = summary.rows_in / summary.elapsed_s if summary.elapsed_s else 0.0
     rows = f"{plural(summary.rows_in, 'row')} in = {count(summary.predicted)} predicted"
+    if summary.quarantined:
+        rows += f" + {count(summary.quarantined)} quarantined"
+    rows += f" + {count(summary.filtered)} filtered out"
+    head = f"{printable(summary.job)}: {rows}"
+    output = f"  output   {printable(summary.output)}  "
+    output += f"({plural(summary.parts, 'part')}, {of_bytes(summary.bytes)})"
+    if not summary.is_new:
+        note = "  note     the result of this job, model and input was there already: nothing was scored"
+        return "\n".join([head, output, note])
     lines = [
-        f"{printable(summary.job)}: {rows} + {count(summary.filtered)} filtered out",
-        f"  output   {printable(summary.output)}  "
-        f"({plural(summary.parts, 'part')}, {of_bytes(summary.bytes)})",
+        head,
+        output,
         f"  time     {duration(summary.elapsed_s)}, {count(rate)} rows/s"
         + (f", first prediction after {duration(summary.first_row_s)}" if summary.first_row_s else ""),
         f"  engine   {plural(summary.workers, 'worker')} x {plural(summary.threads_per_worker, 'thread')}, "
@@ -25,6 +33,10 @@ def format_summary(summary: RunSummary) -> str:
     if total:
         shares = ", ".join(f"{stage} {seconds / total:.0%}" for stage, seconds in summary.busy_s.items())
         lines.append(f"  stages   {shares}")
+    if summary.resumed:
+        lines.append(f"  resumed  {plural(summary.resumed, 'shard')} had been done before")
+    if summary.halved:
+        lines.append(f"  memory   {plural(summary.halved, 'batch')} needed too much and went in pieces")
     lines += [f"  note     {printable(note)}" for note in summary.notes]
     return "\n".join(lines)
 

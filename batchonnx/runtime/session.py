@@ -18,9 +18,15 @@ from batchonnx.runtime.wheels import require_onnxruntime
 # Errors come as exceptions; at any lower level ONNX Runtime writes them to stderr, too.
 _QUIET = 4
 
+_OUT_OF_MEMORY = re.compile(r"bad[_ ]alloc|[Ff]ailed to allocate memory|out of memory", re.IGNORECASE)
+
 
 class PredictError(Exception):
     """The model failed on a batch; ONNX Runtime's own words."""
+
+
+class OutOfMemory(PredictError):
+    """The session couldn't allocate what a batch needs."""
 
 
 class Cancelled(Exception):
@@ -55,7 +61,8 @@ class Model:
             # ONNX Runtime's classes derive from Exception and live in a private module.
             if self._is_cancelled:
                 raise Cancelled from error
-            raise PredictError(clean(str(error))) from error
+            text = clean(str(error))
+            raise (OutOfMemory if _OUT_OF_MEMORY.search(text) else PredictError)(text) from error
 
     def cancel(self) -> None:
         """End the calls in flight, and all later ones, within about 0.1 s."""

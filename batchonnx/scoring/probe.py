@@ -13,6 +13,7 @@ from batchonnx.planning.bindings import OutputBinding
 from batchonnx.planning.plan import Plan
 from batchonnx.runtime.session import Model
 from batchonnx.scoring.chunk import Chunk
+from batchonnx.scoring.neighbours import neighbour_difference
 from batchonnx.scoring.read import read_chunks
 from batchonnx.scoring.scorer import Scorer
 
@@ -36,15 +37,20 @@ UNTYPED_ROWS = 256
 class BatchSize:
     """Rows in one call of the model: as asked, or as the first chunk shows to be fastest.
 
-    settled: the number, once it is known. Shared by all workers of a process: the
-    first that has rows measures while the others wait, since trials that disturb each other are
-    worth nothing (a batch of 64 rows was taken once in five runs, and the run took twice as long).
+    settled: the number, once it is known. neighbour_difference: how much a prediction depends on
+    the rows beside it, once that is measured (see `scoring.neighbours`).
+
+    Shared by all workers of a process: the first that has rows measures while the others wait, since
+    trials that disturb each other are worth nothing (a batch of 64 rows was taken once in five runs,
+    and the run took twice as long).
     """
 
     def __init__(self, plan: Plan, model: Model, remembered: int | None) -> None:
         asked = plan.job.job.engine.batch_rows
         self.settled = plan.fixed_batch or (asked if asked != "auto" else remembered)
+        self.neighbour_difference: float | None = None
         self._plan, self._model = plan, model
+        self._is_checked = False
         self._lock = threading.Lock()
 
     def settle(self, chunk: Chunk) -> int:
@@ -52,6 +58,10 @@ class BatchSize:
         with self._lock:
             if self.settled is None:
                 self.settled = choose_size(dict(_measure(self._plan, self._model, chunk)))
+            if not self._is_checked:
+                self._is_checked = True
+                encoder = Scorer(self._plan, self._model, self.settled).encoder
+                self.neighbour_difference = neighbour_difference(self._plan, self._model, encoder, chunk)
             return self.settled
 
 
@@ -123,5 +133,6 @@ def _first_batch(plan: Plan, model: Model) -> Iterator[pa.RecordBatch]:
     rows = plan.fixed_batch or UNTYPED_ROWS
     for shard in plan.shards:
         for chunk in read_chunks(shard, plan.listing, plan.columns, plan.filter, rows, rows):
-            if chunk.columns.num_rows:
-                yield next(Scorer(plan, model, rows).score(chunk))
+            for scored in Scorer(plan, model, rows).score(chunk):
+                if scored.predictions is not None:
+                    yield scored.predictions

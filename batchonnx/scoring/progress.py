@@ -12,7 +12,8 @@ STAGES = ("read", "encode", "predict", "decode", "write")
 class Progress:
     """A moment of a run.
 
-    rows_in: rows read so far, filtered ones included. rows_total: None where only reading tells.
+    rows_in: rows read so far, filtered ones included. rows_before: those that a resumed run had done
+    before. rows_total: None where only reading tells. quarantined: bad rows so far.
     busy_s: stage -> seconds that workers have spent in it, summed over all workers.
     """
 
@@ -23,12 +24,16 @@ class Progress:
     elapsed_s: float
     workers: int
     busy_s: Mapping[str, float]
+    rows_before: int = 0
+    quarantined: int = 0
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A finished run. rows_in == predicted + filtered.
+    """A finished run. rows_in == predicted + quarantined + filtered.
 
+    resumed: shards that were done by the run's former lives. halved: batches that needed too much
+    memory and were scored in pieces. is_new: False if the result was there already.
     bytes: of all parts. first_row_s: from the run's start to the first predicted batch.
     model_calls: calls of the session, the ones for choosing batch_rows left out.
     """
@@ -37,6 +42,7 @@ class RunSummary:
     output: str
     rows_in: int
     predicted: int
+    quarantined: int
     filtered: int
     parts: int
     bytes: int
@@ -48,3 +54,6 @@ class RunSummary:
     batch_rows: int
     model_calls: int
     notes: tuple[str, ...]
+    resumed: int = 0
+    halved: int = 0
+    is_new: bool = True

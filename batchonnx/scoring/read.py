@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,18 +35,20 @@ def read_chunks(
     row_filter: Filter | None,
     batch_rows: int,
     chunk_rows: int,
+    on_source: Callable[[Source, int], None] = lambda source, rows: None,
 ) -> Iterator[Chunk]:
     """Read a shard's rows, in order, as chunks of at most `chunk_rows` rows.
 
     A piece of a row group with at least `batch_rows` rows is a chunk by itself, without a copy;
     smaller ones are joined until they reach `batch_rows`. So batches follow from plan and data
     alone. The last chunk may have no rows, if the filter dropped all that was left.
+    on_source: told how many rows each source had, when it has been read.
     Raises InputError naming file and row group.
     """
     pending: list[_Piece] = []
     rows = dropped = 0
     last: pa.RecordBatch | None = None
-    for piece in _pieces(shard, listing, columns, row_filter, chunk_rows):
+    for piece in _pieces(shard, listing, columns, row_filter, chunk_rows, on_source):
         count, last = piece.columns.num_rows, piece.columns
         dropped += piece.filtered
         if count == 0:
@@ -72,7 +74,12 @@ def _join(pieces: Sequence[_Piece], filtered: int) -> Chunk:
 
 
 def _pieces(
-    shard: Shard, listing: Listing, columns: Sequence[str], row_filter: Filter | None, chunk_rows: int
+    shard: Shard,
+    listing: Listing,
+    columns: Sequence[str],
+    row_filter: Filter | None,
+    chunk_rows: int,
+    on_source: Callable[[Source, int], None],
 ) -> Iterator[_Piece]:
     filtered_by = sorted(row_filter.columns) if row_filter is not None else []
     wanted = [*columns, *(name for name in filtered_by if name not in columns)]
@@ -91,6 +98,7 @@ def _pieces(
         found = row - source.first_row
         if source.rows is not None and found != source.rows:
             raise _changed(file, {"expected": f"{source.rows:,} rows", "found": f"{found:,}"})
+        on_source(source, found)
 
 
 def _changed(file: SourceFile, facts: dict[str, str]) -> InputError:

@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from batchonnx.errors import InputError, Problem, RowError
+from batchonnx.errors import BatchonnxError, HookRaised, InputError, Problem, RowError
 from batchonnx.planning.bindings import HookFeature
 from batchonnx.planning.hooks import load_hook
 from batchonnx.planning.plan import Plan
-from batchonnx.runtime.session import Model, PredictError
+from batchonnx.runtime.session import Model, OutOfMemory
 from batchonnx.scoring.chunk import BadRow, Chunk
 from batchonnx.scoring.decode import Decoder
 from batchonnx.scoring.encode import Encoder
+from batchonnx.scoring.isolate import NoRowAlone, RowFault, isolate, pick
+from batchonnx.scoring.quarantine import ErrorBudget, quarantine_rows
 
 OUTPUT_BYTES = 8 << 20
 """Model outputs are decoded and handed to the writer in runs of about this size, however much
@@ -35,74 +37,167 @@ class StageClock:
     write: float = 0.0
 
 
+@dataclass(frozen=True)
+class Scored:
+    """What became of neighbouring rows of a chunk.
+
+    rows: how many they are. predictions: of the good ones, in order, kept columns first; None if
+    none is good. quarantined: the bad ones (see `quarantine_rows`); None if all are good.
+    """
+
+    rows: int
+    predictions: pa.RecordBatch | None
+    quarantined: pa.RecordBatch | None = None
+
+
 class Scorer:
     """Scores chunks of one plan with one model; one for each worker thread, sharing the model.
 
-    batch_rows: rows in one call of the model. clock: what time is counted on. calls, rows: how
-    often the model was run, and for how many rows. first_at: when it first was (perf_counter).
+    batch_rows: rows in one call of the model. budget: how many rows may be bad; None: any number.
+    clock: what time is counted on. calls, rows: how often the model was run, and for how many
+    rows. first_at: when it first was (perf_counter). halved: batches that needed too much memory
+    and were scored in pieces.
     """
 
-    def __init__(self, plan: Plan, model: Model, batch_rows: int, clock: StageClock | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        model: Model,
+        batch_rows: int,
+        budget: ErrorBudget | None = None,
+        clock: StageClock | None = None,
+    ) -> None:
         self._plan, self._model, self.batch_rows = plan, model, batch_rows
-        self._encoder = Encoder(plan.features, batch_rows, _feature_hooks(plan))
+        self.encoder = Encoder(plan.features, batch_rows, _feature_hooks(plan))
         self._decoder = Decoder(plan.outputs, _output_hooks(plan), plan.fixed_batch)
-        self._clock = clock or StageClock()
-        self.calls = self.rows = 0
+        self._budget, self._clock = budget, clock or StageClock()
+        self.calls = self.rows = self.halved = 0
         self.first_at: float | None = None
 
-    def score(self, chunk: Chunk, is_enough: Callable[[], bool] = lambda: False) -> Iterator[pa.RecordBatch]:
-        """Predictions for a chunk's rows, kept columns first, in runs of bounded size.
+    def score(self, chunk: Chunk, is_enough: Callable[[], bool] = lambda: False) -> Iterator[Scored]:
+        """What becomes of a chunk's rows, in order, in runs of bounded size.
 
         is_enough: asked before each batch; once it is true, the rows from there on are left out.
-        Raises RowError for a row that can't be encoded, ContractError for a model output that
-        doesn't have a row for each input row.
+        Raises what a bad row is the cause of, if there is no budget for it, and ContractError for a
+        model output that doesn't have a row for each input row.
         """
         names, clock, size = self._decoder.model_outputs, self._clock, self.batch_rows
         rows, fixed = chunk.columns.num_rows, self._plan.fixed_batch
-        begin, held, first = 0, 0, 0
+        begin, held = 0, 0
         results: list[Mapping[str, Any]] = []
         start = perf_counter()
+        try:
+            tensors_of = self.encoder.load(chunk.columns)
+        except BadRow:
+            yield from self._carefully(chunk, 0, rows, is_enough)
+            return
         # Between two calls of the model this loop holds the interpreter, with cold caches: it does
         # as little as it can.
-        try:
-            tensors_of = self._encoder.load(chunk.columns)
-            for first in range(0, rows, size):
-                if is_enough():
-                    break
-                stop = min(first + size, rows)
+        for first in range(0, rows, size):
+            if is_enough():
+                break
+            stop = min(first + size, rows)
+            try:
                 tensors = tensors_of(first, stop)
                 if fixed is not None and stop - first < fixed:
                     tensors = self._pad(tensors, fixed - (stop - first))
                 encoded_at = perf_counter()
                 values = self._model.run(names, tensors)
-                self.calls += 1
-                self.rows += stop - first
-                results.append(dict(zip(names, values, strict=True)))
-                for value in values:
-                    held += value.nbytes if isinstance(value, np.ndarray) else 64 * (stop - first)
-                predicted_at = perf_counter()
-                clock.encode += encoded_at - start
-                clock.predict += predicted_at - encoded_at
-                start = predicted_at
-                self.first_at = self.first_at or predicted_at
-                if held >= OUTPUT_BYTES:
-                    yield self._decode(chunk, begin, stop, results)
-                    begin, held, results, start = stop, 0, [], perf_counter()
-            if results:
-                yield self._decode(chunk, begin, stop, results)
-        except BadRow as bad:
-            raise self._row_error(bad, chunk) from bad
-        except PredictError as error:
-            raise self._batch_error(error, tensors, chunk, first) from error
+            except RowFault:
+                yield from self._decoded(chunk, begin, first, results)
+                yield from self._carefully(chunk, first, stop)
+                begin, held, results, start = stop, 0, [], perf_counter()
+                continue
+            self.calls += 1
+            self.rows += stop - first
+            results.append(dict(zip(names, values, strict=True)))
+            for value in values:
+                held += value.nbytes if isinstance(value, np.ndarray) else 64 * (stop - first)
+            predicted_at = perf_counter()
+            clock.encode += encoded_at - start
+            clock.predict += predicted_at - encoded_at
+            start = predicted_at
+            self.first_at = self.first_at or predicted_at
+            if held >= OUTPUT_BYTES:
+                yield from self._decoded(chunk, begin, stop, results)
+                begin, held, results, start = stop, 0, [], perf_counter()
+        yield from self._decoded(chunk, begin, min(begin + len(results) * size, rows), results)
 
-    def _batch_error(
-        self, error: PredictError, tensors: Mapping[str, np.ndarray], chunk: Chunk, first: int
-    ) -> InputError:
-        path, row = chunk.origin(first)
-        shapes = ", ".join(f"{name} {value.dtype}{list(value.shape)}" for name, value in tensors.items())
-        facts = {"file": path, "row": f"{row:,} and following", "fed": shapes, "found": str(error)}
-        fix = "score fewer rows with input.filter to find the row, or mend the model"
-        return InputError(Problem("the model failed on a batch", facts, fix))
+    def _decoded(
+        self, chunk: Chunk, begin: int, stop: int, results: list[Mapping[str, Any]]
+    ) -> Iterator[Scored]:
+        """The rows whose outputs are there, batch by batch."""
+        if not results:
+            return
+        start = perf_counter()
+        try:
+            lengths = [min(self.batch_rows, stop - first) for first in range(begin, stop, self.batch_rows)]
+            predictions = self._predictions(chunk.columns.slice(begin, stop - begin), results, lengths)
+        except HookRaised:
+            self.rows -= stop - begin
+            yield from self._carefully(chunk, begin, stop)
+            return
+        self._clock.decode += perf_counter() - start
+        yield Scored(stop - begin, predictions)
+
+    def _carefully(
+        self, chunk: Chunk, begin: int, stop: int, is_enough: Callable[[], bool] = lambda: False
+    ) -> Iterator[Scored]:
+        """The same batches one by one, each in spite of its bad rows."""
+        start = perf_counter()
+        for first in range(begin, stop, self.batch_rows):
+            if is_enough():
+                return
+            batch = chunk.slice(first, min(self.batch_rows, stop - first))
+            scored = self._isolated(batch)
+            self.rows += scored.rows
+            self.first_at = self.first_at or perf_counter()
+            self._clock.predict += perf_counter() - start
+            yield scored
+            start = perf_counter()
+
+    def _isolated(self, batch: Chunk) -> Scored:
+        rows = batch.columns.num_rows
+        reasons: dict[int, str] = {}
+
+        def on_fault(row: int, error: Exception) -> None:
+            reasons[row] = _reason(error)
+            if self._budget is not None:
+                self._budget.spend(_as_error(error, *batch.origin(row)))
+
+        try:
+            all_rows = isolate(rows, lambda indexes: self._attempt(pick(batch.columns, indexes)), on_fault)
+        except NoRowAlone as alone:
+            path, row = batch.origin(0)
+            facts = {"file": path, "row": f"{row:,} and following", "found": str(alone.__cause__)}
+            fix = "score fewer rows at once: engine.batch_rows"
+            raise InputError(
+                Problem("the model fails on a batch, but on none of its rows", facts, fix)
+            ) from alone
+        if not reasons:
+            return Scored(rows, all_rows)
+        bad = sorted(reasons)
+        quarantined = quarantine_rows(batch, bad, [reasons[row] for row in bad])
+        good = [row for row in range(rows) if row not in reasons]
+        return Scored(rows, pick(all_rows, good) if all_rows is not None else None, quarantined)
+
+    def _attempt(self, columns: pa.RecordBatch) -> pa.RecordBatch:
+        """One batch through all stages. Raises RowFault if it fails."""
+        rows, fixed = columns.num_rows, self._plan.fixed_batch
+        names = self._decoder.model_outputs
+        tensors = self.encoder.load(columns)(0, rows)
+        if fixed is not None and rows < fixed:
+            tensors = self._pad(tensors, fixed - rows)
+        self.calls += 1
+        try:
+            values = self._model.run(names, tensors)
+        except OutOfMemory:
+            if rows == 1 or fixed is not None:
+                raise
+            self.halved += 1
+            halves = columns.slice(0, rows // 2), columns.slice(rows // 2)
+            return pa.concat_batches([self._attempt(half) for half in halves])
+        return self._predictions(columns, [dict(zip(names, values, strict=True))], [rows])
 
     def _pad(self, tensors: Mapping[str, np.ndarray], missing: int) -> dict[str, np.ndarray]:
         """Repeat the last row: any values would do, but these the model is known to take."""
@@ -117,29 +212,42 @@ class Scorer:
                     padded[spec.name] = np.concatenate([tensors[spec.name], tail], axis)
         return padded
 
-    def _decode(
-        self, chunk: Chunk, begin: int, stop: int, results: list[Mapping[str, Any]]
+    def _predictions(
+        self, columns: pa.RecordBatch, results: list[Mapping[str, Any]], lengths: list[int]
     ) -> pa.RecordBatch:
-        start = perf_counter()
-        size = self.batch_rows
-        lengths = [min(size, stop - first) for first in range(begin, stop, size)]
+        """Kept columns and predictions of `sum(lengths)` rows."""
         arrays = self._decoder.decode(results, lengths)
-        kept = [chunk.columns.column(field.name).slice(begin, stop - begin) for field in self._plan.keep]
+        kept = [columns.column(field.name) for field in self._plan.keep]
         fields = [
             pa.field(binding.name, array.type)
             for binding, array in zip(self._plan.outputs, arrays, strict=True)
         ]
-        batch = pa.RecordBatch.from_arrays([*kept, *arrays], schema=pa.schema([*self._plan.keep, *fields]))
-        self._clock.decode += perf_counter() - start
-        return batch
+        return pa.RecordBatch.from_arrays([*kept, *arrays], schema=pa.schema([*self._plan.keep, *fields]))
 
-    def _row_error(self, bad: BadRow, chunk: Chunk) -> RowError:
-        path, row = chunk.origin(bad.row)
-        facts = {"file": path, "row": f"{row:,}", "column": bad.column, "found": bad.reason}
-        fix = "mend the row, leave it out with input.filter, or give the feature a fill or cast"
-        return RowError(
-            Problem(f'column "{bad.column}" can\'t be encoded in row {row:,} of {path}', facts, fix)
-        )
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, BadRow):
+        return f"{error.column}: {error.reason}"
+    if isinstance(error, HookRaised):
+        return error.problems[0].facts["found"]
+    return str(error)
+
+
+def _as_error(error: Exception, path: str, row: int) -> BatchonnxError:
+    """A bad row's failure, told with where the row came from."""
+    where = {"file": path, "row": f"{row:,}"}
+    if isinstance(error, BadRow):
+        facts = {**where, "column": error.column, "found": error.reason}
+        fix = "mend the row, leave it out with input.filter, give the feature a fill or cast, or allow some"
+        fix += " bad rows: errors.max_bad_rows"
+        title = f'column "{error.column}" can\'t be encoded in row {row:,} of {path}'
+        return RowError(Problem(title, facts, fix))
+    if isinstance(error, HookRaised):
+        (problem,) = error.problems
+        return HookRaised(Problem(problem.title, {**where, **problem.facts}, problem.fix))
+    facts = {**where, "found": str(error)}
+    fix = "mend the row or leave it out with input.filter, or allow some bad rows: errors.max_bad_rows"
+    return RowError(Problem(f"the model fails on row {row:,} of {path}", facts, fix))
 
 
 def _feature_hooks(plan: Plan) -> dict[str, Callable[[pa.RecordBatch], object]]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,7 +24,11 @@ class PartWriter:
     encoding itself.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema, compression: str) -> None:
+    def __init__(
+        self, path: Path, schema: pa.Schema, compression: str, lineage: Mapping[str, str] | None = None
+    ) -> None:
+        """lineage: where the rows come from, for the file's footer."""
+        schema = schema.with_metadata(dict(lineage)) if lineage else schema
         self._schema = schema
         self._group_rows = row_group_rows(schema)
         self._pending: list[pa.RecordBatch] = []
@@ -58,13 +61,10 @@ class PartWriter:
         self._pending, self._rows = [], 0
         self._writer.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Let go of the file; after an error, of a part that will never count."""
+    def abandon(self) -> None:
+        """Let go of the file, if it isn't closed yet: after an error, of a part that will never count."""
         self._pending.clear()
-        with suppress(OSError) if kind is not None else nullcontext():
+        with suppress(OSError):
             self._writer.close()
 
     def _write_group(self, rows: pa.Table) -> None:

@@ -376,6 +376,7 @@ def test_a_filter_that_drops_all_rows_is_a_valid_empty_result(bench: Bench) -> N
 def test_a_former_result_is_kept_unless_overwriting_is_asked_for(bench: Bench) -> None:
     assert bench.run().returncode == 0
     before = {p.name: p.read_bytes() for p in (bench.folder / "out").glob("*.parquet")}
+    bench.lines["keep"] = "keep: [id]"
     refused = bench.run()
     assert refused.returncode == 2
     assert "overwrite: true" in refused.stderr

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from batchonnx.errors import HookError, Problem
+from batchonnx.errors import HookError, HookRaised, Problem
 from batchonnx.planning.bindings import OutputBinding
 from batchonnx.planning.output_types import shaped_type
 
@@ -30,7 +30,7 @@ def call_hook(binding: OutputBinding, function: Callable[..., object], value: An
             "at": f"{last.filename}:{last.lineno}  {last.line}",
         }
         title = f"the hook {binding.function} raised {type(error).__name__}"
-        raise HookError(Problem(title, facts, "mend the function")) from error
+        raise HookRaised(Problem(title, facts, "mend the function")) from error
     array = _to_arrow(binding, result)
     if len(array) != len(value):
         facts = {"expected": f"{len(value)} rows", "found": f"{len(array)} rows"}

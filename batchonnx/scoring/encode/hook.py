@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pyarrow as pa
 
-from batchonnx.errors import HookError, Problem
+from batchonnx.errors import HookError, HookRaised, Problem
 from batchonnx.planning.bindings import HookFeature, RowShape
 from batchonnx.runtime.signature import TensorSpec
 
@@ -77,11 +77,11 @@ def _checked(
     return np.ascontiguousarray(array)
 
 
-def hook_failed(reference: str, error: Exception) -> HookError:
+def hook_failed(reference: str, error: Exception) -> HookRaised:
     """What a user's function raised, with the line in their file."""
     frames = traceback.extract_tb(error.__traceback__)
     last = frames[-1]
     facts = {"found": f"{type(error).__name__}: {error}", "at": f"{last.filename}:{last.lineno}  {last.line}"}
-    return HookError(
+    return HookRaised(
         Problem(f"the hook {reference} raised {type(error).__name__}", facts, "mend the function")
     )

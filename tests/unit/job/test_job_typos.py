@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from batchonnx.errors import JobFileError, Problem
 from batchonnx.job.load import load_job
-from batchonnx.job.spec import BytesWindow, Engine, Feature, Input, Job, Model, Output, Result
+from batchonnx.job.spec import BytesWindow, Engine, Errors, Feature, Input, Job, Model, Output, Result
 from batchonnx.job.words import fields_by_key
 
 LINES = """\
@@ -71,9 +71,11 @@ engine:
   device: cpu
   workers: 2
   batch_rows: 64
+errors:
+  max_bad_rows: 5
 """.splitlines()
 
-SECTIONS = (Job, Model, Input, Feature, BytesWindow, Output, Result, Engine)
+SECTIONS = (Job, Model, Input, Feature, BytesWindow, Output, Result, Engine, Errors)
 
 KEY = re.compile(r"\s*([a-z_][a-z0-9_]*):")
 KEYS = [

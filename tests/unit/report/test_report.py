@@ -96,12 +96,12 @@ def test_quiet_shows_nothing() -> None:
 
 def test_the_summary_accounts_for_every_row() -> None:
     summary = RunSummary(
-        "j\x1b", "/out", 10, 7, 3, 1, 100, 2.0, 0.5, {"read": 1.0, "write": 3.0}, 2, 1, 64, 1, ("narrows",)
+        "j\x1b", "/out", 11, 7, 1, 3, 1, 100, 2.0, 0.5, {"read": 1.0, "write": 3.0}, 2, 1, 64, 1, ("narrows",)
     )
     text = format_summary(summary)
-    assert "10 rows in = 7 predicted + 3 filtered out" in text
+    assert "11 rows in = 7 predicted + 1 quarantined + 3 filtered out" in text
     assert "read 25%, write 75%" in text
-    assert "5 rows/s" in text
+    assert "6 rows/s" in text
     assert "narrows" in text
     assert "\x1b" not in text
 

@@ -1,0 +1,68 @@
+"""Files that are whole or not there, after a power cut too."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from pathlib import Path
+
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file, in place of any former one: a reader finds the old or the new, whole. Raises OSError."""
+    staged = _stage(path, data)
+    staged.replace(path)
+    sync_folder(path.parent)
+
+
+def create_file(path: Path, data: bytes) -> bool:
+    """Write a file unless there is one; of several attempts at once, one is told True. Raises OSError."""
+    staged = _stage(path, data)
+    try:
+        # Unlike a rename, a link refuses a name that is taken.
+        os.link(staged, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        # A file system without links: the lease alone keeps a second writer away.
+        if error.errno not in _NO_LINKS or path.exists():
+            raise
+        staged.replace(path)
+    finally:
+        staged.unlink(missing_ok=True)
+    sync_folder(path.parent)
+    return True
+
+
+def sync_file(path: Path) -> None:
+    """Have a file's bytes on the disk. Raises OSError."""
+    _sync(path, os.O_RDWR)
+
+
+def sync_folder(path: Path) -> None:
+    """Have a folder's names on the disk. Raises OSError."""
+    _sync(path, os.O_RDONLY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    handle = os.open(path, flags)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _stage(path: Path, data: bytes) -> Path:
+    """The bytes in a hidden file beside `path`, on the disk."""
+    staged = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with staged.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        staged.unlink(missing_ok=True)
+        raise
+    return staged

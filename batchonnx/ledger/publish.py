@@ -1,0 +1,80 @@
+"""The one step that makes a result visible: a rename that moves no data.
+
+A former result is exchanged with the new one in one step where the system can (Linux's
+renameat2), and removed afterwards.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from batchonnx.errors import OutputExistsError, Problem
+from batchonnx.ledger.disk import disk_error
+from batchonnx.ledger.durable import sync_folder
+from batchonnx.ledger.run_folder import RECORDS
+
+
+def check_output(output: Path, overwrite: bool) -> None:
+    """Refuse an output that holds something, unless it is a former result that may be replaced.
+
+    Raises OutputExistsError.
+    """
+    if not os.path.lexists(output):
+        return
+    facts = {"output": str(output)}
+    if not output.is_dir():
+        raise OutputExistsError(
+            Problem("the output is a file, a folder is wanted", facts, "name another path")
+        )
+    names = sorted(entry.name for entry in output.iterdir())
+    if not names:
+        return
+    if RECORDS not in names:
+        facts["found"] = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
+        fix = "name another folder; batchonnx replaces nothing but its own results"
+        raise OutputExistsError(Problem("the output folder holds other files", facts, fix))
+    if not overwrite:
+        fix = "set output.overwrite: true (or run --overwrite) to replace it, or name another folder"
+        raise OutputExistsError(Problem("the output holds another run's result", facts, fix))
+
+
+def publish(run: Path, output: Path, overwrite: bool) -> None:
+    """Make a complete run visible by one rename.
+
+    Raises OutputExistsError if something else has appeared at the output meanwhile, StorageError
+    if the file system refuses.
+    """
+    check_output(output, overwrite)
+    try:
+        if not output.exists():
+            run.rename(output)
+        elif not any(output.iterdir()):
+            run.replace(output)  # an empty folder may be replaced by rename(2)
+        else:
+            _exchange(run, output)
+        sync_folder(output.parent)
+        shutil.rmtree(run, ignore_errors=True)
+    except OSError as error:
+        raise disk_error(error, output) from error
+
+
+def _exchange(run: Path, output: Path) -> None:
+    """Swap two folders in one step; where the system can't, in two renames."""
+    if sys.platform == "linux":
+        at_cwd, rename_exchange = -100, 2
+        libc = ctypes.CDLL(None, use_errno=True)
+        done = libc.renameat2(at_cwd, os.fsencode(run), at_cwd, os.fsencode(output), rename_exchange)
+        if done == 0:
+            return
+        if (code := ctypes.get_errno()) not in (errno.EINVAL, errno.ENOSYS):
+            raise OSError(code, os.strerror(code), str(output))
+    aside = run.with_name(f"{run.name}-former")
+    shutil.rmtree(aside, ignore_errors=True)
+    output.rename(aside)
+    run.rename(output)
+    aside.rename(run)

@@ -1,0 +1,192 @@
+"""The records of a run: what lies in `_batchonnx/`, described in docs/records.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from dataclasses import fields as dataclass_fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from batchonnx.errors import Problem, StorageError
+
+FORMAT_VERSION = 2
+"""Raised by a change that an older reader would misread; keys that are only added don't raise it."""
+
+
+@dataclass(frozen=True)
+class SourceRows:
+    """A share of one input file. rows: those that were found there, from `first_row` on."""
+
+    path: str
+    row_groups: tuple[int, ...]
+    first_row: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file of the result. path: relative to the result's folder. bytes: its size."""
+
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A shard that is done. rows_in == predicted + quarantined + filtered.
+
+    attempt: tells two tries at one shard apart. part: the predictions, one row for each predicted
+    row. quarantine: the rows that couldn't be scored; None if there are none. calls: of the model.
+    seconds: stage -> seconds of the worker between the commit before and this one.
+    """
+
+    shard: int
+    attempt: str
+    rows_in: int
+    predicted: int
+    quarantined: int
+    filtered: int
+    part: StoredFile
+    quarantine: StoredFile | None
+    sources: tuple[SourceRows, ...]
+    batch_rows: int
+    calls: int
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """A shard of the plan. sources: path, row groups, first row, rows (None where only reading tells)."""
+
+    shard: int
+    part: str
+    sources: tuple[tuple[str, tuple[int, ...], int, int | None], ...]
+
+
+@dataclass(frozen=True)
+class PlanRecord:
+    """What a run set out to do: written once, read again on resume.
+
+    run: tells runs apart. job: the job file as it was understood, defaults filled in.
+    identity: everything that the result depends on (see `planning.identity`).
+    files: path -> rows, None where only reading tells. pruned: rows left out unread, by the filter.
+    """
+
+    run: str
+    version: str
+    created: str
+    job: Mapping[str, Any]
+    folder: str
+    identity: Mapping[str, str]
+    fingerprint: str
+    files: Mapping[str, int | None]
+    pruned: int
+    shards: tuple[ShardRecord, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What was published. rows_in == predicted + quarantined + filtered, pruned rows included.
+
+    model: its SHA-256 digest.
+    replaces: the run whose result this one took the place of; None for the first.
+    neighbour_difference: see `scoring.neighbours`; None if it wasn't measured.
+    """
+
+    run: str
+    fingerprint: str
+    model: str
+    replaces: str | None
+    rows_in: int
+    predicted: int
+    quarantined: int
+    filtered: int
+    batch_rows: int
+    neighbour_difference: float | None
+    notes: tuple[str, ...]
+    commits: tuple[Commit, ...]
+
+
+Record = TypeVar("Record", Commit, PlanRecord, Manifest)
+
+
+def to_bytes(record: Commit | PlanRecord | Manifest) -> bytes:
+    """A record as JSON, its format's version first."""
+    return (json.dumps({"format": FORMAT_VERSION, **asdict(record)}, indent=1) + "\n").encode()
+
+
+def read_record(path: Path, kind: type[Record]) -> Record:
+    """Read a record. Raises FileNotFoundError, StorageError if it is damaged or of a newer format."""
+    data = path.read_bytes()
+    facts = {"record": str(path)}
+    try:
+        fields = json.loads(data)
+        found = fields.pop("format")
+    except (ValueError, AttributeError, KeyError) as error:
+        fix = "restore the file, or start over with --fresh"
+        raise StorageError(
+            Problem("a record of the run is damaged", {**facts, "found": repr(error)}, fix)
+        ) from error
+    if found != FORMAT_VERSION:
+        is_newer = isinstance(found, int) and found > FORMAT_VERSION
+        facts |= {"expected": f"format {FORMAT_VERSION}", "found": f"format {found}"}
+        fix = "use the batchonnx that wrote it" + (
+            ", or a newer one" if is_newer else "; or start over: --fresh"
+        )
+        age = "a newer" if is_newer else "an older"
+        raise StorageError(Problem(f"the record was written by {age} batchonnx", facts, fix))
+    try:
+        return _READERS[kind](fields)  # type: ignore[no-any-return]
+    except (TypeError, KeyError, ValueError) as error:
+        fix = "restore the file, or start over with --fresh"
+        raise StorageError(
+            Problem("a record of the run is damaged", {**facts, "found": repr(error)}, fix)
+        ) from error
+
+
+def _known(kind: type[Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the keys that a newer batchonnx has added."""
+    return {field.name: fields[field.name] for field in dataclass_fields(kind)}
+
+
+def _commit(fields: Mapping[str, Any]) -> Commit:
+    quarantine = fields["quarantine"]
+    return Commit(
+        **{
+            **_known(Commit, fields),
+            "part": StoredFile(**_known(StoredFile, fields["part"])),
+            "quarantine": StoredFile(**_known(StoredFile, quarantine)) if quarantine else None,
+            "sources": tuple(
+                SourceRows(s["path"], tuple(s["row_groups"]), s["first_row"], s["rows"])
+                for s in fields["sources"]
+            ),
+        }
+    )
+
+
+def _plan(fields: Mapping[str, Any]) -> PlanRecord:
+    shards = tuple(
+        ShardRecord(
+            s["shard"],
+            s["part"],
+            tuple((path, tuple(groups), first, rows) for path, groups, first, rows in s["sources"]),
+        )
+        for s in fields["shards"]
+    )
+    return PlanRecord(**{**_known(PlanRecord, fields), "shards": shards})
+
+
+def _manifest(fields: Mapping[str, Any]) -> Manifest:
+    commits = tuple(map(_commit, fields["commits"]))
+    return Manifest(**{**_known(Manifest, fields), "notes": tuple(fields["notes"]), "commits": commits})
+
+
+_READERS: Mapping[type, Callable[[Mapping[str, Any]], Any]] = {
+    Commit: _commit,
+    PlanRecord: _plan,
+    Manifest: _manifest,
+}

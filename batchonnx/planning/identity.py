@@ -1,0 +1,94 @@
+"""What decides a result's bytes, by name: runs of one identity give one result."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from batchonnx.job.spec import JobFile
+from batchonnx.planning.bindings import FeatureBinding, HookFeature, OutputBinding
+from batchonnx.planning.hooks import load_hook
+from batchonnx.planning.listing import Listing, SourceFile
+
+Identity = Mapping[str, str]
+"""Name of something that matters -> its value or digest, both to be shown."""
+
+_LIBRARIES = ("onnxruntime", "onnxruntime-gpu", "pyarrow")
+_IRRELEVANT: Mapping[str, Any] = {
+    "name": True,
+    "model": True,  # its digest counts, not where it lies
+    "input": {"path"},  # the files that were found there count
+    "output": {"path", "overwrite"},
+    "engine": {"name", "device", "workers"},
+    "errors": True,  # a bad row changes no other
+}
+
+
+def make_identity(
+    job: JobFile,
+    model_digest: str,
+    listing: Listing,
+    features: tuple[FeatureBinding, ...],
+    outputs: tuple[OutputBinding, ...],
+) -> Identity:
+    """Everything that parts depend on; what only says where, when or by whom is left out."""
+    settings = job.job.model_dump(
+        mode="json", by_alias=True, exclude=dict(_IRRELEVANT), exclude_defaults=True
+    )
+    identity = {"model": f"sha256 {model_digest}"}
+    identity |= dict(_flat("", settings))
+    identity["columns"] = ", ".join([*job.job.keep, *(binding.name for binding in outputs)])
+    for binding in outputs:
+        if binding.labels is not None:
+            identity[f"labels of {binding.name}"] = _digest(json.dumps(binding.labels).encode())
+    references = {f.function for f in features if isinstance(f, HookFeature)}
+    for reference in sorted(references | {b.function for b in outputs if b.function is not None}):
+        identity[f"hook {reference}"] = _code_digest(reference, job)
+    for library in _LIBRARIES:
+        try:
+            identity[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return identity | {f"input {file.path}": _file(file) for file in listing.files}
+
+
+def fingerprint(identity: Identity) -> str:
+    """SHA-256 over an identity."""
+    return _digest(json.dumps(dict(identity), sort_keys=True).encode())
+
+
+def differences(old: Identity, new: Identity) -> Iterator[tuple[str, str, str]]:
+    """Name, old and new value of whatever differs, in the order of the names."""
+    for name in sorted({*old, *new}):
+        before, now = old.get(name, "absent"), new.get(name, "absent")
+        if before != now:
+            yield name, before, now
+
+
+def _flat(prefix: str, value: object) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from _flat(f"{prefix}.{key}" if prefix else str(key), inner)
+    else:
+        yield prefix, json.dumps(value)
+
+
+def _file(file: SourceFile) -> str:
+    rows = file.footer.rows
+    told = f"{rows} rows in {len(file.footer.row_groups)} row groups" if rows is not None else "rows untold"
+    return f"{file.size} bytes, version {file.version}, {told}"
+
+
+def _code_digest(reference: str, job: JobFile) -> str:
+    """Of the module's source, since a function's own lines say nothing of what it calls beside it."""
+    source = inspect.getsourcefile(inspect.unwrap(load_hook(reference, job.folder, reference)))
+    return _digest(Path(source).read_bytes()) if source is not None else "built in"
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

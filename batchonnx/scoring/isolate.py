@@ -1,0 +1,107 @@
+"""A batch that fails: which rows are at fault, and what the others would have got."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import pyarrow as pa
+
+from batchonnx.errors import HookRaised
+from batchonnx.runtime.session import PredictError
+from batchonnx.scoring.chunk import BadRow
+
+T = TypeVar("T")
+
+RowFault = (BadRow, PredictError, HookRaised)
+"""What a single row can be the cause of. Anything else is the job's fault, or the world's."""
+
+
+class NoRowAlone(Exception):
+    """A batch fails although none of its rows fails alone; the cause is the batch's own error."""
+
+
+def isolate(
+    rows: int, attempt: Callable[[Sequence[int]], T], on_fault: Callable[[int, Exception], None]
+) -> T | None:
+    """Score a batch in spite of bad rows: the result with a good row in the place of each bad one.
+
+    attempt: scores the rows of these indexes as one batch; raises one of RowFault if it can't.
+    on_fault: told each bad row's index, once, and what was raised for it.
+
+    So the batch keeps its length, and good rows get just what they would have got among good
+    neighbours. None if no row is good. A bad row among n costs about log2(n) attempts.
+    Raises NoRowAlone, and what `attempt` raises besides.
+    """
+    bad: set[int] = set()
+
+    def blame(index: int, error: Exception) -> None:
+        bad.add(index)
+        on_fault(index, error)
+
+    try:
+        return attempt(range(rows))
+    except RowFault as error:
+        _search(range(rows), error, attempt, blame)
+    good = next((index for index in range(rows) if index not in bad), None)
+    if good is None:
+        return None
+    return attempt([good if index in bad else index for index in range(rows)])
+
+
+def _search(
+    indexes: Sequence[int],
+    error: Exception,
+    attempt: Callable[[Sequence[int]], object],
+    blame: Callable[[int, Exception], None],
+) -> None:
+    """Blame all bad rows of a run that is known to fail with `error`."""
+    if isinstance(error, BadRow):
+        # Encoders name the row: no need to search for it.
+        blame(indexes[error.row], error)
+        rest = [*indexes[: error.row], *indexes[error.row + 1 :]]
+        if rest and (again := _try(attempt, rest)) is not None:
+            _search(rest, again, attempt, blame)
+        return
+    if len(indexes) == 1:
+        blame(indexes[0], error)
+        return
+    middle = len(indexes) // 2
+    left, right = indexes[:middle], indexes[middle:]
+    left_error, right_error = _try(attempt, left), _try(attempt, right)
+    if left_error is None and right_error is None:
+        raise NoRowAlone from error
+    for half, found in ((left, left_error), (right, right_error)):
+        if found is not None:
+            _search(half, found, attempt, blame)
+
+
+def _try(attempt: Callable[[Sequence[int]], object], indexes: Sequence[int]) -> Exception | None:
+    try:
+        attempt(indexes)
+    except RowFault as error:
+        return error
+    return None
+
+
+def pick(batch: pa.RecordBatch, indexes: Sequence[int]) -> pa.RecordBatch:
+    """Rows in the order asked; viewed if they are neighbours."""
+    runs = list(_runs(indexes))
+    if len(runs) == 1:
+        return batch.slice(*runs[0])
+    # Unlike take, slices are there for every type.
+    return pa.concat_batches([batch.slice(start, length) for start, length in runs])
+
+
+def _runs(indexes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """First index and length of each run of neighbours."""
+    if not indexes:
+        yield 0, 0
+        return
+    start = previous = indexes[0]
+    for index in indexes[1:]:
+        if index != previous + 1:
+            yield start, previous + 1 - start
+            start = index
+        previous = index
+    yield start, previous + 1 - start

@@ -1,0 +1,50 @@
+"""Whether a row's prediction depends on the rows beside it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from batchonnx.errors import HookRaised
+from batchonnx.planning.plan import Plan
+from batchonnx.runtime.session import Model, PredictError
+from batchonnx.scoring.chunk import BadRow, Chunk
+from batchonnx.scoring.decode import Decoder
+from batchonnx.scoring.encode import Encoder
+
+ROWS = 12
+ROUNDING = 1e-4
+"""Differences up to this share of the largest output are rounding: sums taken in another order."""
+
+
+def neighbour_difference(plan: Plan, model: Model, encoder: Encoder, chunk: Chunk) -> float | None:
+    """The largest difference of an output when the same rows are scored together and split otherwise.
+
+    As a share of the largest output. A model that normalizes or quantizes over its batch shows it;
+    then predictions follow from the batch boundaries, which the plan fixes. None where it can't be
+    told: a fixed batch, fewer than two rows, outputs that are no numbers, or rows that fail.
+    """
+    rows = min(ROWS, chunk.columns.num_rows)
+    if plan.fixed_batch is not None or rows < 2:
+        return None
+    names = Decoder(plan.outputs, {}, None).model_outputs
+    axes = [next(b.batch_axis for b in plan.outputs if b.source.name == name) for name in names]
+    try:
+        tensors_of = encoder.load(chunk.columns.slice(0, rows))
+        together = [np.array(value) for value in model.run(names, tensors_of(0, rows))]
+        cut = rows // 3 or 1
+        pieces = [model.run(names, tensors_of(*span)) for span in ((0, cut), (cut, rows))]
+    except (BadRow, PredictError, HookRaised):
+        return None
+    worst: float | None = None
+    for whole, axis, *parts in zip(together, axes, *pieces, strict=True):
+        if whole.dtype.kind not in "fiu" or any(part.ndim <= axis for part in parts):
+            continue
+        split = np.concatenate(parts, axis)
+        if split.shape != whole.shape or not whole.size:
+            continue
+        finite = whole[np.isfinite(whole)]
+        scale = float(np.max(np.abs(finite.astype(np.float64)), initial=0.0)) or 1.0
+        with np.errstate(invalid="ignore"):  # infinite less infinite
+            difference = np.abs(whole.astype(np.float64) - split.astype(np.float64)) / scale
+        worst = max(worst or 0.0, float(np.max(np.where(np.isfinite(difference), difference, 0.0))))
+    return worst
