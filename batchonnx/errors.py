@@ -97,6 +97,12 @@ class ProofError(BatchonnxError):
     exit_code = 4
 
 
+class GateError(BatchonnxError):
+    """A result that is complete but not what the job's gate lets pass; it is kept, unpublished."""
+
+    exit_code = 4
+
+
 class HookRaised(HookError):
     """A `python:` function raised on some rows; it may be a few rows' fault."""
 

@@ -12,6 +12,9 @@ _COMMANDS = {
     "init": ("batchonnx.cli.jobs", "init"),
     "plan": ("batchonnx.cli.jobs", "plan"),
     "run": ("batchonnx.cli.jobs", "run"),
+    "verify": ("batchonnx.cli.results", "verify"),
+    "explain": ("batchonnx.cli.results", "explain"),
+    "publish": ("batchonnx.cli.results", "publish"),
     "schema": ("batchonnx.cli.jobs", "schema"),
     "model": ("batchonnx.cli.model", "model"),
 }
@@ -41,6 +44,7 @@ def main() -> None:
       batchonnx init model.onnx data/ -o job.yaml    write the job for me
       batchonnx plan job.yaml                        what will happen
       batchonnx run job.yaml                         do it, in this process
+      batchonnx verify predictions/                  prove that no row is lost
       batchonnx model inspect model.onnx             what the model takes and gives
 
     \b
@@ -49,5 +53,6 @@ def main() -> None:
       1  a bug of batchonnx
       2  the job, the model or the command is wrong
       3  the world is: something missing, unreadable, refused, full
+      4  the result isn't what it should be: verify, or the gate
       130  interrupted
     """

@@ -85,18 +85,32 @@ def plan(job: Path, settings: tuple[str, ...], as_json: bool) -> None:
 @click.option(
     "--overwrite", is_flag=True, default=None, help="Replace a former result when this one is complete."
 )
+@click.option("--fresh", is_flag=True, help="Start over: leave an unfinished run, replace a former result.")
+@click.option(
+    "--incremental", is_flag=True, help="Score only files that are new or changed since the published result."
+)
 @click.option("--quiet", is_flag=True, help="No progress, no summary.")
 @_json_option
-def run(job: Path, settings: tuple[str, ...], overwrite: bool | None, quiet: bool, as_json: bool) -> None:
+def run(
+    job: Path,
+    settings: tuple[str, ...],
+    overwrite: bool | None,
+    fresh: bool,
+    incremental: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
     """Score every row of JOB in this process and publish the result, all or nothing.
 
-    Ctrl-C stops cleanly: nothing is published. A second Ctrl-C ends at once.
+    The same command again goes on where a run was stopped, by whatever. Ctrl-C stops cleanly:
+    nothing is published, what was scored is kept. A second Ctrl-C ends at once.
 
     \b
     Examples:
       batchonnx run jobs/score.yaml
       batchonnx run jobs/filetypes.yaml --set dir=/usr/share
       batchonnx run jobs/score.yaml --json | jq .predicted
+      batchonnx run jobs/score.yaml --incremental
     """
     from batchonnx import api
     from batchonnx.job.variables import parse_settings
@@ -106,7 +120,15 @@ def run(job: Path, settings: tuple[str, ...], overwrite: bool | None, quiet: boo
 
     stop = threading.Event()
     with _stopping(stop), live_view(quiet=quiet or as_json) as show:
-        summary = api.run(job, parse_settings(settings), on_progress=show, stop=stop, overwrite=overwrite)
+        summary = api.run(
+            job,
+            parse_settings(settings),
+            on_progress=show,
+            stop=stop,
+            overwrite=overwrite,
+            fresh=fresh,
+            incremental=incremental,
+        )
     if as_json:
         click.echo(json.dumps(summary_as_dict(summary), indent=1))
     elif not quiet:
@@ -137,7 +159,9 @@ def _stopping(stop: threading.Event) -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         stop.set()
-        print("\nstopping: nothing will be published; again to end at once", file=sys.stderr)
+        print(
+            "\nstopping: what is scored is kept, nothing is published; again to end at once", file=sys.stderr
+        )
 
     former: dict[signal.Signals, Callable[[int, FrameType | None], Any] | int | None] = {
         number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Container, Iterator, Sequence
 from time import perf_counter
 
 from batchonnx.engines.spare import SpareHands
 from batchonnx.engines.worker import Stopped, Worker
 from batchonnx.errors import Interrupted, Problem
 from batchonnx.ledger.records import Commit
+from batchonnx.ledger.run_folder import RunFolder
+from batchonnx.ledger.suspects import clear_all_started
 from batchonnx.planning.plan import Plan
 from batchonnx.planning.shards import Shard
 from batchonnx.runtime.session import Cancelled, Model
-from batchonnx.scoring.probe import BatchSize
+from batchonnx.scoring.probe import BatchSize, Lesson
 from batchonnx.scoring.progress import STAGES, Progress
 from batchonnx.scoring.quarantine import ErrorBudget
 
@@ -24,7 +25,7 @@ PROGRESS_EVERY_S = 0.2
 class LocalEngine:
     """Scores a plan's shards with as many threads as workers were asked for.
 
-    run: the run's folder. done: shard -> commits of the run's former lives; those aren't scored again.
+    run: an unfinished run; what it has commits for isn't scored again.
     busy_s, calls, first_at: as `Worker` counts them, over all workers.
     """
 
@@ -35,15 +36,17 @@ class LocalEngine:
         batch: BatchSize,
         budget: ErrorBudget,
         workers: int,
-        run: Path,
-        done: Mapping[int, Commit],
+        run: RunFolder,
     ) -> None:
-        self._plan, self._model, self._batch, self._budget, self._done = plan, model, batch, budget, done
-        self._open_shards = [shard for shard in plan.shards if shard.number not in done]
+        self._plan, self._model, self._batch, self._budget = plan, model, batch, budget
+        self._run, self._done = run, run.commits
+        self._open_shards = [shard for shard in plan.shards if shard.number not in run.commits]
         self._ending = threading.Event()
         spare = SpareHands(workers)
         self._workers = [
-            Worker(plan, model, batch, budget, run, spare, self._ending, f"worker-{number}")
+            Worker(
+                plan, model, batch, budget, run.path, run.suspects, spare, self._ending, f"worker-{number}"
+            )
             for number in range(workers)
         ]
         self._commits: list[Commit] = []
@@ -56,7 +59,7 @@ class LocalEngine:
         Raises the first error of any worker, after all have ended; Interrupted once `stop` is set.
         """
         begin = perf_counter()
-        shards = _ShardQueue(self._open_shards)
+        shards = _ShardQueue(self._open_shards, self._run.suspects)
         threads = [
             threading.Thread(target=self._work, args=(worker, shards), name=f"worker-{number}", daemon=True)
             for number, worker in enumerate(self._workers)
@@ -74,6 +77,7 @@ class LocalEngine:
                     break
         finally:
             self._end(threads)
+            clear_all_started(self._run.path)
         if self._error is not None:
             raise self._error
 
@@ -83,14 +87,9 @@ class LocalEngine:
         return [*self._done.values(), *self._commits]
 
     @property
-    def batch_rows(self) -> int:
-        """Rows in one call of the model; 0 where none was needed."""
-        return self._batch.settled or 0
-
-    @property
-    def neighbour_difference(self) -> float | None:
-        """See `scoring.neighbours`."""
-        return self._batch.neighbour_difference
+    def lesson(self) -> Lesson | None:
+        """What the first rows taught; None if none had to be scored."""
+        return self._batch.lesson
 
     @property
     def busy_s(self) -> dict[str, float]:
@@ -146,10 +145,14 @@ class LocalEngine:
 
 
 class _ShardQueue:
-    """Each shard once, to whichever worker asks next; the largest first, so that the last ones are small."""
+    """Each shard once, to whichever worker asks next.
 
-    def __init__(self, shards: Sequence[Shard]) -> None:
-        self._shards = iter(sorted(shards, key=lambda shard: -shard.bytes))
+    The largest first, so that the last ones are small; after them those whose rows may end a
+    process, when the others have settled the batch size.
+    """
+
+    def __init__(self, shards: Sequence[Shard], suspects: Container[int]) -> None:
+        self._shards = iter(sorted(shards, key=lambda shard: (shard.number in suspects, -shard.bytes)))
         self._lock = threading.Lock()
 
     def __iter__(self) -> Iterator[Shard]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
@@ -14,6 +14,7 @@ from time import perf_counter
 from batchonnx.engines.spare import SpareHands
 from batchonnx.ledger.attempt import ShardAttempt
 from batchonnx.ledger.records import Commit, SourceRows
+from batchonnx.ledger.suspects import mark_started
 from batchonnx.planning.plan import Plan
 from batchonnx.planning.shards import Shard, Source
 from batchonnx.runtime.session import Model
@@ -22,6 +23,7 @@ from batchonnx.scoring.chunk import Chunk
 from batchonnx.scoring.probe import BatchSize
 from batchonnx.scoring.quarantine import ErrorBudget
 from batchonnx.scoring.read import read_chunks
+from batchonnx.scoring.sandbox import Sandbox
 from batchonnx.scoring.scorer import Scored, Scorer, StageClock
 
 AHEAD_BYTES = 16 << 20
@@ -63,15 +65,19 @@ class Worker:
         batch: BatchSize,
         budget: ErrorBudget,
         run: Path,
+        suspects: Container[int],
         spare: SpareHands,
         stop: threading.Event,
         name: str,
     ) -> None:
+        """run: the run's folder. suspects: shards to be scored in a process of their own."""
         self._plan, self._model, self._batch, self._budget = plan, model, batch, budget
+        self._suspects = suspects
         self._run, self._stop, self._name = run, stop, name
         self._found: dict[int, list[SourceRows]] = {}
         self._spare = spare
         self._made: Scorer | None = None
+        self._sandbox: Sandbox | None = None
         self._output_row_bytes = 0.0
         self.clock = StageClock()
         self._filtered = 0
@@ -134,19 +140,25 @@ class Worker:
 
     def _predict(self, chunks: Iterator[tuple[Shard, Chunk | None]]) -> Iterator[_Step]:
         try:
-            calls = 0
+            calls, begun = 0, None
             for shard, chunk in chunks:
+                if shard is not begun:
+                    mark_started(self._run, shard.number)
+                    begun = shard
                 if chunk is None:
                     yield _Step(shard, is_last=True, calls=self.calls - calls)
                     calls = self.calls
                     continue
-                for scored in self._score(chunk) if chunk.columns.num_rows else ():
+                score = self._score_apart if shard.number in self._suspects else self._score
+                for scored in score(chunk) if chunk.columns.num_rows else ():
                     if self._stop.is_set():
                         raise Stopped
                     yield _Step(shard, scored)
                 self._filtered += chunk.filtered
                 yield _Step(shard, filtered=chunk.filtered)
         finally:
+            if self._sandbox is not None:
+                self._sandbox.close()
             self._spare.leave()
         self._spare.serve(lambda chunk: list(self._scorer(chunk).score(chunk)))
 
@@ -167,6 +179,12 @@ class Worker:
         else:
             self._output_row_bytes = written / rows
 
+    def _score_apart(self, chunk: Chunk) -> Iterator[Scored]:
+        """Predictions for rows that may end the process that scores them."""
+        scorer = self._scorer(chunk, untried=True)
+        self._sandbox = self._sandbox or Sandbox(self._plan, scorer.batch_rows)
+        yield from scorer.score_apart(chunk, self._sandbox.attempt)
+
     def _share(self, scorer: Scorer, chunk: Chunk) -> Iterator[Scored]:
         """Predictions for a chunk of which idle workers score equal parts."""
         rows = chunk.columns.num_rows
@@ -179,33 +197,32 @@ class Worker:
         for other in others:
             yield from other.result()
 
-    def _scorer(self, chunk: Chunk) -> Scorer:
+    def _scorer(self, chunk: Chunk, *, untried: bool = False) -> Scorer:
         """This worker's scorer, made when the first rows are there to settle the batch size."""
         if self._made is None:
-            self._made = Scorer(self._plan, self._model, self._batch.settle(chunk), self._budget, self.clock)
+            batch_rows = self._batch.settle(chunk, untried=untried)
+            self._made = Scorer(self._plan, self._model, batch_rows, self._budget, self.clock)
         return self._made
 
     def _write(self, steps: Iterator[_Step]) -> Iterator[Commit]:
         before = asdict(self.clock)
         for first in steps:
-            attempt = ShardAttempt(self._run, self._plan, first.shard)
-            start = perf_counter()
-            with attempt:
+            with ShardAttempt(self._run, self._plan, first.shard) as attempt:
                 for step in chain([first], steps):
+                    start = perf_counter()
                     if step.scored is not None:
                         attempt.write(step.scored)
                     attempt.filtered += step.filtered
                     self.clock.write += perf_counter() - start
                     if step.is_last:
                         break
-                    start = perf_counter()
                 start = perf_counter()
                 now = asdict(self.clock)
                 seconds = {stage: round(now[stage] - before[stage], 6) for stage in now}
                 sources = tuple(self._found.pop(first.shard.number))
-                made = attempt.commit(sources, self._batch.settled or 0, step.calls, seconds)
+                made = attempt.commit(sources, self._batch.settled, step.calls, seconds)
                 before = now
-            self.clock.write += perf_counter() - start
+                self.clock.write += perf_counter() - start
             yield made
 
 

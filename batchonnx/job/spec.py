@@ -20,6 +20,9 @@ Hook = Annotated[
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="64 hexadecimal digits, in lower case")]
 
 
+Share = Annotated[str, Field(pattern=r"^\d{1,3}(\.\d+)?%$", description="a share, like 0.1%")]
+
+
 class Section(BaseModel):
     """Strict and frozen; an unknown key is an error."""
 
@@ -230,14 +233,39 @@ class Engine(Section):
 class Errors(Section):
     """What may go wrong before the job does."""
 
-    max_bad_rows: (
-        Annotated[int, Field(ge=0)]
-        | Annotated[str, Field(pattern=r"^\d{1,3}(\.\d+)?%$", description="a share, like 0.1%")]
-    ) = Field(
+    max_bad_rows: Annotated[int, Field(ge=0)] | Share = Field(
         0,
         description="Rows that can't be scored and go to quarantine, as a count or as a share of all rows "
         "(0.1%), before the run ends. 0: the first one ends it.",
     )
+
+
+class Check(Section):
+    """What a column of the result has to be like before it is published."""
+
+    max_null: Share | None = Field(None, description="Share of rows that may be null or NaN.")
+    min: float | None = Field(None, description="No value may be smaller.")
+    max: float | None = Field(None, description="No value may be larger.")
+    varies: bool = Field(False, description="Not all values may be the same.")
+    max_psi: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="How far numbers may have moved since the published result: the population stability "
+        "index over its deciles (0.1 is a small shift, 0.25 a large one).",
+    )
+    max_shift: Share | None = Field(
+        None, description="How far any label's share of the rows may have moved since the published result."
+    )
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self == Check.model_construct():
+            raise _rule(
+                "a check that checks nothing",
+                expected="max_null, min, max, varies, max_psi or max_shift",
+                found="none of them",
+                fix="say what the column has to be like, or leave it out",
+            )
+        return self
 
 
 class Job(Section):
@@ -257,6 +285,12 @@ class Job(Section):
     output: Result = Field(description="Where the predictions go.")
     engine: Engine = Field(Engine(), description="Where and how the work is done.")
     errors: Errors = Field(Errors(), description="What may go wrong before the job does.")
+
+    gate: dict[str, Check] = Field(
+        {},
+        description="Column of the result -> what it has to be like; else the result is kept back, until "
+        "`batchonnx publish --force`.",
+    )
 
     @field_validator("keep", mode="after")
     @classmethod

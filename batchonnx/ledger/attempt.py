@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -81,6 +82,7 @@ class ShardAttempt:
         record = Commit(
             shard=self._shard.number,
             attempt=self._attempt,
+            at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             rows_in=self._predicted + self._quarantined + self.filtered,
             predicted=self._predicted,
             quarantined=self._quarantined,

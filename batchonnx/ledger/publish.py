@@ -63,6 +63,24 @@ def publish(run: Path, output: Path, overwrite: bool) -> None:
         raise disk_error(error, output) from error
 
 
+def restore_former(output: Path) -> None:
+    """Undo half an exchange: a former result that a crash left aside is back. Raises StorageError."""
+    aside = _aside(output)
+    if not aside.exists():
+        return
+    try:
+        if os.path.lexists(output):
+            shutil.rmtree(aside)
+        else:
+            aside.rename(output)
+    except OSError as error:
+        raise disk_error(error, output) from error
+
+
+def _aside(output: Path) -> Path:
+    return output.with_name(f".{output.name}.batchonnx-former")
+
+
 def _exchange(run: Path, output: Path) -> None:
     """Swap two folders in one step; where the system can't, in two renames."""
     if sys.platform == "linux":
@@ -73,8 +91,7 @@ def _exchange(run: Path, output: Path) -> None:
             return
         if (code := ctypes.get_errno()) not in (errno.EINVAL, errno.ENOSYS):
             raise OSError(code, os.strerror(code), str(output))
-    aside = run.with_name(f"{run.name}-former")
-    shutil.rmtree(aside, ignore_errors=True)
+    aside = _aside(output)
     output.rename(aside)
     run.rename(output)
     aside.rename(run)

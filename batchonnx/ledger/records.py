@@ -39,13 +39,15 @@ class StoredFile:
 class Commit:
     """A shard that is done. rows_in == predicted + quarantined + filtered.
 
-    attempt: tells two tries at one shard apart. part: the predictions, one row for each predicted
-    row. quarantine: the rows that couldn't be scored; None if there are none. calls: of the model.
+    attempt: tells two tries at one shard apart. at: when it was done (UTC, ISO 8601).
+    part: the predictions, one row for each predicted row. quarantine: the rows that couldn't be
+    scored; None if there are none. calls: of the model.
     seconds: stage -> seconds of the worker between the commit before and this one.
     """
 
     shard: int
     attempt: str
+    at: str
     rows_in: int
     predicted: int
     quarantined: int
@@ -74,6 +76,8 @@ class PlanRecord:
     run: tells runs apart. job: the job file as it was understood, defaults filled in.
     identity: everything that the result depends on (see `planning.identity`).
     files: path -> rows, None where only reading tells. pruned: rows left out unread, by the filter.
+    since: the published run whose parts an incremental run keeps; None for a run of everything.
+    kept: the shards of those parts.
     """
 
     run: str
@@ -85,7 +89,28 @@ class PlanRecord:
     fingerprint: str
     files: Mapping[str, int | None]
     pruned: int
+    since: str | None
+    kept: tuple[int, ...]
     shards: tuple[ShardRecord, ...]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What the run's first rows taught. neighbour_difference: as in the manifest."""
+
+    batch_rows: int
+    neighbour_difference: float | None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check of the gate found. check: the setting. limit, found: as told to the user."""
+
+    column: str
+    check: str
+    limit: str
+    found: str
+    is_passed: bool
 
 
 @dataclass(frozen=True)
@@ -108,15 +133,16 @@ class Manifest:
     batch_rows: int
     neighbour_difference: float | None
     notes: tuple[str, ...]
+    gate: tuple[Finding, ...]
     commits: tuple[Commit, ...]
 
 
-Record = TypeVar("Record", Commit, PlanRecord, Manifest)
+Record = TypeVar("Record", Commit, PlanRecord, Probe, Manifest)
 
 
-def to_bytes(record: Commit | PlanRecord | Manifest) -> bytes:
+def to_bytes(record: Commit | PlanRecord | Probe | Manifest) -> bytes:
     """A record as JSON, its format's version first."""
-    return (json.dumps({"format": FORMAT_VERSION, **asdict(record)}, indent=1) + "\n").encode()
+    return (json.dumps({"format": FORMAT_VERSION, **asdict(record)}) + "\n").encode()
 
 
 def read_record(path: Path, kind: type[Record]) -> Record:
@@ -177,16 +203,23 @@ def _plan(fields: Mapping[str, Any]) -> PlanRecord:
         )
         for s in fields["shards"]
     )
-    return PlanRecord(**{**_known(PlanRecord, fields), "shards": shards})
+    return PlanRecord(**{**_known(PlanRecord, fields), "kept": tuple(fields["kept"]), "shards": shards})
+
+
+def _probe(fields: Mapping[str, Any]) -> Probe:
+    return Probe(**_known(Probe, fields))
 
 
 def _manifest(fields: Mapping[str, Any]) -> Manifest:
     commits = tuple(map(_commit, fields["commits"]))
-    return Manifest(**{**_known(Manifest, fields), "notes": tuple(fields["notes"]), "commits": commits})
+    gate = tuple(Finding(**_known(Finding, finding)) for finding in fields["gate"])
+    known = _known(Manifest, fields)
+    return Manifest(**{**known, "notes": tuple(fields["notes"]), "gate": gate, "commits": commits})
 
 
 _READERS: Mapping[type, Callable[[Mapping[str, Any]], Any]] = {
     Commit: _commit,
     PlanRecord: _plan,
+    Probe: _probe,
     Manifest: _manifest,
 }

@@ -2,40 +2,52 @@
 
     .NAME.batchonnx/part-00000.parquet          parts that count
     .NAME.batchonnx/_batchonnx/plan.json        what the run set out to do
+    .NAME.batchonnx/_batchonnx/probe.json       what its first rows taught
     .NAME.batchonnx/_batchonnx/commits/         a record for each part that counts
     .NAME.batchonnx/_batchonnx/quarantine/      rows that couldn't be scored
     .NAME.batchonnx/_batchonnx/attempts/        parts being written
+    .NAME.batchonnx/_batchonnx/started/         a mark for each shard being scored
 
 Whoever calls a function of this module holds the output's lease.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from batchonnx.errors import ChangedError, Problem, StorageError
 from batchonnx.ledger.disk import disk_error
-from batchonnx.ledger.durable import create_file, replace_file, sync_folder
-from batchonnx.ledger.records import Commit, Manifest, PlanRecord, StoredFile, read_record, to_bytes
+from batchonnx.ledger.durable import create_file, replace_file, sync_file, sync_folder
+from batchonnx.ledger.records import Commit, Manifest, PlanRecord, Probe, StoredFile, read_record, to_bytes
+from batchonnx.ledger.suspects import DEATHS, STARTED, clear_started, count_deaths
 from batchonnx.planning.identity import differences
 
 RECORDS = "_batchonnx"
 PLAN, MANIFEST, SUCCESS = f"{RECORDS}/plan.json", f"{RECORDS}/manifest.json", "_SUCCESS"
+PROBE = f"{RECORDS}/probe.json"
 COMMITS, ATTEMPTS, QUARANTINE = f"{RECORDS}/commits", f"{RECORDS}/attempts", f"{RECORDS}/quarantine"
 SHOWN = 10
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """An unfinished run. commits: shard -> what counts already, from this run's earlier lives."""
+    """An unfinished run.
+
+    commits: shard -> what counts already, from this run's earlier lives or kept from the run before.
+    suspects: shards that saw processes die. probe: what the first rows taught, if that is known.
+    """
 
     path: Path
     plan: PlanRecord
     commits: Mapping[int, Commit]
+    suspects: frozenset[int] = frozenset()
+    probe: Probe | None = None
 
 
 def staging_of(output: Path) -> Path:
@@ -43,9 +55,12 @@ def staging_of(output: Path) -> Path:
     return output.with_name(f".{output.name}.batchonnx")
 
 
-def open_run(output: Path, plan: PlanRecord, *, fresh: bool = False) -> RunFolder:
+def open_run(
+    output: Path, plan: PlanRecord, kept: Mapping[int, Commit] = MappingProxyType({}), *, fresh: bool = False
+) -> RunFolder:
     """Go on with the output's unfinished run, or begin one.
 
+    kept: shard -> commits of the published result that the plan takes over as they are.
     fresh: begin one whatever is there. Raises ChangedError with the differences if the unfinished
     run is another one's, StorageError.
     """
@@ -53,10 +68,19 @@ def open_run(output: Path, plan: PlanRecord, *, fresh: bool = False) -> RunFolde
     with _disk_errors(folder):
         if fresh or not (folder / PLAN).exists() or _is_former_result(folder, output):
             shutil.rmtree(folder, ignore_errors=True)
-            return _begin(folder, plan)
+            _begin(folder, plan)
+            return RunFolder(folder, plan, kept)
         begun = read_record(folder / PLAN, PlanRecord)
         _require_same(begun, plan, folder)
-        return RunFolder(folder, begun, _settle(folder))
+        commits = {**kept, **_settle(folder, kept)}
+        probe = read_record(folder / PROBE, Probe) if (folder / PROBE).exists() else None
+        return RunFolder(folder, begun, commits, count_deaths(folder), probe)
+
+
+def keep_probe(run: Path, probe: Probe) -> None:
+    """Have the run's next life do as the first rows have taught. Raises StorageError."""
+    with _disk_errors(run):
+        replace_file(run / PROBE, to_bytes(probe))
 
 
 def commit(run: Path, record: Commit) -> Commit:
@@ -68,6 +92,7 @@ def commit(run: Path, record: Commit) -> Commit:
         path = _commit_path(run, record.part)
         if create_file(path, to_bytes(record)):
             _place(run, record)
+            clear_started(run, record.shard)
             return record
         for _, staged in attempt_files(run, record):
             staged.unlink(missing_ok=True)
@@ -86,21 +111,44 @@ def attempt_path(run: Path, attempt: str, suffix: str = "") -> Path:
     return run / ATTEMPTS / f"{attempt}{suffix}.parquet"
 
 
-def complete(run: Path, manifest: Manifest) -> None:
-    """Write the manifest and then `_SUCCESS`: nothing is missing but to publish. Raises StorageError."""
+def complete(run: Path, manifest: Manifest, output: Path, kept: Sequence[Commit] = ()) -> None:
+    """Write the manifest and then `_SUCCESS`: nothing is missing but to publish. Raises StorageError.
+
+    kept: commits of the result at `output` that are part of this one, too: their files are linked.
+    """
     with _disk_errors(run):
+        for record in kept:
+            for stored in files_of(record):
+                _link(output / stored.path, run / stored.path)
+        sync_folder(run)
         replace_file(run / MANIFEST, to_bytes(manifest))
         replace_file(run / SUCCESS, b"")
         # The manifest has it all; from here on a resumed run reads that.
-        for name in (COMMITS, ATTEMPTS):
+        for name in (COMMITS, ATTEMPTS, STARTED):
             shutil.rmtree(run / name, ignore_errors=True)
+        (run / DEATHS).unlink(missing_ok=True)
         with suppress(OSError):
             (run / QUARANTINE).rmdir()  # if nothing is in it
 
 
-def discard(run: Path) -> None:
-    """Remove what a run left that isn't worth keeping."""
-    shutil.rmtree(run, ignore_errors=True)
+def waiting_manifest(output: Path) -> Manifest | None:
+    """The manifest of a complete run that isn't published; None if there is none. Raises StorageError."""
+    folder = staging_of(output)
+    with _disk_errors(folder):
+        if not (folder / SUCCESS).exists() or _is_former_result(folder, output):
+            return None
+        return read_manifest(folder)
+
+
+def files_of(record: Commit) -> tuple[StoredFile, ...]:
+    """A commit's part, and its quarantine if it has one."""
+    return (record.part,) if record.quarantine is None else (record.part, record.quarantine)
+
+
+def discard_if_empty(run: Path) -> None:
+    """Remove what a run left, unless something of it counts."""
+    if not any((run / COMMITS).glob("*.json")) and not (run / SUCCESS).exists():
+        shutil.rmtree(run, ignore_errors=True)
 
 
 def read_manifest(output: Path) -> Manifest | None:
@@ -111,26 +159,24 @@ def read_manifest(output: Path) -> Manifest | None:
         return None
 
 
-def holds_files(output: Path, manifest: Manifest) -> bool:
-    """Whether every file of a manifest is there with its size."""
-    return all(
-        _has_size(output / stored.path, stored)
-        for record in manifest.commits
-        for stored in (record.part, record.quarantine)
-        if stored is not None
-    )
+def holds_files(folder: Path, record: Commit) -> bool:
+    """Whether every file of a commit is there with its size."""
+    return all(_has_size(folder / stored.path, stored) for stored in files_of(record))
 
 
-def _begin(folder: Path, plan: PlanRecord) -> RunFolder:
-    for name in (COMMITS, ATTEMPTS, QUARANTINE):
+def _begin(folder: Path, plan: PlanRecord) -> None:
+    for name in (COMMITS, ATTEMPTS, QUARANTINE, STARTED):
         (folder / name).mkdir(parents=True)
     sync_folder(folder.parent)
     replace_file(folder / PLAN, to_bytes(plan))
-    return RunFolder(folder, plan, {})
 
 
 def _require_same(begun: PlanRecord, plan: PlanRecord, folder: Path) -> None:
-    changed = list(differences(begun.identity, plan.identity))
+    everything = "the input as a whole"
+    changed = [
+        *differences(begun.identity, plan.identity),
+        *differences({"since run": begun.since or everything}, {"since run": plan.since or everything}),
+    ]
     if not changed:
         return
     title = "the unfinished run of this output was another one"
@@ -150,25 +196,27 @@ def _is_former_result(folder: Path, output: Path) -> bool:
     return manifest.replaces == read_record(folder / PLAN, PlanRecord).run
 
 
-def _settle(folder: Path) -> dict[int, Commit]:
+def _settle(folder: Path, kept: Mapping[int, Commit]) -> dict[int, Commit]:
     """The commits whose files are there; whatever a crash left besides is removed."""
+    for name in (COMMITS, ATTEMPTS, QUARANTINE):
+        (folder / name).mkdir(exist_ok=True)
     if (folder / MANIFEST).exists():
-        records = read_record(folder / MANIFEST, Manifest).commits
+        commits = read_record(folder / MANIFEST, Manifest).commits
+        records = tuple(record for record in commits if record.shard not in kept)
     else:
-        for name in (COMMITS, ATTEMPTS, QUARANTINE):
-            (folder / name).mkdir(exist_ok=True)
-        records = tuple(map(_read_commit, _commit_paths(folder)))
+        records = tuple(read_record(path, Commit) for path in _commit_paths(folder))
     unplaced = {path.stem for path in (folder / ATTEMPTS).glob("*.parquet")}
     counted = {}
     for record in records:
-        if record.attempt in unplaced:
+        if not unplaced.isdisjoint({record.attempt, f"{record.attempt}-quarantine"}):
             _place(folder, record)
-        stored = [record.part, *([record.quarantine] if record.quarantine else [])]
-        if all(_has_size(folder / file.path, file) for file in stored):
+        if holds_files(folder, record):
             counted[record.shard] = record
         else:
             _commit_path(folder, record.part).unlink(missing_ok=True)
-    if len(counted) < len(records):
+    if len(counted) < len(records) and (folder / MANIFEST).exists():
+        for record in counted.values():
+            create_file(_commit_path(folder, record.part), to_bytes(record))
         (folder / SUCCESS).unlink(missing_ok=True)
         (folder / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(folder / ATTEMPTS, ignore_errors=True)
@@ -181,10 +229,6 @@ def _commit_paths(folder: Path) -> Iterator[Path]:
     return (path for path in (folder / COMMITS).iterdir() if not path.name.startswith("."))
 
 
-def _read_commit(path: Path) -> Commit:
-    return read_record(path, Commit)
-
-
 def _commit_path(run: Path, part: StoredFile) -> Path:
     return run / COMMITS / f"{Path(part.path).stem}.json"
 
@@ -194,6 +238,17 @@ def _place(run: Path, record: Commit) -> None:
         if staged.exists():
             staged.replace(run / stored.path)
             sync_folder((run / stored.path).parent)
+
+
+def _link(source: Path, target: Path) -> None:
+    """A second name for a file; a copy where the file system has no such thing."""
+    target.unlink(missing_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+        sync_file(target)
 
 
 def _has_size(path: Path, stored: StoredFile) -> bool:

@@ -26,6 +26,7 @@ _IRRELEVANT: Mapping[str, Any] = {
     "output": {"path", "overwrite"},
     "engine": {"name", "device", "workers"},
     "errors": True,  # a bad row changes no other
+    "gate": True,  # it says whether parts are published, not what is in them
 }
 
 
@@ -54,7 +55,12 @@ def make_identity(
             identity[library] = version(library)
         except PackageNotFoundError:
             continue
-    return identity | {f"input {file.path}": _file(file) for file in listing.files}
+    return identity | {input_name(file.path): describe_file(file) for file in listing.files}
+
+
+def input_name(path: str) -> str:
+    """An input file's name in an identity."""
+    return f"input {path}"
 
 
 def fingerprint(identity: Identity) -> str:
@@ -71,14 +77,15 @@ def differences(old: Identity, new: Identity) -> Iterator[tuple[str, str, str]]:
 
 
 def _flat(prefix: str, value: object) -> Iterator[tuple[str, str]]:
-    if isinstance(value, Mapping) and value:
+    if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _flat(f"{prefix}.{key}" if prefix else str(key), inner)
     else:
         yield prefix, json.dumps(value)
 
 
-def _file(file: SourceFile) -> str:
+def describe_file(file: SourceFile) -> str:
+    """What tells an input file from a changed one."""
     rows = file.footer.rows
     told = f"{rows} rows in {len(file.footer.row_groups)} row groups" if rows is not None else "rows untold"
     return f"{file.size} bytes, version {file.version}, {told}"

@@ -14,6 +14,7 @@ from batchonnx.planning.bindings import FeatureBinding, OutputBinding
 from batchonnx.planning.contract import make_contract
 from batchonnx.planning.features import feature_columns
 from batchonnx.planning.filter import Filter, parse_filter
+from batchonnx.planning.gate import check_gate
 from batchonnx.planning.identity import Identity, fingerprint, make_identity
 from batchonnx.planning.listing import Listing, check_columns, list_input
 from batchonnx.planning.shards import Shard, make_shards
@@ -109,6 +110,11 @@ def make_plan(job: JobFile, model: ModelSignature) -> Plan:
     used = {c for binding in contract.features for c in feature_columns(binding)} | set(spec.keep)
     columns = tuple(name for name in listing.schema.names if name in used)
     filtered_by = row_filter.columns if row_filter else frozenset()
+    types = {
+        **{field.name: field.type for field in contract.keep},
+        **{binding.name: binding.type for binding in contract.outputs},
+    }
+    check_gate(job, types)
     check_columns(listing, [name for name in listing.schema.names if name in used or name in filtered_by])
     shards = make_shards(listing, row_filter)
     return Plan(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -65,23 +65,30 @@ class _Unit:
     bytes: int
 
 
-def make_shards(listing: Listing, row_filter: Filter | None) -> Shards:
+def make_shards(
+    listing: Listing, row_filter: Filter | None, done: Set[tuple[int, int]] = frozenset(), first: int = 0
+) -> Shards:
     """Gather row groups, in the listing's order, into shards of about a 64th of the input.
 
     A pure function of its arguments. Row groups that partition values or statistics show to
     have no row for the filter are left out. Without any row there is one shard, whose part tells
     readers the schema.
+    done: files, by their place in the listing, and row groups that need no shard.
+    first: the number of the first shard.
     """
-    units = [unit for index, file in enumerate(listing.files) for unit in _units(index, file)]
+    every = [unit for index, file in enumerate(listing.files) for unit in _units(index, file)]
+    units = [
+        u for u in every if not (done and {(u.source.file, group) for group in u.source.row_groups} <= done)
+    ]
     kept = units
     if row_filter is not None:
         survivors = _surviving_groups(listing, row_filter)
         kept = [unit for unit in units if set(unit.source.row_groups) & survivors[unit.source.file]]
     pruned = sum(u.source.rows or 0 for u in units) - sum(u.source.rows or 0 for u in kept)
     target = min(max(sum(unit.bytes for unit in kept) // SHARDS_WANTED, SMALLEST_BYTES), LARGEST_BYTES)
-    gathered = list(_gather(kept, target)) or [[]]
-    width = max(5, len(str(len(gathered))))
-    shards = tuple(_shard(number, group, width) for number, group in enumerate(gathered))
+    gathered = list(_gather(kept, target)) or ([[]] if not done else [])
+    width = max(5, len(str(first + len(gathered))))
+    shards = tuple(_shard(number, group, width) for number, group in enumerate(gathered, first))
     return Shards(shards, pruned)
 
 

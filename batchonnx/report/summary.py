@@ -35,8 +35,12 @@ def format_summary(summary: RunSummary) -> str:
         lines.append(f"  stages   {shares}")
     if summary.resumed:
         lines.append(f"  resumed  {plural(summary.resumed, 'shard')} had been done before")
+    if summary.kept:
+        lines.append(f"  kept     {plural(summary.kept, 'part')} whose input hasn't changed")
     if summary.halved:
         lines.append(f"  memory   {plural(summary.halved, 'batch')} needed too much and went in pieces")
+    if summary.apart:
+        lines.append(f"  deaths   {plural(summary.apart, 'shard')} went to a process apart: others had died")
     lines += [f"  note     {printable(note)}" for note in summary.notes]
     return "\n".join(lines)
 

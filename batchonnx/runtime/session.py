@@ -29,6 +29,10 @@ class OutOfMemory(PredictError):
     """The session couldn't allocate what a batch needs."""
 
 
+class ProcessDied(PredictError):
+    """The process that ran the model was ended, by a signal or by its own exit."""
+
+
 class Cancelled(Exception):
     """The call was ended by `Model.cancel`."""
 

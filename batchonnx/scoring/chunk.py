@@ -21,6 +21,11 @@ class Segment:
     rows: int
     index: np.ndarray | None = None
 
+    @property
+    def places(self) -> np.ndarray:
+        """int64[rows]: each row's index in the file."""
+        return self.index if self.index is not None else np.arange(self.first_row, self.first_row + self.rows)
+
 
 @dataclass(frozen=True)
 class Chunk:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from time import perf_counter
 
 import pyarrow as pa
@@ -34,35 +35,71 @@ AS_GOOD, NEARLY_AS_GOOD = 0.97, 0.8
 UNTYPED_ROWS = 256
 
 
+UNTRIED_ROWS = 256
+"""Rows in one call where measuring might end the process."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the first rows teach.
+
+    batch_rows: rows in one call of the model. neighbour_difference: how much a prediction depends
+    on the rows beside it (see `scoring.neighbours`).
+    """
+
+    batch_rows: int
+    neighbour_difference: float | None
+
+
 class BatchSize:
     """Rows in one call of the model: as asked, or as the first chunk shows to be fastest.
 
-    settled: the number, once it is known. neighbour_difference: how much a prediction depends on
-    the rows beside it, once that is measured (see `scoring.neighbours`).
+    lesson: what is known; None until the first chunk was looked at. on_lesson: told, once, what
+    that has shown.
 
     Shared by all workers of a process: the first that has rows measures while the others wait, since
     trials that disturb each other are worth nothing (a batch of 64 rows was taken once in five runs,
     and the run took twice as long).
     """
 
-    def __init__(self, plan: Plan, model: Model, remembered: int | None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        model: Model,
+        batch_rows: int | None = None,
+        lesson: Lesson | None = None,
+        on_lesson: Callable[[Lesson], None] = lambda lesson: None,
+    ) -> None:
+        """batch_rows: what an earlier run has measured. lesson: this very run's, of a former life."""
         asked = plan.job.job.engine.batch_rows
-        self.settled = plan.fixed_batch or (asked if asked != "auto" else remembered)
-        self.neighbour_difference: float | None = None
-        self._plan, self._model = plan, model
-        self._is_checked = False
+        self._given = plan.fixed_batch or (asked if asked != "auto" else batch_rows)
+        self.lesson = lesson
+        self._plan, self._model, self._on_lesson = plan, model, on_lesson
         self._lock = threading.Lock()
 
-    def settle(self, chunk: Chunk) -> int:
-        """The number of rows; measured on this chunk, which has some, if it isn't known yet."""
+    @property
+    def settled(self) -> int:
+        """Rows in one call; 0 as long as nobody needed to know."""
+        return self.lesson.batch_rows if self.lesson is not None else 0
+
+    def settle(self, chunk: Chunk, *, untried: bool = False) -> int:
+        """The number of rows; measured on this chunk, which has some, if it isn't known yet.
+
+        untried: don't run the model on the chunk, whose rows may end the process.
+        """
         with self._lock:
-            if self.settled is None:
-                self.settled = choose_size(dict(_measure(self._plan, self._model, chunk)))
-            if not self._is_checked:
-                self._is_checked = True
-                encoder = Scorer(self._plan, self._model, self.settled).encoder
-                self.neighbour_difference = neighbour_difference(self._plan, self._model, encoder, chunk)
-            return self.settled
+            if self.lesson is None:
+                self.lesson = self._blind() if untried else self._learn(chunk)
+                self._on_lesson(self.lesson)
+            return self.lesson.batch_rows
+
+    def _learn(self, chunk: Chunk) -> Lesson:
+        rows = self._given or choose_size(dict(_measure(self._plan, self._model, chunk)))
+        encoder = Scorer(self._plan, self._model, rows).encoder
+        return Lesson(rows, neighbour_difference(self._plan, self._model, encoder, chunk))
+
+    def _blind(self) -> Lesson:
+        return Lesson(self._given or UNTRIED_ROWS, None)
 
 
 def choose_size(rates: Mapping[int, float]) -> int:

@@ -32,8 +32,10 @@ class Progress:
 class RunSummary:
     """A finished run. rows_in == predicted + quarantined + filtered.
 
-    resumed: shards that were done by the run's former lives. halved: batches that needed too much
-    memory and were scored in pieces. is_new: False if the result was there already.
+    resumed: shards that were done by the run's former lives. kept: parts that were taken over from
+    the published result, since their input is unchanged. halved: batches that needed too much
+    memory and were scored in pieces. apart: shards that were scored in a process of their own, since
+    processes had died over them. is_new: False if the result was there already.
     bytes: of all parts. first_row_s: from the run's start to the first predicted batch.
     model_calls: calls of the session, the ones for choosing batch_rows left out.
     """
@@ -55,5 +57,7 @@ class RunSummary:
     model_calls: int
     notes: tuple[str, ...]
     resumed: int = 0
+    kept: int = 0
     halved: int = 0
+    apart: int = 0
     is_new: bool = True

@@ -26,6 +26,10 @@ OUTPUT_BYTES = 8 << 20
 larger than its input a model's output is."""
 
 
+Attempt = Callable[[pa.RecordBatch], pa.RecordBatch]
+"""Scores one batch, or raises RowFault."""
+
+
 @dataclass
 class StageClock:
     """Seconds spent in each stage by one worker; each stage is timed by one thread only."""
@@ -89,7 +93,7 @@ class Scorer:
         try:
             tensors_of = self.encoder.load(chunk.columns)
         except BadRow:
-            yield from self._carefully(chunk, 0, rows, is_enough)
+            yield from self._carefully(chunk, 0, rows, self.attempt, is_enough)
             return
         # Between two calls of the model this loop holds the interpreter, with cold caches: it does
         # as little as it can.
@@ -105,7 +109,7 @@ class Scorer:
                 values = self._model.run(names, tensors)
             except RowFault:
                 yield from self._decoded(chunk, begin, first, results)
-                yield from self._carefully(chunk, first, stop)
+                yield from self._carefully(chunk, first, stop, self.attempt)
                 begin, held, results, start = stop, 0, [], perf_counter()
                 continue
             self.calls += 1
@@ -135,13 +139,27 @@ class Scorer:
             predictions = self._predictions(chunk.columns.slice(begin, stop - begin), results, lengths)
         except HookRaised:
             self.rows -= stop - begin
-            yield from self._carefully(chunk, begin, stop)
+            yield from self._carefully(chunk, begin, stop, self.attempt)
             return
         self._clock.decode += perf_counter() - start
         yield Scored(stop - begin, predictions)
 
+    def score_apart(self, chunk: Chunk, attempt: Attempt) -> Iterator[Scored]:
+        """What becomes of a chunk's rows, with each batch scored by `attempt`, which may raise RowFault."""
+
+        def counted(columns: pa.RecordBatch) -> pa.RecordBatch:
+            self.calls += 1
+            return attempt(columns)
+
+        yield from self._carefully(chunk, 0, chunk.columns.num_rows, counted)
+
     def _carefully(
-        self, chunk: Chunk, begin: int, stop: int, is_enough: Callable[[], bool] = lambda: False
+        self,
+        chunk: Chunk,
+        begin: int,
+        stop: int,
+        attempt: Attempt,
+        is_enough: Callable[[], bool] = lambda: False,
     ) -> Iterator[Scored]:
         """The same batches one by one, each in spite of its bad rows."""
         start = perf_counter()
@@ -149,14 +167,14 @@ class Scorer:
             if is_enough():
                 return
             batch = chunk.slice(first, min(self.batch_rows, stop - first))
-            scored = self._isolated(batch)
+            scored = self._isolated(batch, attempt)
             self.rows += scored.rows
             self.first_at = self.first_at or perf_counter()
             self._clock.predict += perf_counter() - start
             yield scored
             start = perf_counter()
 
-    def _isolated(self, batch: Chunk) -> Scored:
+    def _isolated(self, batch: Chunk, attempt: Attempt) -> Scored:
         rows = batch.columns.num_rows
         reasons: dict[int, str] = {}
 
@@ -166,7 +184,7 @@ class Scorer:
                 self._budget.spend(_as_error(error, *batch.origin(row)))
 
         try:
-            all_rows = isolate(rows, lambda indexes: self._attempt(pick(batch.columns, indexes)), on_fault)
+            all_rows = isolate(rows, lambda indexes: attempt(pick(batch.columns, indexes)), on_fault)
         except NoRowAlone as alone:
             path, row = batch.origin(0)
             facts = {"file": path, "row": f"{row:,} and following", "found": str(alone.__cause__)}
@@ -181,8 +199,8 @@ class Scorer:
         good = [row for row in range(rows) if row not in reasons]
         return Scored(rows, pick(all_rows, good) if all_rows is not None else None, quarantined)
 
-    def _attempt(self, columns: pa.RecordBatch) -> pa.RecordBatch:
-        """One batch through all stages. Raises RowFault if it fails."""
+    def attempt(self, columns: pa.RecordBatch) -> pa.RecordBatch:
+        """Kept columns and predictions of one batch, through all stages. Raises RowFault if it fails."""
         rows, fixed = columns.num_rows, self._plan.fixed_batch
         names = self._decoder.model_outputs
         tensors = self.encoder.load(columns)(0, rows)
@@ -196,7 +214,7 @@ class Scorer:
                 raise
             self.halved += 1
             halves = columns.slice(0, rows // 2), columns.slice(rows // 2)
-            return pa.concat_batches([self._attempt(half) for half in halves])
+            return pa.concat_batches([self.attempt(half) for half in halves])
         return self._predictions(columns, [dict(zip(names, values, strict=True))], [rows])
 
     def _pad(self, tensors: Mapping[str, np.ndarray], missing: int) -> dict[str, np.ndarray]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from batchonnx.errors import JobFileError, Problem
 from batchonnx.job.load import load_job
-from batchonnx.job.spec import BytesWindow, Engine, Errors, Feature, Input, Job, Model, Output, Result
+from batchonnx.job.spec import BytesWindow, Check, Engine, Errors, Feature, Input, Job, Model, Output, Result
 from batchonnx.job.words import fields_by_key
 
 LINES = """\
@@ -73,9 +73,18 @@ engine:
   batch_rows: 64
 errors:
   max_bad_rows: 5
+gate:
+  y0:
+    max_null: 1%
+    varies: true
+    max_shift: 5%
+  y1:
+    min: 0
+    max: 1
+    max_psi: 0.2
 """.splitlines()
 
-SECTIONS = (Job, Model, Input, Feature, BytesWindow, Output, Result, Engine, Errors)
+SECTIONS = (Job, Model, Input, Feature, BytesWindow, Output, Result, Engine, Errors, Check)
 
 KEY = re.compile(r"\s*([a-z_][a-z0-9_]*):")
 KEYS = [

@@ -56,8 +56,8 @@ def test_what_settles_it_without_measuring(
     )
     plan, model = api.plan(job), open_model(str(path))
     size = BatchSize(plan, model, remembered)
-    assert size.settled == settled
+    assert size.settled == 0
     chunk = next(read_chunks(plan.shards[0], plan.listing, plan.columns, None, 500, 500))
     found = size.settle(chunk)
-    assert found == (settled if settled is not None else size.settled)
-    assert found in (settled, *SIZES)
+    assert found == size.settled
+    assert found in ((settled,) if settled is not None else SIZES)

@@ -1,0 +1,84 @@
+"""Commands about results: verify, explain, publish."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import click
+
+_output_argument = click.argument("output")
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, errors included.")
+
+
+@click.command()
+@_output_argument
+@click.option("--deep", is_flag=True, help="Score a random sample of rows again and compare.")
+@click.option(
+    "--rows", type=click.IntRange(1), default=10_000, show_default=True, help="With --deep: how many."
+)
+@click.option("--seed", type=int, help="With --deep: draw the same sample again.")
+@_json_option
+def verify(output: str, deep: bool, rows: int, seed: int | None, as_json: bool) -> None:
+    """Prove that the result at OUTPUT has every row once, from its records and files alone.
+
+    Exit code 4, and all that is wrong, if it doesn't.
+
+    \b
+    Examples:
+      batchonnx verify predictions/
+      batchonnx verify predictions/ --deep --json
+    """
+    from batchonnx import api
+    from batchonnx.report.proof_view import format_proof
+
+    proof = api.verify(output, deep=deep, rows=rows, seed=seed)
+    click.echo(json.dumps(asdict(proof), indent=1) if as_json else format_proof(proof))
+
+
+@click.command()
+@_output_argument
+@click.option("--row", type=click.IntRange(0), help="The row's place in the result, from 0, parts by name.")
+@click.option("--key", metavar="COLUMN=VALUE", help="The row that holds a value in a kept column.")
+@_json_option
+def explain(output: str, row: int | None, key: str | None, as_json: bool) -> None:
+    """Say where a prediction at OUTPUT comes from: file and row, shard, model and settings.
+
+    \b
+    Examples:
+      batchonnx explain predictions/ --row 1000000
+      batchonnx explain predictions/ --key event_id=8f3a
+    """
+    from batchonnx import api
+    from batchonnx.report.proof_view import format_origin
+
+    if (row is None) == (key is None):
+        raise click.UsageError("Give either --row or --key.")
+    column, sign, value = (key or "").partition("=")
+    if key is not None and not sign:
+        raise click.UsageError(f"--key is COLUMN=VALUE, found {key!r}.")
+    origins = api.explain(output, row=row, key=(column, value) if key is not None else None)
+    if as_json:
+        click.echo(json.dumps([asdict(origin) for origin in origins], indent=1, default=str))
+    else:
+        click.echo("\n\n".join(map(format_origin, origins)))
+
+
+@click.command()
+@_output_argument
+@click.option("--force", is_flag=True, help="Whatever the gate has found.")
+@_json_option
+def publish(output: str, force: bool, as_json: bool) -> None:
+    """Publish the complete run that the gate holds back from OUTPUT.
+
+    \b
+    Examples:
+      batchonnx publish predictions/ --force
+    """
+    from batchonnx import api
+
+    manifest = api.publish(output, force=force)
+    if as_json:
+        click.echo(json.dumps({"output": output, "run": manifest.run, "predicted": manifest.predicted}))
+    else:
+        click.echo(f"published {manifest.predicted:,} predictions at {output}")

@@ -1,0 +1,1 @@
+"""A run from its lease to its publication, whatever the engine."""

@@ -1,0 +1,240 @@
+"""A run: lease, plan, what is missing, gate, publication."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+
+from batchonnx.driver.describe import describe_plan, describe_result
+from batchonnx.driver.incremental import keep_unchanged
+from batchonnx.engines.local import LocalEngine
+from batchonnx.errors import JobFileError, Problem, StorageError
+from batchonnx.job.spec import JobFile
+from batchonnx.ledger.lease import hold_lease
+from batchonnx.ledger.publish import check_output, publish, restore_former
+from batchonnx.ledger.records import Commit, Manifest, PlanRecord, Probe, read_record
+from batchonnx.ledger.run_folder import (
+    PLAN,
+    RunFolder,
+    complete,
+    discard_if_empty,
+    holds_files,
+    keep_probe,
+    open_run,
+    read_manifest,
+    staging_of,
+    waiting_manifest,
+)
+from batchonnx.planning.plan import Plan, make_plan
+from batchonnx.proof.gate import check_result, require_passed
+from batchonnx.runtime.cores import divide_cores, usable_cores
+from batchonnx.runtime.session import Model, open_model
+from batchonnx.scoring.probe import BatchSize, Lesson, with_types
+from batchonnx.scoring.progress import Progress, RunSummary
+from batchonnx.scoring.quarantine import ErrorBudget
+
+OnProgress = Callable[[Progress], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """How a run meets what is there already.
+
+    overwrite: in place of the job's own. fresh: start over, whatever is there.
+    incremental: keep the published parts whose input is unchanged.
+    """
+
+    overwrite: bool | None = None
+    fresh: bool = False
+    incremental: bool = False
+
+
+def open_job(job: JobFile) -> tuple[Plan, Model]:
+    """The job's plan, and its model on one thread."""
+    model = open_model(job.resolve(job.job.model.path), threads=1, sha256=job.job.model.sha256)
+    return make_plan(job, model.signature), model
+
+
+def run_job(
+    job: JobFile, options: RunOptions, stop: threading.Event, on_progress: OnProgress | None
+) -> RunSummary:
+    """Score what is missing and publish the result. Raises as `api.run` tells."""
+    begin = perf_counter()
+    output = _local_output(job)
+    with hold_lease(output, on_lost=stop.set):
+        restore_former(output)
+        return _run(job, output, options, stop, on_progress, begin)
+
+
+def publish_staged(output: Path, *, force: bool) -> Manifest:
+    """Publish a run that is complete and was held back by the gate.
+
+    force: whatever the gate has found. Raises GateError, StorageError if there is no such run,
+    OutputExistsError if another result has appeared meanwhile, OutputBusyError.
+    """
+    with hold_lease(output, on_lost=lambda: None):
+        restore_former(output)
+        staged = staging_of(output)
+        manifest = waiting_manifest(output)
+        if manifest is None:
+            facts = {"output": str(output)}
+            if staged.exists():
+                facts["found"] = f"an unfinished run in {staged}"
+            fix = "run the job: a run publishes its result by itself, unless the gate holds it back"
+            raise StorageError(Problem("no complete run waits to be published", facts, fix))
+        if not force:
+            require_passed(manifest.gate, output, staged)
+        former = read_manifest(output)
+        is_expected = (former.run if former is not None else None) == manifest.replaces
+        publish(staged, output, overwrite=is_expected and former is not None)
+        return manifest
+
+
+def _run(
+    job: JobFile,
+    output: Path,
+    options: RunOptions,
+    stop: threading.Event,
+    on_progress: OnProgress | None,
+    begin: float,
+) -> RunSummary:
+    may_replace = job.job.output.overwrite if options.overwrite is None else options.overwrite
+    may_replace = may_replace or options.fresh or options.incremental
+    plan, model = open_job(job)
+    former = _former_manifest(output, may_replace)
+    if former is not None and not options.fresh and _is_result_of(plan, former, output):
+        return _summary(plan, former, perf_counter() - begin)
+    check_output(output, may_replace)
+    kept: tuple[Commit, ...] = ()
+    since: PlanRecord | None = None
+    if options.incremental and former is not None:
+        since = read_record(output / PLAN, PlanRecord)
+        plan, kept = keep_unchanged(plan, output, since, former)
+    asked = job.job.engine.workers
+    budget = divide_cores(usable_cores(), None if asked == "auto" else asked, plan.chunks)
+    if budget.threads_per_worker > 1:
+        model = open_model(model.signature.path, threads=budget.threads_per_worker, sha256=plan.model.digest)
+    plan = with_types(plan, model)
+    by_shard = {commit.shard: commit for commit in kept}
+    run = open_run(output, describe_plan(plan, since, kept), by_shard, fresh=options.fresh)
+    try:
+        engine = _score(plan, model, run, former, budget.workers, stop, on_progress)
+        manifest = _complete(plan, run, engine, output, former, kept)
+        require_passed(manifest.gate, output, run.path)
+        publish(run.path, output, may_replace)
+    except BaseException:
+        discard_if_empty(run.path)
+        raise
+    first_at = engine.first_at
+    return dataclasses.replace(
+        _summary(plan, manifest, perf_counter() - begin),
+        first_row_s=first_at - begin if first_at is not None else None,
+        busy_s=engine.busy_s,
+        workers=budget.workers,
+        threads_per_worker=budget.threads_per_worker,
+        model_calls=engine.calls,
+        resumed=len(run.commits) - len(kept),
+        kept=len(kept),
+        halved=engine.halved,
+        apart=len(run.suspects - run.commits.keys()),
+        is_new=True,
+    )
+
+
+def _score(
+    plan: Plan,
+    model: Model,
+    run: RunFolder,
+    former: Manifest | None,
+    workers: int,
+    stop: threading.Event,
+    on_progress: OnProgress | None,
+) -> LocalEngine:
+    """Score what isn't committed yet."""
+    measured = former.batch_rows if former is not None and former.model == plan.model.digest else 0
+    taught = run.probe
+    if taught is None and run.plan.since is not None and former is not None:
+        taught = Probe(former.batch_rows, former.neighbour_difference)
+    lesson = Lesson(taught.batch_rows, taught.neighbour_difference) if taught is not None else None
+    batch = BatchSize(plan, model, measured or None, lesson, lambda told: keep_probe(run.path, _probe(told)))
+    spent = sum(commit.quarantined for commit in run.commits.values())
+    errors = ErrorBudget(plan.job.job.errors.max_bad_rows, plan.rows, spent)
+    engine = LocalEngine(plan, model, batch, errors, workers, run)
+    engine.run(stop, on_progress)
+    return engine
+
+
+def _complete(
+    plan: Plan,
+    run: RunFolder,
+    engine: LocalEngine,
+    output: Path,
+    former: Manifest | None,
+    kept: tuple[Commit, ...],
+) -> Manifest:
+    """The staged result with all but its publication, measured against the gate."""
+    parts = [output / commit.part.path for commit in kept]
+    taken = {commit.shard for commit in kept}
+    parts += [run.path / commit.part.path for commit in engine.commits if commit.shard not in taken]
+    published = [output / commit.part.path for commit in former.commits] if former is not None else None
+    gate = check_result(plan.job.job.gate, parts, published)
+    lesson = _probe(engine.lesson) if engine.lesson is not None else None
+    replaces = former.run if former is not None else None
+    manifest = describe_result(plan, run, engine.commits, lesson, replaces, gate)
+    complete(run.path, manifest, output, kept)
+    return manifest
+
+
+def _probe(lesson: Lesson) -> Probe:
+    return Probe(lesson.batch_rows, lesson.neighbour_difference)
+
+
+def _former_manifest(output: Path, may_replace: bool) -> Manifest | None:
+    """The published result's; one that can't be read is no obstacle to replacing it."""
+    try:
+        return read_manifest(output)
+    except StorageError:
+        if may_replace:
+            return None
+        raise
+
+
+def _is_result_of(plan: Plan, manifest: Manifest, output: Path) -> bool:
+    is_same = manifest.fingerprint == plan.fingerprint
+    return is_same and all(holds_files(output, commit) for commit in manifest.commits)
+
+
+def _local_output(job: JobFile) -> Path:
+    path = job.resolve(job.job.output.path)
+    if "://" in path:
+        facts = {"job": job.where("output.path"), "found": path}
+        raise JobFileError(
+            Problem("the output has to be a local folder", facts, "name a folder on this machine")
+        )
+    return Path(path.rstrip("/") or "/")
+
+
+def _summary(plan: Plan, manifest: Manifest, elapsed_s: float) -> RunSummary:
+    """Of a result that is there; what only scoring tells is left empty."""
+    return RunSummary(
+        job=plan.job.job.name,
+        output=plan.output,
+        rows_in=manifest.rows_in,
+        predicted=manifest.predicted,
+        quarantined=manifest.quarantined,
+        filtered=manifest.filtered,
+        parts=len(manifest.commits),
+        bytes=sum(commit.part.bytes for commit in manifest.commits),
+        elapsed_s=elapsed_s,
+        first_row_s=None,
+        busy_s={},
+        workers=0,
+        threads_per_worker=0,
+        batch_rows=manifest.batch_rows,
+        model_calls=0,
+        notes=manifest.notes,
+        is_new=False,
+    )

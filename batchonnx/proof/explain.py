@@ -1,0 +1,175 @@
+"""Where a prediction comes from: its file and row, its shard, model and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from batchonnx.errors import InputError, Problem
+from batchonnx.ledger.records import Commit, Manifest, PlanRecord, StoredFile
+from batchonnx.planning.identity import input_name
+from batchonnx.proof.origin import origin_of
+from batchonnx.proof.recorded import recorded_job
+from batchonnx.proof.verify import read_result
+from batchonnx.scoring.quarantine import ERROR, FILE, ROW
+
+MOST_MATCHES = 100
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What is behind one row of a result.
+
+    row: its place in the result; None if it is in quarantine. part, part_row: the file that holds it
+    and its place there. file, file_row: the input row. model: SHA-256 digest.
+    settings: what else the value depends on, by name. values: the row as it was written.
+    error: why it is in quarantine; None if it was predicted.
+    """
+
+    row: int | None
+    part: str
+    part_row: int
+    file: str
+    file_row: int
+    shard: int
+    model: str
+    model_path: str
+    settings: Mapping[str, str]
+    run: str
+    scored_at: str
+    version: str
+    values: Mapping[str, Any]
+    error: str | None = None
+
+
+def explain_row(output: Path, row: int) -> Origin:
+    """The origin of the row at a place of the result, parts in the order of their names.
+
+    Raises InputError if there is no such row, ChangedError if only input that has changed would tell.
+    """
+    plan, manifest = read_result(output)
+    if 0 <= row < manifest.predicted:
+        first = 0
+        for commit in _in_order(manifest):
+            if row < first + commit.predicted:
+                return _predicted(output, plan, commit, row, row - first)
+            first += commit.predicted
+    facts = {"output": str(output), "found": f"row {row:,}"}
+    facts["expected"] = f"0 to {manifest.predicted - 1:,}" if manifest.predicted else "the result has no row"
+    raise InputError(
+        Problem("the result has no such row", facts, "name another row, or a kept column: --key")
+    )
+
+
+def explain_key(output: Path, column: str, text: str) -> list[Origin]:
+    """The origins of all rows, predicted or in quarantine, that hold a value in a kept column.
+
+    Raises InputError if no row does, or the column isn't kept, or there are more than MOST_MATCHES.
+    """
+    plan, manifest = read_result(output)
+    found: list[Origin] = []
+    first = 0
+    for commit in _in_order(manifest):
+        for place in _matches(output / commit.part.path, column, text):
+            found.append(_predicted(output, plan, commit, first + place, place))
+            _require_few(found, column, text)
+        if commit.quarantine is not None:
+            for place in _matches(output / commit.quarantine.path, column, text):
+                found.append(_quarantined(output, plan, commit, commit.quarantine, place))
+                _require_few(found, column, text)
+        first += commit.predicted
+    if not found:
+        facts = {"output": str(output), "column": column, "found": f"no row with {text}"}
+        fix = "look for it in the input: input.filter may have left it out"
+        raise InputError(Problem("no row of the result has this key", facts, fix))
+    return found
+
+
+def _require_few(found: list[Origin], column: str, text: str) -> None:
+    if len(found) > MOST_MATCHES:
+        facts = {"column": column, "expected": f"at most {MOST_MATCHES} rows", "found": f"more with {text}"}
+        raise InputError(Problem("too many rows have this key", facts, "name a column that tells rows apart"))
+
+
+def _predicted(output: Path, plan: PlanRecord, commit: Commit, row: int, place: int) -> Origin:
+    file, file_row = origin_of(output, plan, commit, place)
+    return _origin(output, plan, commit, row, commit.part, place, file, file_row, None)
+
+
+def _quarantined(output: Path, plan: PlanRecord, commit: Commit, stored: StoredFile, place: int) -> Origin:
+    values = _row_at(output / stored.path, place)
+    file, row, error = (values.pop(name) for name in (FILE, ROW, ERROR))
+    return _origin(output, plan, commit, None, stored, place, file, row, error)
+
+
+def _origin(
+    output: Path,
+    plan: PlanRecord,
+    commit: Commit,
+    row: int | None,
+    stored: StoredFile,
+    place: int,
+    file: str,
+    file_row: int,
+    error: str | None,
+) -> Origin:
+    job = recorded_job(plan)
+    return Origin(
+        row=row,
+        part=stored.path,
+        part_row=place,
+        file=file,
+        file_row=file_row,
+        shard=commit.shard,
+        model=plan.identity["model"].removeprefix("sha256 "),
+        model_path=job.resolve(job.job.model.path),
+        settings={
+            k: v for k, v in plan.identity.items() if k != "model" and not k.startswith(input_name(""))
+        },
+        run=plan.run,
+        scored_at=commit.at,
+        version=plan.version,
+        values=_row_at(output / stored.path, place),
+        error=error,
+    )
+
+
+def _in_order(manifest: Manifest) -> list[Commit]:
+    return sorted(manifest.commits, key=lambda commit: commit.part.path)
+
+
+def _matches(path: Path, column: str, text: str) -> list[int]:
+    """Places of a file's rows that hold a value, given as text."""
+    with pq.ParquetFile(path) as file:
+        schema = file.schema_arrow
+        if column not in schema.names:
+            facts = {"file": str(path), "expected": f"one of {', '.join(schema.names)}", "found": column}
+            fix = "name a column of the result; keep: in the job file carries more along"
+            raise InputError(Problem(f'the result has no column "{column}"', facts, fix))
+        values = file.read(columns=[column]).column(0)
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    try:
+        wanted = pa.scalar(text).cast(values.type)
+        return list(pc.indices_nonzero(pc.equal(values, wanted).fill_null(False)).to_pylist())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        facts = {"column": column, "expected": str(values.type), "found": text}
+        fix = "write the value as the column holds it"
+        raise InputError(Problem("the key isn't a value of its column", facts, fix)) from error
+
+
+def _row_at(path: Path, place: int) -> dict[str, Any]:
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            rows = file.metadata.row_group(group).num_rows
+            if place < rows:
+                found: dict[str, Any] = file.read_row_group(group).slice(place, 1).to_pylist()[0]
+                return found
+            place -= rows
+    raise IndexError(place)

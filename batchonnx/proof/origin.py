@@ -1,0 +1,54 @@
+"""From a row of a part to the input row it was made of: counted from the records, no id is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from batchonnx.ledger.records import Commit, PlanRecord
+from batchonnx.planning.filter import parse_filter
+from batchonnx.proof.recorded import recorded_job, recorded_listing, recorded_shard
+from batchonnx.scoring.quarantine import FILE, ROW
+from batchonnx.scoring.read import read_chunks
+
+FILTER_ROWS = 1 << 16
+
+
+def origin_of(output: Path, plan: PlanRecord, commit: Commit, place: int) -> tuple[str, int]:
+    """File and row in it of a predicted row of a part.
+
+    Counted from the records; where a filter left rows out, the filter is asked again.
+    Raises ChangedError if that needs a file that has changed.
+    """
+    bad = bad_rows(output, commit)
+    for path, rows in _survivors(plan, commit):
+        kept = rows[~np.isin(rows, bad[path])] if path in bad else rows
+        if place < len(kept):
+            return path, int(kept[place])
+        place -= len(kept)
+    raise IndexError(place)
+
+
+def _survivors(plan: PlanRecord, commit: Commit) -> Iterator[tuple[str, np.ndarray]]:
+    """Rows that the filter has let pass, in order: path and int64[n] row indexes in that file."""
+    if not commit.filtered:
+        for source in commit.sources:
+            yield source.path, np.arange(source.first_row, source.first_row + source.rows)
+        return
+    job, listing = recorded_job(plan), recorded_listing(plan)
+    row_filter = parse_filter(job.job.input.filter or "", listing.schema, job.where("input.filter"))
+    shard = recorded_shard(plan, commit.shard, listing)
+    for chunk in read_chunks(shard, listing, (), row_filter, FILTER_ROWS, FILTER_ROWS):
+        yield from ((segment.path, segment.places) for segment in chunk.segments)
+
+
+def bad_rows(output: Path, commit: Commit) -> dict[str, np.ndarray]:
+    """Path -> int64[n] rows of the shard that are in quarantine."""
+    if commit.quarantine is None:
+        return {}
+    table = pq.read_table(output / commit.quarantine.path, columns=[FILE, ROW])
+    files, rows = table.column(FILE).to_pylist(), table.column(ROW).to_numpy()
+    return {file: rows[np.array([one == file for one in files])] for file in {*files}}

@@ -1,0 +1,160 @@
+"""A random sample of rows scored again: the result is what this model says of this input."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchonnx.errors import ChangedError, Problem, ProofError
+from batchonnx.ledger.records import Commit, PlanRecord
+from batchonnx.planning.identity import differences, input_name
+from batchonnx.planning.plan import Plan, make_plan
+from batchonnx.proof.origin import bad_rows, origin_of
+from batchonnx.proof.recorded import recorded_job, recorded_shard
+from batchonnx.proof.verify import Proof, read_result
+from batchonnx.runtime.session import Model, open_model
+from batchonnx.scoring.chunk import Chunk
+from batchonnx.scoring.probe import with_types
+from batchonnx.scoring.read import read_chunks
+from batchonnx.scoring.scorer import Scorer
+
+SHARDS = 8
+"""Rows are drawn from at most so many shards: each has to be read from its beginning."""
+
+TOLERANCE = 1e-4
+"""Largest difference of two numbers, as a share of the larger, that another kind of CPU may make."""
+
+
+def rescore(output: Path, proof: Proof, rows: int, seed: int | None) -> Proof:
+    """The proof with about `rows` rows scored again, in whole batches of random shards.
+
+    Raises ProofError for a row that differs by more than TOLERANCE, ChangedError if the model, the
+    settings or an input file that was drawn is no longer what it was, and what `plan` raises.
+    """
+    record, manifest = read_result(output)
+    plan, model = _open(record)
+    draw = random.Random(seed)
+    commits = [commit for commit in manifest.commits if commit.predicted]
+    drawn = draw.sample(commits, min(SHARDS, len(commits)))
+    scored, worst = 0, 0.0
+    for commit in sorted(drawn, key=lambda one: one.shard):
+        share = max(1, rows // len(drawn))
+        count, difference = _compare(output, record, plan, model, commit, share, draw)
+        scored += count
+        worst = max(worst, difference)
+    return dataclasses.replace(proof, rescored=scored, difference=worst)
+
+
+def _open(record: PlanRecord) -> tuple[Plan, Model]:
+    job = recorded_job(record)
+    model = open_model(job.resolve(job.job.model.path), threads=1, sha256=job.job.model.sha256)
+    plan = with_types(make_plan(job, model.signature), model)
+    changed = [
+        found
+        for found in differences(record.identity, plan.identity)
+        if not found[0].startswith(input_name(""))
+    ]
+    if changed:
+        facts = {name: f"{old} -> {new}" for name, old, new in changed}
+        fix = "restore what the result was made with; without it rows can't be scored again"
+        raise ChangedError(Problem("the job has changed since the result was made", facts, fix))
+    return plan, model
+
+
+def _compare(
+    output: Path, record: PlanRecord, plan: Plan, model: Model, commit: Commit, rows: int, draw: random.Random
+) -> tuple[int, float]:
+    """Score some of a shard's rows again: how many, and the largest difference."""
+    shard = recorded_shard(record, commit.shard, plan.listing)
+    size = commit.batch_rows
+    chunks = read_chunks(shard, plan.listing, plan.columns, plan.filter, plan.whole_rows, plan.chunk_rows)
+    passed = commit.rows_in - commit.filtered
+    chosen = draw.randrange(passed)
+    bad = bad_rows(output, commit)
+    first = before = 0
+    for chunk in chunks:
+        if first + chunk.columns.num_rows > chosen:
+            start = (chosen - first) // size * size
+            sample = chunk.slice(start, min(max(1, rows // size) * size, chunk.columns.num_rows - start))
+            before += start - _count(chunk.slice(0, start), bad)
+            return _differ(output, record, plan, model, commit, sample, before)
+        first += chunk.columns.num_rows
+        before += chunk.columns.num_rows - _count(chunk, bad)
+    raise ProofError(_gone(output, commit, passed, first))
+
+
+def _differ(
+    output: Path, record: PlanRecord, plan: Plan, model: Model, commit: Commit, sample: Chunk, before: int
+) -> tuple[int, float]:
+    batches = [
+        scored.predictions
+        for scored in Scorer(plan, model, commit.batch_rows).score(sample)
+        if scored.predictions is not None
+    ]
+    if not batches:
+        return 0, 0.0
+    now = pa.Table.from_batches(batches).combine_chunks()
+    was = pq.read_table(output / commit.part.path).slice(before, now.num_rows).combine_chunks()
+    worst = 0.0
+    for name in now.column_names:
+        differences_found = _column(was.column(name), now.column(name))
+        worst = max(worst, float(differences_found.max(initial=0.0)))
+        if worst > TOLERANCE:
+            row = int(differences_found.argmax())
+            path, file_row = origin_of(output, record, commit, before + row)
+            facts = {
+                "file": str(output / commit.part.path),
+                "row": f"{before + row:,}, of row {file_row:,} of {path}",
+                "column": name,
+                "expected": str(now.column(name)[row]),
+                "found": str(was.column(name)[row]),
+            }
+            fix = "find out what changed the result, or score again: run with --fresh"
+            raise ProofError(Problem("a prediction isn't what the model says of its row", facts, fix))
+    return now.num_rows, worst
+
+
+def _column(was: pa.ChunkedArray, now: pa.ChunkedArray) -> np.ndarray:
+    """float64[rows]: each row's largest difference, as a share of the larger; infinite if it is no number."""
+    if was.equals(now):
+        return np.zeros(len(now))
+    pairs = zip(_values(was), _values(now), strict=True)
+    return np.array([_difference(old, new) for old, new in pairs], np.float64)
+
+
+def _values(column: pa.ChunkedArray) -> Iterator[object]:
+    return (value.as_py() for value in column)
+
+
+def _difference(old: object, new: object) -> float:
+    if old == new:
+        return 0.0
+    if isinstance(old, float) and isinstance(new, float):
+        if np.isnan(old) and np.isnan(new):
+            return 0.0
+        return abs(old - new) / max(abs(old), abs(new))
+    if isinstance(old, list | tuple) and isinstance(new, list | tuple) and len(old) == len(new):
+        return max((_difference(a, b) for a, b in zip(old, new, strict=True)), default=0.0)
+    if isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys():
+        return max((_difference(old[key], new[key]) for key in old), default=0.0)
+    return float("inf")
+
+
+def _count(chunk: Chunk, rows: Mapping[str, np.ndarray]) -> int:
+    """How many of a chunk's rows are among those."""
+    return sum(
+        int(np.isin(segment.places, rows[segment.path]).sum())
+        for segment in chunk.segments
+        if segment.path in rows
+    )
+
+
+def _gone(output: Path, commit: Commit, expected: int, found: int) -> Problem:
+    facts = {"file": str(output / commit.part.path), "expected": f"{expected:,} rows", "found": f"{found:,}"}
+    return Problem("the shard's input has fewer rows than were scored", facts, "restore the input")
