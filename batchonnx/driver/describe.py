@@ -19,7 +19,7 @@ def describe_plan(plan: Plan, since: PlanRecord | None, kept: Sequence[Commit]) 
     shards = [
         ShardRecord(
             shard.number,
-            shard.part,
+            plan.part(shard),
             tuple((files[s.file].path, s.row_groups, s.first_row, s.rows) for s in shard.sources),
         )
         for shard in plan.shards

@@ -19,12 +19,14 @@ from batchonnx.ledger.records import Commit, Manifest, PlanRecord, Probe, read_r
 from batchonnx.ledger.run_folder import (
     PLAN,
     RunFolder,
+    clear_former,
     complete,
     discard_if_empty,
     holds_files,
     keep_probe,
     open_run,
     read_manifest,
+    staged_path,
     staging_of,
     waiting_manifest,
 )
@@ -66,6 +68,7 @@ def run_job(
     output = _local_output(job)
     with hold_lease(output, on_lost=stop.set):
         restore_former(output)
+        clear_former(output)
         return _run(job, output, options, stop, on_progress, begin)
 
 
@@ -77,6 +80,7 @@ def publish_staged(output: Path, *, force: bool) -> Manifest:
     """
     with hold_lease(output, on_lost=lambda: None):
         restore_former(output)
+        clear_former(output)
         staged = staging_of(output)
         manifest = waiting_manifest(output)
         if manifest is None:
@@ -89,7 +93,7 @@ def publish_staged(output: Path, *, force: bool) -> Manifest:
             require_passed(manifest.gate, output, staged)
         former = read_manifest(output)
         is_expected = (former.run if former is not None else None) == manifest.replaces
-        publish(staged, output, overwrite=is_expected and former is not None)
+        publish(staged, output, manifest, overwrite=is_expected and former is not None)
         return manifest
 
 
@@ -124,7 +128,7 @@ def _run(
         engine = _score(plan, model, run, former, budget.workers, stop, on_progress)
         manifest = _complete(plan, run, engine, output, former, kept)
         require_passed(manifest.gate, output, run.path)
-        publish(run.path, output, may_replace)
+        publish(run.path, output, manifest, may_replace)
     except BaseException:
         discard_if_empty(run.path)
         raise
@@ -178,7 +182,7 @@ def _complete(
     """The staged result with all but its publication, measured against the gate."""
     parts = [output / commit.part.path for commit in kept]
     taken = {commit.shard for commit in kept}
-    parts += [run.path / commit.part.path for commit in engine.commits if commit.shard not in taken]
+    parts += [staged_path(run.path, commit.part) for commit in engine.commits if commit.shard not in taken]
     published = [output / commit.part.path for commit in former.commits] if former is not None else None
     gate = check_result(plan.job.job.gate, parts, published)
     lesson = _probe(engine.lesson) if engine.lesson is not None else None

@@ -39,7 +39,7 @@ class ShardAttempt:
 
     def __enter__(self) -> Self:
         try:
-            self._part = self._open("", output_schema(self._plan))
+            self._part = self._open("part", output_schema(self._plan))
         except OSError as error:
             raise disk_error(error, self._run) from error
         return self
@@ -50,9 +50,9 @@ class ShardAttempt:
                 writer.abandon()
         if kind is None:
             return
-        for suffix in ("", "-quarantine"):
+        for file in ("part", "quarantine"):
             with suppress(OSError):
-                attempt_path(self._run, self._attempt, suffix).unlink()
+                attempt_path(self._run, self._attempt, file).unlink()
         if isinstance(error, OSError):
             # Reading and scoring never raise a bare OSError: one that passes here is the part's.
             raise disk_error(error, self._run) from error
@@ -64,7 +64,7 @@ class ShardAttempt:
             self._part.write(scored.predictions)
             self._predicted += scored.predictions.num_rows
         if scored.quarantined is not None:
-            self._bad = self._bad or self._open("-quarantine", scored.quarantined.schema)
+            self._bad = self._bad or self._open("quarantine", scored.quarantined.schema)
             self._bad.write(scored.quarantined)
             self._quarantined += scored.quarantined.num_rows
 
@@ -74,11 +74,13 @@ class ShardAttempt:
         """Flush the files and make them count. The commit of whichever attempt came first."""
         assert self._part is not None
         self._part.close()
-        part = self._stored("", self._shard.part, self._predicted)
+        part = self._stored("part", self._plan.part(self._shard), self._predicted)
         quarantine = None
         if self._bad is not None:
             self._bad.close()
-            quarantine = self._stored("-quarantine", f"{QUARANTINE}/{self._shard.part}", self._quarantined)
+            # Not named *.parquet: DuckDB's `**` would count it among the predictions.
+            path = f"{QUARANTINE}/{Path(part.path).stem}.quarantine"
+            quarantine = self._stored("quarantine", path, self._quarantined)
         record = Commit(
             shard=self._shard.number,
             attempt=self._attempt,
@@ -96,15 +98,15 @@ class ShardAttempt:
         )
         return commit(self._run, record)
 
-    def _open(self, suffix: str, schema: pa.Schema) -> PartWriter:
-        plan, path = self._plan, attempt_path(self._run, self._attempt, suffix)
+    def _open(self, file: str, schema: pa.Schema) -> PartWriter:
+        plan, path = self._plan, attempt_path(self._run, self._attempt, file)
         return PartWriter(path, schema, plan.job.job.output.compression, lineage(plan, self._shard))
 
-    def _stored(self, suffix: str, path: str, rows: int) -> StoredFile:
-        staged = attempt_path(self._run, self._attempt, suffix)
+    def _stored(self, file: str, path: str, rows: int) -> StoredFile:
+        staged = attempt_path(self._run, self._attempt, file)
         sync_file(staged)
-        with staged.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        with staged.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
         return StoredFile(path, rows, staged.stat().st_size, digest)
 
 

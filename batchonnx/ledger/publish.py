@@ -16,7 +16,8 @@ from pathlib import Path
 from batchonnx.errors import OutputExistsError, Problem
 from batchonnx.ledger.disk import disk_error
 from batchonnx.ledger.durable import sync_folder
-from batchonnx.ledger.run_folder import RECORDS
+from batchonnx.ledger.records import Manifest
+from batchonnx.ledger.run_folder import RECORDS, reveal
 
 
 def check_output(output: Path, overwrite: bool) -> None:
@@ -43,7 +44,7 @@ def check_output(output: Path, overwrite: bool) -> None:
         raise OutputExistsError(Problem("the output holds another run's result", facts, fix))
 
 
-def publish(run: Path, output: Path, overwrite: bool) -> None:
+def publish(run: Path, output: Path, manifest: Manifest, overwrite: bool) -> None:
     """Make a complete run visible by one rename.
 
     Raises OutputExistsError if something else has appeared at the output meanwhile, StorageError
@@ -51,6 +52,7 @@ def publish(run: Path, output: Path, overwrite: bool) -> None:
     """
     check_output(output, overwrite)
     try:
+        reveal(run, manifest.commits)
         if not output.exists():
             run.rename(output)
         elif not any(output.iterdir()):

@@ -1,12 +1,15 @@
 """Where a run grows unseen: a hidden sibling of the output, so that publishing is one rename.
 
-    .NAME.batchonnx/part-00000.parquet          parts that count
-    .NAME.batchonnx/_batchonnx/plan.json        what the run set out to do
-    .NAME.batchonnx/_batchonnx/probe.json       what its first rows taught
-    .NAME.batchonnx/_batchonnx/commits/         a record for each part that counts
-    .NAME.batchonnx/_batchonnx/quarantine/      rows that couldn't be scored
-    .NAME.batchonnx/_batchonnx/attempts/        parts being written
-    .NAME.batchonnx/_batchonnx/started/         a mark for each shard being scored
+    .NAME.batchonnx/part-000000-3f9a1c07.parquet.staged   parts that count
+    .NAME.batchonnx/_batchonnx/plan.json                  what the run set out to do
+    .NAME.batchonnx/_batchonnx/probe.json                 what its first rows taught
+    .NAME.batchonnx/_batchonnx/commits/                   a record for each part that counts
+    .NAME.batchonnx/_batchonnx/quarantine/                rows that couldn't be scored
+    .NAME.batchonnx/_batchonnx/attempts/                  parts being written
+    .NAME.batchonnx/_batchonnx/started/                   a mark for each shard being scored
+
+No name ends in `.parquet` until the run is published: DuckDB's `*` and `**`, over the output's
+parent, look into hidden folders too.
 
 Whoever calls a function of this module holds the output's lease.
 """
@@ -15,7 +18,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +35,7 @@ RECORDS = "_batchonnx"
 PLAN, MANIFEST, SUCCESS = f"{RECORDS}/plan.json", f"{RECORDS}/manifest.json", "_SUCCESS"
 PROBE = f"{RECORDS}/probe.json"
 COMMITS, ATTEMPTS, QUARANTINE = f"{RECORDS}/commits", f"{RECORDS}/attempts", f"{RECORDS}/quarantine"
+STAGED = ".staged"
 SHOWN = 10
 
 
@@ -66,7 +70,7 @@ def open_run(
     """
     folder = staging_of(output)
     with _disk_errors(folder):
-        if fresh or not (folder / PLAN).exists() or _is_former_result(folder, output):
+        if fresh or not (folder / PLAN).exists():
             shutil.rmtree(folder, ignore_errors=True)
             _begin(folder, plan)
             return RunFolder(folder, plan, kept)
@@ -75,6 +79,14 @@ def open_run(
         commits = {**kept, **_settle(folder, kept)}
         probe = read_record(folder / PROBE, Probe) if (folder / PROBE).exists() else None
         return RunFolder(folder, begun, commits, count_deaths(folder), probe)
+
+
+def clear_former(output: Path) -> None:
+    """Remove a former result that a run left behind, as it died after it had published."""
+    folder = staging_of(output)
+    with _disk_errors(folder):
+        if _is_former_result(folder, output):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def keep_probe(run: Path, probe: Probe) -> None:
@@ -101,14 +113,31 @@ def commit(run: Path, record: Commit) -> Commit:
 
 def attempt_files(run: Path, record: Commit) -> Iterator[tuple[StoredFile, Path]]:
     """A commit's files, and where they lie before they count."""
-    yield record.part, attempt_path(run, record.attempt)
+    yield record.part, attempt_path(run, record.attempt, "part")
     if record.quarantine is not None:
-        yield record.quarantine, attempt_path(run, record.attempt, "-quarantine")
+        yield record.quarantine, attempt_path(run, record.attempt, "quarantine")
 
 
-def attempt_path(run: Path, attempt: str, suffix: str = "") -> Path:
-    """Where an attempt's part is written, or its quarantine."""
-    return run / ATTEMPTS / f"{attempt}{suffix}.parquet"
+def attempt_path(run: Path, attempt: str, kind: str) -> Path:
+    """Where an attempt writes its part, or its quarantine."""
+    return run / ATTEMPTS / f"{attempt}.{kind}"
+
+
+def staged_path(run: Path, stored: StoredFile) -> Path:
+    """Where a file that counts lies until it is published."""
+    return run / f"{stored.path}{STAGED}"
+
+
+def reveal(run: Path, commits: Iterable[Commit]) -> None:
+    """Give staged files the names that they are published under. Raises OSError."""
+    for record in commits:
+        for stored in files_of(record):
+            staged = staged_path(run, stored)
+            if staged.exists():
+                staged.rename(run / stored.path)
+    for folder in (run, run / QUARANTINE):
+        if folder.exists():
+            sync_folder(folder)
 
 
 def complete(run: Path, manifest: Manifest, output: Path, kept: Sequence[Commit] = ()) -> None:
@@ -119,7 +148,7 @@ def complete(run: Path, manifest: Manifest, output: Path, kept: Sequence[Commit]
     with _disk_errors(run):
         for record in kept:
             for stored in files_of(record):
-                _link(output / stored.path, run / stored.path)
+                _link(output / stored.path, staged_path(run, stored))
         sync_folder(run)
         replace_file(run / MANIFEST, to_bytes(manifest))
         replace_file(run / SUCCESS, b"")
@@ -135,9 +164,7 @@ def waiting_manifest(output: Path) -> Manifest | None:
     """The manifest of a complete run that isn't published; None if there is none. Raises StorageError."""
     folder = staging_of(output)
     with _disk_errors(folder):
-        if not (folder / SUCCESS).exists() or _is_former_result(folder, output):
-            return None
-        return read_manifest(folder)
+        return read_manifest(folder) if (folder / SUCCESS).exists() else None
 
 
 def files_of(record: Commit) -> tuple[StoredFile, ...]:
@@ -159,9 +186,9 @@ def read_manifest(output: Path) -> Manifest | None:
         return None
 
 
-def holds_files(folder: Path, record: Commit) -> bool:
-    """Whether every file of a commit is there with its size."""
-    return all(_has_size(folder / stored.path, stored) for stored in files_of(record))
+def holds_files(output: Path, record: Commit) -> bool:
+    """Whether a published result has every file of a commit, with its size."""
+    return all(_has_size(output / stored.path, stored) for stored in files_of(record))
 
 
 def _begin(folder: Path, plan: PlanRecord) -> None:
@@ -202,15 +229,16 @@ def _settle(folder: Path, kept: Mapping[int, Commit]) -> dict[int, Commit]:
         (folder / name).mkdir(exist_ok=True)
     if (folder / MANIFEST).exists():
         commits = read_record(folder / MANIFEST, Manifest).commits
+        _hide(folder, commits)
         records = tuple(record for record in commits if record.shard not in kept)
     else:
         records = tuple(read_record(path, Commit) for path in _commit_paths(folder))
-    unplaced = {path.stem for path in (folder / ATTEMPTS).glob("*.parquet")}
+    unplaced = {path.stem for path in (folder / ATTEMPTS).iterdir()}
     counted = {}
     for record in records:
-        if not unplaced.isdisjoint({record.attempt, f"{record.attempt}-quarantine"}):
+        if record.attempt in unplaced:
             _place(folder, record)
-        if holds_files(folder, record):
+        if all(_has_size(staged_path(folder, stored), stored) for stored in files_of(record)):
             counted[record.shard] = record
         else:
             _commit_path(folder, record.part).unlink(missing_ok=True)
@@ -236,8 +264,16 @@ def _commit_path(run: Path, part: StoredFile) -> Path:
 def _place(run: Path, record: Commit) -> None:
     for stored, staged in attempt_files(run, record):
         if staged.exists():
-            staged.replace(run / stored.path)
-            sync_folder((run / stored.path).parent)
+            staged.replace(staged_path(run, stored))
+            sync_folder(staged_path(run, stored).parent)
+
+
+def _hide(run: Path, commits: Iterable[Commit]) -> None:
+    """Undo `reveal`, whose run has died before it was published."""
+    for record in commits:
+        for stored in files_of(record):
+            if (run / stored.path).exists():
+                (run / stored.path).rename(staged_path(run, stored))
 
 
 def _link(source: Path, target: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil
 
 import pyarrow as pa
@@ -59,10 +60,18 @@ class Plan:
     notes: tuple[str, ...]
     identity: Identity
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the identity."""
         return fingerprint(self.identity)
+
+    def part(self, shard: Shard) -> str:
+        """The name of a shard's part.
+
+        Two results have no name in common but for the same bytes: a reader who has listed one and
+        opens its files when the other has taken its place finds them gone, not changed.
+        """
+        return f"part-{shard.number:06}-{self.fingerprint[:8]}.parquet"
 
     @property
     def rows(self) -> int | None:

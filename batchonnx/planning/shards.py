@@ -40,13 +40,12 @@ class Source:
 
 @dataclass(frozen=True)
 class Shard:
-    """A run of row groups, of one file or of many small ones. part: its part's file name."""
+    """A run of row groups, of one file or of many small ones."""
 
     number: int
     sources: tuple[Source, ...]
     rows: int | None
     bytes: int
-    part: str
 
 
 @dataclass(frozen=True)
@@ -87,8 +86,7 @@ def make_shards(
     pruned = sum(u.source.rows or 0 for u in units) - sum(u.source.rows or 0 for u in kept)
     target = min(max(sum(unit.bytes for unit in kept) // SHARDS_WANTED, SMALLEST_BYTES), LARGEST_BYTES)
     gathered = list(_gather(kept, target)) or ([[]] if not done else [])
-    width = max(5, len(str(first + len(gathered))))
-    shards = tuple(_shard(number, group, width) for number, group in enumerate(gathered, first))
+    shards = tuple(_shard(number, group) for number, group in enumerate(gathered, first))
     return Shards(shards, pruned)
 
 
@@ -117,7 +115,7 @@ def _gather(units: Sequence[_Unit], target: int) -> Iterator[list[_Unit]]:
         yield gathered
 
 
-def _shard(number: int, units: Sequence[_Unit], width: int) -> Shard:
+def _shard(number: int, units: Sequence[_Unit]) -> Shard:
     sources: list[Source] = []
     for unit in units:
         last = sources[-1] if sources else None
@@ -130,7 +128,7 @@ def _shard(number: int, units: Sequence[_Unit], width: int) -> Shard:
     known = [source.rows for source in sources if source.rows is not None]
     total = sum(known) if len(known) == len(sources) else None
     size = sum(unit.bytes for unit in units)
-    return Shard(number, tuple(sources), total, size, f"part-{number:0{width}}.parquet")
+    return Shard(number, tuple(sources), total, size)
 
 
 def _continues(last: Source, following: Source) -> bool:

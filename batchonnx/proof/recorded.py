@@ -43,4 +43,4 @@ def recorded_shard(plan: PlanRecord, number: int, listing: Listing) -> Shard:
         raise ChangedError(*problems)
     known = [source.rows for source in sources if source.rows is not None]
     rows = sum(known) if len(known) == len(sources) else None
-    return Shard(number, tuple(sources), rows, 0, record.part)
+    return Shard(number, tuple(sources), rows, 0)

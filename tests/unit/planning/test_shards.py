@@ -100,7 +100,6 @@ def test_a_shard_is_about_a_64th_of_the_input_within_limits(
     for shard, following in pairwise(shards):
         first = following.sources[0]
         assert shard.bytes + files[first.file][first.row_groups[0]][1] > target
-    assert [shard.part for shard in shards] == [f"part-{n:05}.parquet" for n in range(len(shards))]
 
 
 def test_many_small_files_share_a_shard_but_not_beyond_all_bounds() -> None:
@@ -115,17 +114,11 @@ def test_one_huge_file_is_many_shards_and_its_neighbouring_row_groups_one_source
     assert shards[1].sources[0] == shards_module.Source(0, (2, 3), 2000, 2000)
 
 
-def test_names_of_parts_grow_with_their_number() -> None:
-    shards = make_shards(listing_of([[(1, LARGEST_BYTES + 1)]] * 100_001), None).shards
-    assert shards[0].part == "part-000000.parquet"
-    assert sorted(shard.part for shard in shards) == [shard.part for shard in shards]
-
-
 @pytest.mark.parametrize("files", [[], [[]], [[(0, 10)]], [[], [(0, 0), (0, 5)]]])
 def test_an_input_without_rows_has_a_shard_without_sources(files: Groups) -> None:
     """Its part tells readers the schema."""
     (shard,) = make_shards(listing_of(files), None).shards
-    assert (shard.sources, shard.rows, shard.part) == ((), 0, "part-00000.parquet")
+    assert (shard.sources, shard.rows) == ((), 0)
 
 
 def test_a_file_whose_rows_are_unknown_makes_the_shards_rows_unknown() -> None:
