@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from urllib.parse import unquote
 
 import pyarrow as pa
 
 from batchonnx.errors import ContractError, InputError, Problem
 from batchonnx.formats.footer import Footer
-from batchonnx.formats.registry import format_of, get_format
+from batchonnx.formats.registry import format_of
+from batchonnx.planning.footers import read_footers
 from batchonnx.planning.types import joinable
 from batchonnx.storage.paths import HIDDEN_FROM_TABLES, FileEntry, list_files
 
-FOOTER_THREADS = 8
 SHOWN = 10
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
@@ -61,7 +60,7 @@ def list_input(paths: Sequence[str], format_name: str | None) -> Listing:
     """
     entries = list_files(paths, (".",) if format_name == "files" else HIDDEN_FROM_TABLES)
     name = format_name or _told_by_names(entries)
-    footers = _read_footers(name, entries)
+    footers = read_footers(name, entries)
     parsed = [{} if name == "files" else _parse_hive(entry.path) for entry in entries]
     partitions = _typed_partitions(entries, parsed)
     files = tuple(
@@ -147,32 +146,6 @@ def _told_by_names(entries: Sequence[FileEntry]) -> str:
     facts = {str(name): path for name, path in formats.items()}
     fix = "name the files of one format: data/*.parquet"
     raise InputError(Problem("the input mixes formats", facts, fix))
-
-
-def _read_footers(name: str, entries: Sequence[FileEntry]) -> list[Footer]:
-    """Footers in the entries' order; equal schemas are one object, so that many files cost little."""
-    read = get_format(name).read_footer
-
-    def attempt(entry: FileEntry) -> Footer | InputError:
-        try:
-            return read(entry.path, entry.size)
-        except InputError as error:
-            return error
-
-    if name == "files" or len(entries) == 1:
-        results = [attempt(entry) for entry in entries]
-    else:
-        with ThreadPoolExecutor(min(FOOTER_THREADS, len(entries))) as pool:
-            results = list(pool.map(attempt, entries))
-    errors = [result for result in results if isinstance(result, InputError)]
-    if errors:
-        problems = [problem for error in errors[:SHOWN] for problem in error.problems]
-        if len(errors) > SHOWN:
-            problems.append(Problem(f"and {len(errors) - SHOWN} more files can't be read", {}, ""))
-        raise InputError(*problems)
-    footers = [result for result in results if isinstance(result, Footer)]
-    first = footers[0].schema
-    return [replace(f, schema=first) if f.schema.equals(first) else f for f in footers]
 
 
 def _parse_hive(path: str) -> dict[str, str | None]:

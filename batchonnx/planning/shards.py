@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence, Set
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -13,7 +12,8 @@ import pyarrow.fs as pafs
 
 from batchonnx.errors import InputError, Problem
 from batchonnx.planning.filter import Filter
-from batchonnx.planning.listing import FOOTER_THREADS, Listing, SourceFile
+from batchonnx.planning.footers import map_files
+from batchonnx.planning.listing import Listing, SourceFile
 from batchonnx.storage.paths import open_filesystem
 
 SMALLEST_BYTES, LARGEST_BYTES = 256 << 10, 128 << 20
@@ -153,8 +153,7 @@ def _surviving_groups(listing: Listing, row_filter: Filter) -> list[frozenset[in
             return every if file.footer.rows is None else frozenset()
         return _matching_row_groups(file, row_filter, schema) if has_statistics else every
 
-    with ThreadPoolExecutor(FOOTER_THREADS) as pool:
-        return list(pool.map(survivors, range(len(listing.files))))
+    return map_files(survivors, range(len(listing.files)))
 
 
 def _matching_partitions(listing: Listing, row_filter: Filter, schema: pa.Schema) -> set[int]:

@@ -12,17 +12,25 @@ compared. Each of them runs in a fresh process, so that peak memory is its own.
     limit   decode, session.run on ready tensors and encode, each alone and on every core at
             once, best batch size of a sweep; their seconds added up. Nothing can be faster
             without doing less; a real run must interleave columns as well.
+
+Three more look at what keeping records costs:
+
+    ledger  `ours` on the tiny model, in turn with itself while the ledger writes to a null sink
+    plan    a plan of 10,000 Parquet files: footers from the files, and from the cache
+    resume  taking up a run with 100,000 committed shards
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.benchmarks.data import CASES, Case, make_case
@@ -34,26 +42,31 @@ TARGETS = {"tiny": (2.0, 0.85), "middle": (1.25, 0.95)}
 
 def measure(case: Case, contender: str) -> dict[str, float]:
     """One round of one contender in a process of its own."""
-    command = [sys.executable, "-m", "tests.benchmarks.contenders", contender, str(case.folder)]
+    return _process("tests.benchmarks.contenders", contender, str(case.folder))
+
+
+def _process(module: str, *arguments: str) -> dict[str, float]:
+    command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{contender} failed on {case.name}:\n{done.stderr}")
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def compare(case: Case, rounds: int) -> dict[str, dict[str, float]]:
+def compare(case: Case, rounds: int, contenders: Sequence[str] = CONTENDERS) -> dict[str, dict[str, float]]:
     """Contender -> medians over `rounds` rounds, the contenders taking turns."""
-    seen: dict[str, list[dict[str, float]]] = {contender: [] for contender in CONTENDERS}
+    seen: dict[str, list[dict[str, float]]] = {contender: [] for contender in contenders}
     for number in range(rounds):
-        for contender in CONTENDERS:
+        for contender in contenders:
             figures = measure(case, contender)
             seen[contender].append(figures)
             shown = "  ".join(f"{key} {value:.3f}" for key, value in figures.items())
             print(f"  {case.name} {number + 1}/{rounds} {contender:<6} {shown}", file=sys.stderr, flush=True)
-    return {
-        contender: {key: statistics.median(f[key] for f in figures) for key in figures[0]}
-        for contender, figures in seen.items()
-    }
+    return {contender: _medians(figures) for contender, figures in seen.items()}
+
+
+def _medians(rounds: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {key: statistics.median(figures[key] for figures in rounds) for key in rounds[0]}
 
 
 def table(case: Case, medians: dict[str, dict[str, float]]) -> Iterator[str]:
@@ -76,17 +89,61 @@ def table(case: Case, medians: dict[str, dict[str, float]]) -> Iterator[str]:
     yield f"  memory grew by {flat:.0f} MB after the first tenth"
 
 
+def ledger(folder: Path, rounds: int) -> Iterator[str]:
+    """What records, syncs, hashes and the lease add to a run."""
+    case = make_case("tiny", folder)
+    medians = compare(case, rounds, ("ours", "unrecorded"))
+    ours, unrecorded = medians["ours"]["seconds"], medians["unrecorded"]["seconds"]
+    yield f"ledger: {case.what}"
+    yield f"  {ours:.3f} s; with a null sink {unrecorded:.3f} s"
+    yield f"  the ledger costs {ours / unrecorded - 1:+.1%}   (goal: at most 3%)"
+
+
+def plan(folder: Path, rounds: int) -> Iterator[str]:
+    """A plan of very many files."""
+    cache = folder / "cache"
+    os.environ["XDG_CACHE_HOME"] = str(cache)
+    _process("tests.benchmarks.many", "files", str(FILES), str(folder / "many"))
+    cold, warm = [], []
+    for _ in range(rounds):
+        shutil.rmtree(cache)
+        for seen in (cold, warm):
+            seen.append(_process("tests.benchmarks.many", "files", str(FILES), str(folder / "many")))
+    yield f"plan: {FILES:,} Parquet files   (goal: 10 s and 500 MB)"
+    for seen, footers in ((cold, "read"), (warm, "cached")):
+        medians = _medians(seen)
+        yield f"  footers {footers:<7} {medians['seconds']:6.2f} s {medians['peak_mb']:6.0f} MB"
+
+
+def resume(folder: Path, rounds: int) -> Iterator[str]:
+    """Taking up a run with very many commits."""
+    arguments = ("commits", str(COMMITS), str(folder / "commits"))
+    _process("tests.benchmarks.many", *arguments)
+    os.sync()
+    medians = _medians([_process("tests.benchmarks.many", *arguments) for _ in range(rounds)])
+    yield f"resume: {COMMITS:,} committed shards   (goal: 5 s)"
+    yield f"  {medians['seconds']:.2f} s {medians['peak_mb']:6.0f} MB"
+
+
+RECORDS = {"ledger": ledger, "plan": plan, "resume": resume}
+FILES, COMMITS = 10_000, 100_000
+
+
 def main() -> None:
     """Run the cases asked for and print their tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--only", choices=list(CASES), action="append", help="a case; may be repeated")
+    parser.add_argument("--only", choices=[*CASES, *RECORDS], action="append", help="a case; may be repeated")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each contender (default 5)")
     parser.add_argument("--folder", type=Path, help="keep the data here (default: a temporary folder)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="batchonnx-bench-") as scratch:
         lines: list[str] = []
-        for name in options.only or CASES:
-            case = make_case(name, options.folder or Path(scratch))
+        folder = options.folder or Path(scratch)
+        for name in options.only or [*CASES, *RECORDS]:
+            if name in RECORDS:
+                lines += [*RECORDS[name](folder, options.rounds), ""]
+                continue
+            case = make_case(name, folder)
             lines += [*table(case, compare(case, options.rounds)), ""]
         print("\n".join(lines))
 
