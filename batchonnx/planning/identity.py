@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -12,7 +11,7 @@ from typing import Any
 
 from batchonnx.job.spec import JobFile
 from batchonnx.planning.bindings import FeatureBinding, HookFeature, OutputBinding
-from batchonnx.planning.hooks import load_hook
+from batchonnx.planning.hooks import hook_source, load_hook
 from batchonnx.planning.listing import Listing, SourceFile
 
 Identity = Mapping[str, str]
@@ -93,7 +92,7 @@ def describe_file(file: SourceFile) -> str:
 
 def _code_digest(reference: str, job: JobFile) -> str:
     """Of the module's source, since a function's own lines say nothing of what it calls beside it."""
-    source = inspect.getsourcefile(inspect.unwrap(load_hook(reference, job.folder, reference)))
+    source = hook_source(load_hook(reference, job.folder, reference), reference)
     return _digest(Path(source).read_bytes()) if source is not None else "built in"
 
 

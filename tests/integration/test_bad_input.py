@@ -307,6 +307,12 @@ CASES: list[tuple[str, Break, int, Sequence[str]]] = [
         ["hooks:encode", "no luck", "hooks.py:5"],
     ),
     (
+        "a hook that ends the process",
+        _hook("    raise SystemExit(0)"),
+        2,
+        ["hooks:encode", "SystemExit: 0", "hooks.py:5"],
+    ),
+    (
         "a hook with the wrong shape",
         _hook("    return np.zeros((7, 3), np.float32)"),
         2,

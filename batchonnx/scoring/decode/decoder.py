@@ -48,11 +48,9 @@ class Decoder:
         source = binding.source.name
         if binding.function is not None:
             hook = self._hooks[binding.name]
-            arrays = [
-                call_hook(binding, hook, self._cut(binding, batch[source], count))
-                for batch, count in zip(batches, rows, strict=True)
-            ]
-            return arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)
+            batch_rows = zip(batches, rows, strict=True)
+            cut = (self._cut(binding, batch[source], count) for batch, count in batch_rows)
+            return call_hook(binding, hook, cut)
         if binding.source.kind == "maps":
             maps = [m for batch, count in zip(batches, rows, strict=True) for m in batch[source][:count]]
             if not _is_reduced(binding):

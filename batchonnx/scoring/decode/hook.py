@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from math import prod
 from typing import Any
 
@@ -12,11 +11,24 @@ import pyarrow as pa
 
 from batchonnx.errors import HookError, HookRaised, Problem
 from batchonnx.planning.bindings import OutputBinding
+from batchonnx.planning.hooks import raised_at
 from batchonnx.planning.output_types import shaped_type
 
 
-def call_hook(binding: OutputBinding, function: Callable[..., object], value: Any) -> pa.Array:
-    """The function's column for one batch. Raises HookError if it raises or has other rows."""
+def call_hook(binding: OutputBinding, function: Callable[..., object], values: Iterable[Any]) -> pa.Array:
+    """The function's column for one batch after the other, all of one type.
+
+    Raises HookError if it raises, or returns no column, other rows, or another type than before.
+    """
+    arrays: list[pa.Array] = []
+    for value in values:
+        array = _call(binding, function, value)
+        wanted = binding.type or (arrays[0].type if arrays else array.type)
+        arrays.append(array if array.type == wanted else _cast(binding, array, wanted))
+    return arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)
+
+
+def _call(binding: OutputBinding, function: Callable[..., object], value: Any) -> pa.Array:
     if isinstance(value, np.ndarray):
         # Other columns are made of the same memory: a hook that writes in place is told, not obeyed.
         value = value.view()
@@ -24,11 +36,7 @@ def call_hook(binding: OutputBinding, function: Callable[..., object], value: An
     try:
         result = function(value)
     except Exception as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        facts = {
-            "found": f"{type(error).__name__}: {error}",
-            "at": f"{last.filename}:{last.lineno}  {last.line}",
-        }
+        facts = {"found": f"{type(error).__name__}: {error}", "at": raised_at(error)}
         title = f"the hook {binding.function} raised {type(error).__name__}"
         raise HookRaised(Problem(title, facts, "mend the function")) from error
     array = _to_arrow(binding, result)
@@ -36,14 +44,19 @@ def call_hook(binding: OutputBinding, function: Callable[..., object], value: An
         facts = {"expected": f"{len(value)} rows", "found": f"{len(array)} rows"}
         fix = "return one value for each row"
         raise HookError(Problem(f"the hook {binding.function} returned other rows", facts, fix))
-    if binding.type is not None and array.type != binding.type and not pa.types.is_null(binding.type):
-        try:
-            return array.cast(binding.type)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            facts = {"expected": str(binding.type), "found": str(array.type)}
-            fix = "return the same type for every batch"
-            raise HookError(Problem(f"the hook {binding.function} changed its type", facts, fix)) from error
     return array
+
+
+def _cast(binding: OutputBinding, array: pa.Array, wanted: pa.DataType) -> pa.Array:
+    try:
+        return array.cast(wanted)
+    except pa.ArrowException as error:
+        facts = {"expected": f"{wanted}, as its first rows", "found": str(array.type)}
+        fix = "return the same type for every batch"
+        if pa.types.is_null(wanted):
+            facts["expected"] = "nulls alone, as its first rows"
+            fix = "say the type, so that rows of nulls have it too: pa.array(values, pa.float64())"
+        raise HookError(Problem(f"the hook {binding.function} changed its type", facts, fix)) from error
 
 
 def _to_arrow(binding: OutputBinding, result: object) -> pa.Array:
@@ -51,6 +64,8 @@ def _to_arrow(binding: OutputBinding, result: object) -> pa.Array:
         return result.combine_chunks()
     if isinstance(result, pa.Array):
         return result
+    if isinstance(result, (str, bytes, Mapping)):
+        raise _no_column(binding, result, str(result))
     try:
         array = np.asarray(result) if isinstance(result, np.ndarray) else None
         if array is None or array.ndim <= 1:
@@ -63,7 +78,12 @@ def _to_arrow(binding: OutputBinding, result: object) -> pa.Array:
         return (
             pa.ExtensionArray.from_storage(kind, lists) if isinstance(kind, pa.BaseExtensionType) else lists
         )
-    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError) as error:
-        facts = {"found": f"{type(result).__name__}: {str(error)[:200]}"}
-        fix = "return a numpy array, a pyarrow array or a list"
-        raise HookError(Problem(f"the hook {binding.function} returned no column", facts, fix)) from error
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        told = f"an array of {result.dtype}" if isinstance(result, np.ndarray) else str(error)
+        raise _no_column(binding, result, told) from error
+
+
+def _no_column(binding: OutputBinding, result: object, told: str) -> HookError:
+    facts = {"found": f"{type(result).__name__}: {told[:200]}"}
+    fix = "return a numpy array, a pyarrow array or a list, of numbers, text, dates or lists of them"
+    return HookError(Problem(f"the hook {binding.function} returned no column", facts, fix))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -203,6 +204,12 @@ class TestHooks:
             (lambda v: v[:1], "other rows"),
             (lambda v: 1 / 0, "ZeroDivisionError"),
             (lambda v: object(), "no column"),
+            (lambda v: None, "no column"),
+            (lambda v: "x" * len(v), "no column"),
+            (lambda v: {"a": v, "b": v}, "no column"),
+            (lambda v: v * 1j, "array of complex"),
+            (lambda v: np.stack([v, v], axis=1) * 1j, "array of complex"),
+            (lambda v: (x for x in v[:1]), "other rows"),
         ],
     )
     def test_what_it_does_wrong_is_told(self, hook: Any, words: str) -> None:
@@ -221,6 +228,29 @@ class TestHooks:
         binding = dataclasses.replace(bind("n", function="h:f"), type=pa.int64())
         with pytest.raises(HookError, match="changed its type"):
             decode(binding, np.ones(2, np.float32), hook=lambda v: ["a", "b"])
+
+    @pytest.mark.parametrize(
+        ("first", "second", "words"),
+        [
+            (np.zeros((2, 2)), np.zeros((2, 3)), r"\[3\]"),
+            ([1, 2], [1.5, 2.5], "double"),
+            ([1, 2], ["a", "b"], "string"),
+            ([None, None], [1.5, 2.5], r"pa\.float64"),
+        ],
+    )
+    def test_one_that_changes_within_the_first_rows_is_told(
+        self, first: Any, second: Any, words: str
+    ) -> None:
+        returned = iter([first, second])
+        values = np.ones(2, np.float32)
+        with pytest.raises(HookError, match="changed its type") as failed:
+            decode(bind("n", function="h:f"), values, values, hook=lambda v: next(returned))
+        assert re.search(words, str(failed.value))
+
+    def test_a_width_that_changes_is_told(self) -> None:
+        binding = dataclasses.replace(bind("n", function="h:f"), type=pa.list_(pa.float64(), 2))
+        with pytest.raises(HookError, match="changed its type"):
+            decode(binding, np.ones(2, np.float32), hook=lambda v: np.zeros((2, 3)))
 
 
 @pytest.mark.parametrize(
