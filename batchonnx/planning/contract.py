@@ -46,7 +46,9 @@ def make_contract(job: JobFile, model: ModelSignature, listing: Listing) -> Cont
     features = bind_features(job, model, listing.schema)
     outputs = bind_outputs(job, model)
     problems = [*features.problems, *outputs.problems]
-    problems += _null_problems(job, features.bindings, listing)
+    nulls = _null_problems(job, features.bindings, listing)
+    may_be_bad = job.job.errors.max_bad_rows != 0
+    problems += [] if may_be_bad else nulls
     problems += _keep_problems(job, listing.schema, outputs.bindings)
     sizes = _declared_batches(features.bindings)
     problems += _batch_problems(job, sizes)
@@ -55,6 +57,7 @@ def make_contract(job: JobFile, model: ModelSignature, listing: Listing) -> Cont
     keep = tuple(listing.schema.field(name).remove_metadata() for name in job.job.keep)
     fixed = next(iter(sizes.values()), None)
     notes = [*features.notes, *outputs.notes]
+    notes += [f"{problem.title}: such rows will be put aside" for problem in nulls]
     if fixed is not None:
         notes.append(
             f"the model takes {fixed} row{'s' * (fixed != 1)} a call: the last batch is padded and cut"
@@ -82,7 +85,8 @@ def _null_problems(job: JobFile, bindings: Iterable[FeatureBinding], listing: Li
                 "found": f"{file.footer.nulls[column]} nulls",
             }
             name = binding.input.name
-            fix = f"say what a null becomes: features.{name}.fill, or filter: {column} is not null"
+            fix = f"say what a null becomes: features.{name}.fill; filter: {column} is not null; "
+            fix += "or have such rows put aside: errors.max_bad_rows"
             title = f'column "{column}" has nulls, and {binding.input.dtype} has no NaN'
             problems.append(Problem(title, facts, fix))
     return problems

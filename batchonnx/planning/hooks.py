@@ -8,12 +8,15 @@ import inspect
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
 from batchonnx.errors import HookError, Problem
+
+_imported: set[str] = set()
+"""Modules of the user's that are there because a hook was loaded."""
 
 
 class HookExit(Exception):
@@ -39,13 +42,30 @@ def load_hook(reference: str, folder: Path, where: str) -> Callable[..., Any]:
     return _without_exit(function)
 
 
-def hook_source(function: Callable[..., Any], reference: str) -> str | None:
-    """The file with a loaded hook's code; None for what is built in."""
+def forget_hooks() -> None:
+    """Have the next `load_hook` read the user's modules anew.
+
+    In a process that lives on, a notebook's for example, they may have been edited, and another
+    job's folder may hold modules of the same names.
+    """
+    for name in _imported:
+        sys.modules.pop(name, None)
+    _imported.clear()
+    importlib.invalidate_caches()
+
+
+def hook_sources(function: Callable[..., Any], reference: str, folder: Path) -> list[Path]:
+    """The files with a loaded hook's code: its modules, and what those import of the job's folder.
+
+    Empty for what is built in.
+    """
+    modules = [sys.modules[reference.partition(":")[0]]]
     function = inspect.unwrap(function)
-    try:
-        return inspect.getsourcefile(function)
-    except TypeError:  # a callable object has no code of its own; the module that made it has
-        return getattr(sys.modules[reference.partition(":")[0]], "__file__", None)
+    if inspect.isroutine(function) and (home := sys.modules.get(_home(function))) is not None:
+        modules.append(home)
+    for module in modules:
+        modules += [m for m in _used_modules(module) if m not in modules and _is_within(m, folder)]
+    return [Path(file) for file in dict.fromkeys(map(_file, modules)) if file is not None]
 
 
 def raised_at(error: BaseException) -> str:
@@ -60,9 +80,10 @@ def raised_at(error: BaseException) -> str:
 
 def _import(name: str, reference: str, folder: Path, facts: dict[str, str]) -> ModuleType:
     entry = str(folder)
-    if entry not in sys.path:
-        sys.path.insert(0, entry)
+    sys.path[:] = [entry, *(path for path in sys.path if path != entry)]
     title = f"importing the hook {reference} failed"
+    before, was_off = set(sys.modules), sys.dont_write_bytecode
+    sys.dont_write_bytecode = True
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -76,6 +97,34 @@ def _import(name: str, reference: str, folder: Path, facts: dict[str, str]) -> M
     except (Exception, SystemExit) as error:
         facts |= {"found": f"{type(error).__name__}: {error}", "at": raised_at(error)}
         raise HookError(Problem(title, facts, "mend the module")) from error
+    finally:
+        # Written bytecode is taken for fresh by its source's size and second: too coarse for a quick edit.
+        sys.dont_write_bytecode = was_off
+        loaded = {new: sys.modules[new] for new in set(sys.modules) - before}
+        _imported.update(new for new, module in loaded.items() if _is_within(module, folder))
+
+
+def _used_modules(module: ModuleType) -> Iterator[ModuleType]:
+    """Modules that a module names, or from which it has taken functions, classes or objects."""
+    for value in list(vars(module).values()):
+        used = value if isinstance(value, ModuleType) else sys.modules.get(_home(value))
+        if used is not None:
+            yield used
+
+
+def _home(value: object) -> str:
+    name = getattr(value, "__module__", None) or getattr(type(value), "__module__", None)
+    return name if isinstance(name, str) else ""
+
+
+def _file(module: ModuleType) -> str | None:
+    file = getattr(module, "__file__", None)
+    return file if isinstance(file, str) else None
+
+
+def _is_within(module: ModuleType, folder: Path) -> bool:
+    file = _file(module)
+    return file is not None and Path(file).is_relative_to(folder)
 
 
 def _without_exit(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -6,12 +6,11 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from batchonnx.job.spec import JobFile
 from batchonnx.planning.bindings import FeatureBinding, HookFeature, OutputBinding
-from batchonnx.planning.hooks import hook_source, load_hook
+from batchonnx.planning.hooks import hook_sources, load_hook
 from batchonnx.planning.listing import Listing, SourceFile
 
 Identity = Mapping[str, str]
@@ -91,9 +90,12 @@ def describe_file(file: SourceFile) -> str:
 
 
 def _code_digest(reference: str, job: JobFile) -> str:
-    """Of the module's source, since a function's own lines say nothing of what it calls beside it."""
-    source = hook_source(load_hook(reference, job.folder, reference), reference)
-    return _digest(Path(source).read_bytes()) if source is not None else "built in"
+    """Of whole files, since a function's own lines say nothing of what it calls beside it."""
+    sources = hook_sources(load_hook(reference, job.folder, reference), reference, job.folder)
+    digests = sorted((source.name, _digest(source.read_bytes())) for source in sources)
+    if len(digests) < 2:
+        return digests[0][1] if digests else "built in"
+    return _digest(json.dumps(digests).encode())
 
 
 def _digest(data: bytes) -> str:

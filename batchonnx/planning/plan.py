@@ -16,6 +16,7 @@ from batchonnx.planning.contract import make_contract
 from batchonnx.planning.features import feature_columns
 from batchonnx.planning.filter import Filter, parse_filter
 from batchonnx.planning.gate import check_gate
+from batchonnx.planning.hooks import forget_hooks
 from batchonnx.planning.identity import Identity, fingerprint, make_identity
 from batchonnx.planning.listing import Listing, check_columns, list_input
 from batchonnx.planning.shards import Shard, make_shards
@@ -107,6 +108,7 @@ def make_plan(job: JobFile, model: ModelSignature) -> Plan:
     Reads the input's listing and footers, no rows; never runs the model. Raises InputError,
     ContractError or HookError.
     """
+    forget_hooks()
     spec = job.job
     paths = [spec.input.path] if isinstance(spec.input.path, str) else spec.input.path
     listing = list_input([job.resolve(path) for path in paths], spec.input.format)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from batchonnx.errors import HookError
-from batchonnx.planning.hooks import HookExit, hook_source, load_hook, raised_at
+from batchonnx.planning.hooks import HookExit, forget_hooks, hook_sources, load_hook, raised_at
 
 Load = Callable[[str], Callable[..., Any]]
 
@@ -85,4 +86,40 @@ def test_the_code_of_a_hook_is_found_whatever_kind_of_callable_it_is(
 ) -> None:
     function = load(text)
     (file,) = tmp_path.glob("hook_*.py")
-    assert hook_source(function, f"{file.stem}:f") == str(file)
+    assert hook_sources(function, f"{file.stem}:f", tmp_path) == [file]
+
+
+class TestModulesOfTheJobsFolder:
+    @pytest.fixture
+    def folders(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+        """Two folders, each with a hook of one name and a helper that it imports."""
+        monkeypatch.setattr("sys.path", [*sys.path])
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "hook_of_both.py").write_text("import json\nfrom helper_of_both import f\n")
+            (tmp_path / name / "helper_of_both.py").write_text(f"def f(): return '{name}'\n")
+        return tmp_path / "one", tmp_path / "two"
+
+    def load(self, folder: Path) -> Callable[[], str]:
+        forget_hooks()
+        return load_hook("hook_of_both:f", folder, "features.x.python")
+
+    def test_each_job_gets_its_own_folders(self, folders: tuple[Path, Path]) -> None:
+        for folder in (*folders, *folders):
+            assert self.load(folder)() == folder.name
+
+    def test_what_was_edited_is_read_anew(self, folders: tuple[Path, Path]) -> None:
+        assert self.load(folders[0])() == "one"
+        (folders[0] / "helper_of_both.py").write_text("def f(): return 'new'\n")
+        assert self.load(folders[0])() == "new"
+
+    def test_the_modules_that_a_hook_imports_there_are_its_code_too(self, folders: tuple[Path, Path]) -> None:
+        function = self.load(folders[0])
+        found = hook_sources(function, "hook_of_both:f", folders[0])
+        assert [path.name for path in found] == ["hook_of_both.py", "helper_of_both.py"]
+
+    def test_a_module_that_was_there_before_is_left_alone(self, folders: tuple[Path, Path]) -> None:
+        self.load(folders[0])
+        forget_hooks()
+        assert "json" in sys.modules
+        assert "helper_of_both" not in sys.modules
