@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import click
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from ruamel.yaml import YAML
 
-from batchonnx import api
+from batchonnx import api, errors
 from batchonnx.cli import main
 from batchonnx.job import spec
+from batchonnx.job.load import job_from_dict
+from batchonnx.ledger import records
+from batchonnx.ledger.lease import hold_lease
+from batchonnx.proof.explain import Origin
+from batchonnx.proof.verify import Proof
+from batchonnx.report.plan_view import plan_as_dict
+from batchonnx.scoring.progress import RunSummary
+from batchonnx.scoring.quarantine import quarantine_schema
 from tests import models
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +40,33 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
+def commands() -> list[list[str]]:
+    """The names of all commands, those of a group included."""
+    context = click.Context(main)
+    found: list[list[str]] = []
+    for name in main.list_commands(context):
+        command = main.get_command(context, name)
+        found.append([name])
+        if isinstance(command, click.Group):
+            found += [[name, inner] for inner in command.list_commands(context)]
+    return found
+
+
+def section(page: Path, title: str) -> str:
+    """A page's text between a heading and the next one of its level."""
+    _, found, rest = page.read_text().partition(f"\n## {title}\n")
+    assert found, title
+    return rest.partition("\n## ")[0]
+
+
+def table(page: Path, mark: str) -> list[str]:
+    """What stands in backticks in the first column of the table behind `<!-- mark -->`, in order."""
+    _, found, rest = page.read_text().partition(f"<!-- {mark} -->\n")
+    assert found, mark
+    rows = rest.partition("\n\n")[0].splitlines()[2:]
+    return [name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[1])]
+
+
 def shown_commands() -> Iterator[tuple[str, str]]:
     """Each line that calls batchonnx, in the pages' shell blocks and in the commands' own help."""
     for page in PAGES:
@@ -36,7 +75,7 @@ def shown_commands() -> Iterator[tuple[str, str]]:
                 for part in line.split("&&"):
                     if re.match(r"\s*(\S*/)?batchonnx ", part):
                         yield page.name, part.strip()
-    for name in ([], ["init"], ["plan"], ["run"], ["schema"], ["model"], ["model", "inspect"]):
+    for name in [[], *commands()]:
         text = CliRunner().invoke(main, [*name, "--help"]).stdout
         for line in re.findall(r"^\s+(batchonnx .*?)(?:\s{2,}.*)?$", text, re.MULTILINE):
             yield f"{' '.join(name)} --help", line
@@ -72,14 +111,14 @@ def test_the_readme_s_job_runs(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
     events = tmp_path / "events" / "day=2026-11-22"
     events.mkdir(parents=True)
-    table = {
+    columns = {
         "event_id": range(50),
         "amount": rows[:, 0],
         "age": pa.array(range(50), pa.int64()),
         "score": rows[:, 2],
         "country": ["DE", "US"] * 25,
     }
-    pq.write_table(pa.table(table), events / "a.parquet")
+    pq.write_table(pa.table(columns), events / "a.parquet")
     summary = api.run(tmp_path / "job.yaml", {"day": "2026-11-22"})
     assert summary.rows_in == 50
     assert 0 < summary.predicted < 26
@@ -100,11 +139,11 @@ def test_the_readme_s_own_model_and_data_run(tmp_path: Path, monkeypatch: pytest
     """`init`, `plan`, `run`, as they stand under "Your own model and data"."""
     models.linear(tmp_path / "model.onnx")
     (tmp_path / "data").mkdir()
-    table = pa.table({f"f{i}": np.zeros(10, np.float32) for i in range(3)})
-    pq.write_table(table, tmp_path / "data" / "a.parquet")
+    rows = pa.table({f"f{i}": np.zeros(10, np.float32) for i in range(3)})
+    pq.write_table(rows, tmp_path / "data" / "a.parquet")
     monkeypatch.chdir(tmp_path)
-    section = (ROOT / "README.md").read_text().partition("## Your own model and data")[2]
-    lines = re.findall(r"^batchonnx ([^#\n]*)", section, re.MULTILINE)
+    text = section(ROOT / "README.md", "Your own model and data")
+    lines = re.findall(r"^batchonnx ([^#\n]*)", text, re.MULTILINE)
     assert [line.split()[0] for line in lines] == ["init", "plan", "run"]
     for line in lines:
         done = CliRunner().invoke(main, shlex.split(line))
@@ -112,12 +151,149 @@ def test_the_readme_s_own_model_and_data_run(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    "section", [spec.Model, spec.Input, spec.Feature, spec.Output, spec.Result, spec.Engine, spec.BytesWindow]
+    "model",
+    [
+        spec.Job,
+        spec.Model,
+        spec.Input,
+        spec.Feature,
+        spec.Output,
+        spec.Result,
+        spec.Engine,
+        spec.Errors,
+        spec.Check,
+        spec.BytesWindow,
+    ],
 )
-def test_every_key_of_the_job_file_is_explained(section: type[spec.Section]) -> None:
+def test_every_key_of_the_job_file_is_explained(model: type[spec.Section]) -> None:
     text = (ROOT / "docs" / "job-file.md").read_text()
-    for name, field in section.model_fields.items():
-        assert re.search(rf"\b{field.alias or name}\b", text), f"{section.__name__}.{name}"
+    for name, field in model.model_fields.items():
+        assert re.search(rf"\b{field.alias or name}\b", text), f"{model.__name__}.{name}"
+
+
+@pytest.mark.parametrize("text", blocks(ROOT / "docs" / "job-file.md", "yaml"))
+def test_a_piece_of_a_job_is_one_that_a_job_may_have(text: str) -> None:
+    base = {"model": {"path": "m.onnx"}, "input": {"path": "in"}, "output": {"path": "out"}}
+    piece = YAML(typ="safe").load(text)
+    assert piece.keys() == job_from_dict(base | piece).job.model_fields_set - base.keys()
+
+
+def test_what_the_readme_shows_is_what_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for what differs from run to run: times, cores, digests and the folder."""
+    shutil.copytree(ROOT / "jobs", tmp_path / "jobs", ignore=shutil.ignore_patterns("out", "flights*"))
+    monkeypatch.chdir(tmp_path)
+    answers = section(ROOT / "README.md", "When something goes wrong")
+    lines = ["batchonnx run jobs/score.yaml", *re.findall(r"^batchonnx .*$", answers, re.MULTILINE)]
+    fences = re.findall(r"^```(\w*)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    texts = [text for language, text in fences if not language]
+    for line in lines:
+        done = CliRunner().invoke(main, shlex.split(line)[1:])
+        assert done.exit_code == 0, done.stderr
+        if texts:
+            told, found = told_alike(texts.pop(0)), told_alike(done.stdout.replace(f"{tmp_path}/", ""))
+            assert found[: len(told)] == told, line
+    assert not texts
+
+
+def told_alike(text: str) -> list[str]:
+    """The lines up to an ellipsis of its own, without what differs from run to run."""
+    lines = text.partition("\n            …\n")[0].splitlines()
+    varying = r"  (time|engine|stages|scored|deep|output|parts) .*"
+    return [re.sub(r"part-(\d+)-\w{8}", r"part-\1", re.sub(varying, r"  \1", line)) for line in lines]
+
+
+RECORDS = ROOT / "docs" / "records.md"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [kind for kind in vars(records).values() if is_dataclass(kind) and kind.__module__ == records.__name__],
+)
+def test_every_key_of_a_record_is_explained(kind: type) -> None:
+    has_format = kind in (records.PlanRecord, records.Probe, records.Commit, records.Manifest)
+    keys = [field.name for field in fields(kind)]
+    assert table(RECORDS, f"keys: {kind.__name__}") == ["format"] * has_format + keys
+
+
+def test_the_format_s_version_is_the_one_explained() -> None:
+    assert f"`FORMAT_VERSION` is {records.FORMAT_VERSION}." in RECORDS.read_text()
+
+
+def test_what_else_lies_beside_a_result_is_explained(tmp_path: Path) -> None:
+    with hold_lease(tmp_path / "out", lambda: None):
+        lease = json.loads((tmp_path / ".out.batchonnx-lease").read_text())
+    assert table(RECORDS, "keys: lease") == list(lease)
+    assert table(RECORDS, "columns: quarantine") == quarantine_schema(pa.schema([])).names
+    models.linear(tmp_path / "model.onnx")
+    rows = pa.table({f"f{i}": np.zeros(10, np.float32) for i in range(3)})
+    pq.write_table(rows, tmp_path / "in.parquet")
+    job = {
+        "model": {"path": "model.onnx"},
+        "input": {"path": "in.parquet"},
+        "features": {"x": {"columns": ["f0", "f1", "f2"]}},
+        "output": {"path": "out"},
+    }
+    api.run(job_from_dict(job, folder=tmp_path))
+    out = tmp_path / "out"
+    (part,) = out.glob("*.parquet")
+    assert re.fullmatch(r"part-\d{6}-[0-9a-f]{8}\.parquet", part.name)
+    found = {key.decode() for key in pq.read_metadata(part).metadata} - {"ARROW:schema"}
+    assert set(table(RECORDS, "footer")) == found
+    names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} - {part.name}
+    text = RECORDS.read_text()
+    assert all(f"scores/{name}" in text for name in names), names
+
+
+CLI = ROOT / "docs" / "cli.md"
+
+
+@pytest.mark.parametrize("kind", [RunSummary, Proof, Origin])
+def test_every_key_of_a_command_s_json_is_explained(kind: type) -> None:
+    assert set(table(CLI, f"keys: {kind.__name__}")) == {field.name for field in fields(kind)}
+
+
+def test_every_key_of_a_plan_s_json_is_explained() -> None:
+    text = CLI.read_text().partition("`plan --json`:")[2].partition("\n\n")[0]
+    told = plan_as_dict(api.plan(ROOT / "jobs" / "score.yaml"))
+    inner = [*told["model"], *told["input"]]  # type: ignore[misc]
+    assert {*told, *inner} <= set(re.findall(r"`(\w+)`", text))
+
+
+@pytest.mark.parametrize("name", commands(), ids=" ".join)
+def test_every_command_and_option_is_explained(name: list[str]) -> None:
+    text, command, context = CLI.read_text(), main, click.Context(main)
+    for word in name:
+        command = command.get_command(context, word)  # type: ignore[assignment]
+    assert isinstance(command, click.Group) or f"`batchonnx {' '.join(name)}" in text
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            for option in parameter.opts:
+                assert re.search(rf"`{re.escape(option)}[` ]", text), option
+
+
+def test_every_exit_code_is_explained() -> None:
+    codes = {kind.exit_code for kind in vars(errors).values() if hasattr(kind, "exit_code")}
+    told = {int(code) for code in re.findall(r"^\| (\d+) \|", CLI.read_text(), re.MULTILINE)}
+    assert told == codes | {0, 1}
+
+
+def test_files_in_quarantine_are_read_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models.identity(tmp_path / "model.onnx", "int64", ["n"])
+    pq.write_table(pa.table({"code": pa.array([1, None, 3], pa.int64())}), tmp_path / "in.parquet")
+    job = {
+        "model": {"path": "model.onnx"},
+        "input": {"path": "in.parquet"},
+        "features": {"x": {"column": "code"}},
+        "output": {"path": "scores"},
+        "errors": {"max_bad_rows": 1},
+    }
+    api.run(job_from_dict(job, folder=tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for page in (ROOT / "README.md", RECORDS):
+        (query,) = blocks(page, "sql")
+        ((file, row, error, *_),) = duckdb.sql(query).fetchall()
+        assert (file, row) == (str(tmp_path / "in.parquet"), 1)
+        assert "null" in error
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
