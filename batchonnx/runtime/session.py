@@ -82,7 +82,6 @@ def open_model(path: str, *, threads: int = 1, sha256: str | None = None) -> Mod
     Raises ModelFileError naming what is wrong with the file, and DependencyError if ONNX Runtime
     isn't installed.
     """
-    require_onnxruntime()
     file = find_model(path)
     if sha256 is not None and file.digest != sha256.lower():
         raise not_a_model(file) or _another(file, sha256)

@@ -126,8 +126,8 @@ def _measure(plan: Plan, model: Model, chunk: Chunk) -> Iterator[tuple[int, floa
         batches = max(1, int(trial_s / expected_s)) if best else 1
         rate = _rate(Scorer(plan, model, size), chunk, size * batches)
         yield size, rate
-        if rate < AS_GOOD * best:
-            return
+        if rate < AS_GOOD * best and size / rate >= LONG_CALL_S:
+            return  # of short calls, one that was disturbed says nothing about larger ones
         best = max(best, rate)
         job_s = (plan.rows or 0) / best
         trial_s = min(max(job_s * TRIAL_SHARE, SHORTEST_TRIAL_S), LONGEST_TRIAL_S)

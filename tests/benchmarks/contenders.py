@@ -27,13 +27,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from ruamel.yaml import YAML
 
+from tests.benchmarks.memory import peak_mb
+
 STRIP_ROWS = 4096
 SWEEP = (256, 512, 1024, 2048, 4096, 8192)
-
-
-def peak_mb() -> float:
-    """Peak resident memory of this process so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 class Task:

@@ -6,10 +6,11 @@ python -m tests.benchmarks.many files|commits NUMBER FOLDER   one figure, in a p
 from __future__ import annotations
 
 import json
-import resource
 import sys
 from pathlib import Path
 from time import perf_counter
+
+from tests.benchmarks.memory import peak_mb
 
 COLUMNS = 28
 ROWS, ROW_GROUP = 200, 100
@@ -109,7 +110,7 @@ def resume_commits(number: int, folder: Path) -> dict[str, float]:
 
 def _figures(begin: float) -> dict[str, float]:
     seconds = perf_counter() - begin
-    return {"seconds": seconds, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    return {"seconds": seconds, "peak_mb": peak_mb()}
 
 
 if __name__ == "__main__":
