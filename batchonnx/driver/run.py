@@ -165,7 +165,9 @@ def _score(
     lesson = Lesson(taught.batch_rows, taught.neighbour_difference) if taught is not None else None
     batch = BatchSize(plan, model, measured or None, lesson, lambda told: keep_probe(run.path, _probe(told)))
     spent = sum(commit.quarantined for commit in run.commits.values())
-    errors = ErrorBudget(plan.job.job.errors.max_bad_rows, plan.rows, spent)
+    kept = sum(run.commits[shard].rows_in for shard in run.plan.kept)
+    rows = plan.rows + kept if plan.rows is not None else None
+    errors = ErrorBudget(plan.job.job.errors.max_bad_rows, rows, spent)
     engine = LocalEngine(plan, model, batch, errors, workers, run)
     engine.run(stop, on_progress)
     return engine

@@ -219,10 +219,13 @@ def _require_same(begun: PlanRecord, plan: PlanRecord, folder: Path) -> None:
 
 def _is_former_result(folder: Path, output: Path) -> bool:
     """Whether a run died after it had published in exchange for this folder."""
-    manifest = read_manifest(output)
-    if manifest is None or not (folder / SUCCESS).exists():
+    if not (folder / SUCCESS).exists():
         return False
-    return manifest.replaces == read_record(folder / PLAN, PlanRecord).run
+    try:
+        manifest = read_manifest(output)
+        return manifest is not None and manifest.replaces == read_record(folder / PLAN, PlanRecord).run
+    except StorageError:
+        return False  # whoever wrote the one didn't write the other; --fresh replaces both
 
 
 def _settle(folder: Path, kept: Mapping[int, Commit]) -> dict[int, Commit]:

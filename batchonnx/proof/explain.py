@@ -79,7 +79,7 @@ def explain_key(output: Path, column: str, text: str) -> list[Origin]:
         for place in _matches(output / commit.part.path, column, text):
             found.append(_predicted(output, plan, commit, first + place, place))
             _require_few(found, column, text)
-        if commit.quarantine is not None:
+        if commit.quarantine is not None and _has_column(output / commit.quarantine.path, column):
             for place in _matches(output / commit.quarantine.path, column, text):
                 found.append(_quarantined(output, plan, commit, commit.quarantine, place))
                 _require_few(found, column, text)
@@ -142,6 +142,11 @@ def _origin(
 
 def _in_order(manifest: Manifest) -> list[Commit]:
     return sorted(manifest.commits, key=lambda commit: commit.part.path)
+
+
+def _has_column(path: Path, column: str) -> bool:
+    """Rows in quarantine have no predictions."""
+    return column in pq.read_schema(path).names
 
 
 def _matches(path: Path, column: str, text: str) -> list[int]:

@@ -14,7 +14,7 @@ import pytest
 from onnx import helper
 
 import batchonnx
-from batchonnx.errors import BatchonnxError, ContractError, RowError
+from batchonnx.errors import BatchonnxError, ContractError, InputError, RowError
 from batchonnx.job.load import job_from_dict
 from batchonnx.job.spec import JobFile
 from tests import models
@@ -218,3 +218,25 @@ def test_a_model_that_fails_on_a_batch_but_on_none_of_its_rows_is_told_as_it_is(
     with pytest.raises(BatchonnxError):
         batchonnx.run(job(folder, 4, 4, features={"x": {"columns": ["v"]}}))
     assert not (folder / "out").exists()
+
+
+def test_the_share_of_bad_rows_is_of_kept_and_new_rows_together(folder: Path) -> None:
+    write(folder, 80_000, dict.fromkeys(range(60, 80), 10000))
+    assert batchonnx.run(job(folder, "0.1%")).quarantined == 20
+    late = pa.table({"id": np.arange(80_000, 81_000), "code": [*np.full(1000, 3).tolist()[:-1], 10000]})
+    pq.write_table(late, folder / "in" / "4.parquet")
+    summary = batchonnx.run(job(folder, "0.1%"), incremental=True)
+    assert (summary.quarantined, summary.rows_in) == (21, 81_000)
+    assert summary.kept > 0
+
+
+def test_a_predicted_value_is_looked_for_where_rows_were_put_aside_too(folder: Path) -> None:
+    write(folder, 40_000, {5: 10_000})
+    batchonnx.run(job(folder, keep=["id", "code"]))
+    (found,) = batchonnx.explain(folder / "out", key=("id", "7"))
+    weight = found.values["weight"]
+    same = batchonnx.explain(folder / "out", row=found.row)
+    assert same == [found]
+    with pytest.raises(InputError, match="no row of the result has this key"):
+        batchonnx.explain(folder / "out", key=("weight", "12345.0"))
+    assert weight == pytest.approx(float(np.load(folder / "table.npy")[found.values["code"]]))

@@ -141,3 +141,11 @@ def test_an_empty_folder_may_become_the_output(table: Path) -> None:
     (table.parent / "out").mkdir()
     api.run(job(table))
     assert rows_seen(table.parent / "out") == {ROWS}
+
+
+@pytest.mark.parametrize("content", ['{"format": 1}', '{"format": 9}', "not JSON"])
+def test_a_result_whose_records_can_t_be_read_can_be_replaced(table: Path, content: str) -> None:
+    api.run(job(table))
+    (table.parent / "out" / "_batchonnx" / "manifest.json").write_text(content)
+    api.run(job(table), fresh=True)
+    assert api.verify(table.parent / "out").predicted == ROWS
