@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 
 from batchonnx.ledger.records import Commit, Finding, Manifest, PlanRecord, Probe, ShardRecord
@@ -24,9 +25,11 @@ def describe_plan(plan: Plan, since: PlanRecord | None, kept: Sequence[Commit]) 
         )
         for shard in plan.shards
     ]
-    taken = {commit.shard for commit in kept}
+    taken = {commit.shard: commit.part.path for commit in kept}
     if since is not None:
-        shards += [record for record in since.shards if record.shard in taken]
+        shards += [
+            replace(record, part=taken[record.shard]) for record in since.shards if record.shard in taken
+        ]
     return PlanRecord(
         run=secrets.token_hex(8),
         version=version("batchonnx"),

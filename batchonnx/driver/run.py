@@ -19,6 +19,7 @@ from batchonnx.ledger.records import Commit, Manifest, PlanRecord, Probe, read_r
 from batchonnx.ledger.run_folder import (
     PLAN,
     RunFolder,
+    adopt,
     clear_former,
     complete,
     discard_if_empty,
@@ -112,11 +113,12 @@ def _run(
     if former is not None and not options.fresh and _is_result_of(plan, former, output):
         return _summary(plan, former, perf_counter() - begin)
     check_output(output, may_replace)
-    kept: tuple[Commit, ...] = ()
+    unchanged: tuple[Commit, ...] = ()
     since: PlanRecord | None = None
     if options.incremental and former is not None:
         since = read_record(output / PLAN, PlanRecord)
-        plan, kept = keep_unchanged(plan, output, since, former)
+        plan, unchanged = keep_unchanged(plan, output, since, former)
+    kept = tuple(adopt(commit, plan.fingerprint) for commit in unchanged)
     asked = job.job.engine.workers
     budget = divide_cores(usable_cores(), None if asked == "auto" else asked, plan.chunks)
     if budget.threads_per_worker > 1:
@@ -126,7 +128,7 @@ def _run(
     run = open_run(output, describe_plan(plan, since, kept), by_shard, fresh=options.fresh)
     try:
         engine = _score(plan, model, run, former, budget.workers, stop, on_progress)
-        manifest = _complete(plan, run, engine, output, former, kept)
+        manifest = _complete(plan, run, engine, output, former, tuple(zip(unchanged, kept, strict=True)))
         require_passed(manifest.gate, output, run.path)
         publish(run.path, output, manifest, may_replace)
     except BaseException:
@@ -179,11 +181,14 @@ def _complete(
     engine: LocalEngine,
     output: Path,
     former: Manifest | None,
-    kept: tuple[Commit, ...],
+    kept: tuple[tuple[Commit, Commit], ...],
 ) -> Manifest:
-    """The staged result with all but its publication, measured against the gate."""
-    parts = [output / commit.part.path for commit in kept]
-    taken = {commit.shard for commit in kept}
+    """The staged result with all but its publication, measured against the gate.
+
+    kept: commits that are taken over, as the published result tells of them and as this run does.
+    """
+    parts = [output / commit.part.path for commit, _ in kept]
+    taken = {commit.shard for commit, _ in kept}
     parts += [staged_path(run.path, commit.part) for commit in engine.commits if commit.shard not in taken]
     published = [output / commit.part.path for commit in former.commits] if former is not None else None
     gate = check_result(plan.job.job.gate, parts, published)

@@ -16,7 +16,7 @@ import pyarrow as pa
 from batchonnx.ledger.disk import disk_error
 from batchonnx.ledger.durable import sync_file
 from batchonnx.ledger.records import Commit, SourceRows, StoredFile
-from batchonnx.ledger.run_folder import QUARANTINE, attempt_path, commit
+from batchonnx.ledger.run_folder import attempt_path, commit, quarantine_path
 from batchonnx.planning.plan import Plan
 from batchonnx.planning.shards import Shard
 from batchonnx.scoring.scorer import Scored, output_schema
@@ -78,9 +78,7 @@ class ShardAttempt:
         quarantine = None
         if self._bad is not None:
             self._bad.close()
-            # Not named *.parquet: DuckDB's `**` would count it among the predictions.
-            path = f"{QUARANTINE}/{Path(part.path).stem}.quarantine"
-            quarantine = self._stored("quarantine", path, self._quarantined)
+            quarantine = self._stored("quarantine", quarantine_path(part.path), self._quarantined)
         record = Commit(
             shard=self._shard.number,
             attempt=self._attempt,

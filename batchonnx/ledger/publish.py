@@ -11,7 +11,6 @@ import errno
 import os
 import shutil
 import sys
-import time
 from pathlib import Path
 
 from batchonnx.errors import OutputExistsError, Problem
@@ -19,10 +18,6 @@ from batchonnx.ledger.disk import disk_error
 from batchonnx.ledger.durable import sync_folder
 from batchonnx.ledger.records import Manifest
 from batchonnx.ledger.run_folder import RECORDS, reveal
-
-LISTING_S = 1.0
-"""How long a former result is kept after it was replaced: whoever had opened its folder to list it before
-would else see the files go one by one, and take what is left for all there is."""
 
 
 def check_output(output: Path, overwrite: bool) -> None:
@@ -64,8 +59,6 @@ def publish(run: Path, output: Path, manifest: Manifest, overwrite: bool) -> Non
             run.replace(output)  # an empty folder may be replaced by rename(2)
         else:
             _exchange(run, output)
-            sync_folder(output.parent)
-            time.sleep(LISTING_S)
         sync_folder(output.parent)
         shutil.rmtree(run, ignore_errors=True)
     except OSError as error:

@@ -21,7 +21,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -31,6 +31,7 @@ from batchonnx.ledger.durable import create_file, replace_file, sync_file, sync_
 from batchonnx.ledger.records import Commit, Manifest, PlanRecord, Probe, StoredFile, read_record, to_bytes
 from batchonnx.ledger.suspects import DEATHS, STARTED, clear_started, count_deaths
 from batchonnx.planning.identity import differences
+from batchonnx.planning.plan import part_name
 
 RECORDS = "_batchonnx"
 PLAN, MANIFEST, SUCCESS = f"{RECORDS}/plan.json", f"{RECORDS}/manifest.json", "_SUCCESS"
@@ -90,6 +91,23 @@ def clear_former(output: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def adopt(former: Commit, fingerprint: str) -> Commit:
+    """A commit of the published result as the run of this fingerprint tells of it: under other names."""
+    name = part_name(former.shard, fingerprint)
+    quarantine = former.quarantine
+    if quarantine is not None:
+        quarantine = replace(quarantine, path=quarantine_path(name))
+    return replace(former, part=replace(former.part, path=name), quarantine=quarantine)
+
+
+def quarantine_path(part: str) -> str:
+    """Where the bad rows of a part's shard are kept.
+
+    Not named *.parquet: DuckDB's `**` would count it among the predictions.
+    """
+    return f"{QUARANTINE}/{Path(part).stem}.quarantine"
+
+
 def keep_probe(run: Path, probe: Probe) -> None:
     """Have the run's next life do as the first rows have taught. Raises StorageError."""
     with _disk_errors(run):
@@ -141,15 +159,16 @@ def reveal(run: Path, commits: Iterable[Commit]) -> None:
             sync_folder(folder)
 
 
-def complete(run: Path, manifest: Manifest, output: Path, kept: Sequence[Commit] = ()) -> None:
+def complete(run: Path, manifest: Manifest, output: Path, kept: Sequence[tuple[Commit, Commit]] = ()) -> None:
     """Write the manifest and then `_SUCCESS`: nothing is missing but to publish. Raises StorageError.
 
-    kept: commits of the result at `output` that are part of this one, too: their files are linked.
+    kept: what is taken over from the result at `output`, as it is told of there and in this run:
+    the files are linked.
     """
     with _disk_errors(run):
-        for record in kept:
-            for stored in files_of(record):
-                _link(output / stored.path, staged_path(run, stored))
+        for former, record in kept:
+            for source, stored in zip(files_of(former), files_of(record), strict=True):
+                _link(output / source.path, staged_path(run, stored))
         for folder in (run, run / QUARANTINE):
             sync_folder(folder)
         replace_file(run / MANIFEST, to_bytes(manifest))

@@ -67,12 +67,8 @@ class Plan:
         return fingerprint(self.identity)
 
     def part(self, shard: Shard) -> str:
-        """The name of a shard's part.
-
-        Two results have no name in common but for the same bytes: a reader who has listed one and
-        opens its files when the other has taken its place finds them gone, not changed.
-        """
-        return f"part-{shard.number:06}-{self.fingerprint[:8]}.parquet"
+        """The name of a shard's part."""
+        return part_name(shard.number, self.fingerprint)
 
     @property
     def rows(self) -> int | None:
@@ -100,6 +96,15 @@ class Plan:
     def chunks(self) -> int:
         """About how many chunks there are: what workers can share, however few the shards."""
         return sum(max(1, ceil((shard.rows or 1) / self.chunk_rows)) for shard in self.shards)
+
+
+def part_name(shard: int, fingerprint: str) -> str:
+    """The name of a shard's part.
+
+    Two results have no name in common: a reader who has listed one and opens its files when the other
+    has taken its place finds them gone; never changed, and never some of them.
+    """
+    return f"part-{shard:06}-{fingerprint[:8]}.parquet"
 
 
 def make_plan(job: JobFile, model: ModelSignature) -> Plan:

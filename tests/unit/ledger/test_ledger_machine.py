@@ -35,6 +35,7 @@ from batchonnx.ledger.run_folder import (
     PLAN,
     SUCCESS,
     RunFolder,
+    adopt,
     attempt_path,
     clear_former,
     commit,
@@ -45,6 +46,7 @@ from batchonnx.ledger.run_folder import (
     staged_path,
     staging_of,
 )
+from batchonnx.planning.plan import part_name as name_of
 
 SHARDS = range(4)
 STEPS = {"open", "os.rename", "os.link", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree"}
@@ -129,7 +131,8 @@ class LedgerMachine(RuleBasedStateMachine):
             return  # the driver finds the result done
         kept = {}
         if keeps and self.published is not None:
-            kept = {record.shard: record for record in self.published.commits if record.shard < 2}
+            former = {record.shard: record for record in self.published.commits if record.shard < 2}
+            kept = {shard: self.adopted(record, version) for shard, record in former.items()}
         plan = self.make_plan(version, kept)
         is_same = unfinished is not None and is_like(unfinished, plan)
         try:
@@ -198,7 +201,7 @@ class LedgerMachine(RuleBasedStateMachine):
         manifest = self.make_manifest()
         try:
             with FATE.dying(self.folder, steps):
-                complete(self.run.path, manifest, self.output, tuple(self.kept.values()))
+                complete(self.run.path, manifest, self.output, self.kept_pairs())
                 publish(self.run.path, self.output, manifest, overwrite=True)
         except Death:
             found = read_manifest(self.output)
@@ -270,6 +273,13 @@ class LedgerMachine(RuleBasedStateMachine):
         for kind in ("part", "quarantine")[: len(files_of(record))]:
             yield attempt_path(self.run.path, record.attempt, kind)
 
+    def adopted(self, record: Commit, version: int) -> Commit:
+        return adopt(record, f"{version:08x}")
+
+    def kept_pairs(self) -> list[tuple[Commit, Commit]]:
+        former = {record.shard: record for record in self.published.commits} if self.published else {}
+        return [(former[shard], record) for shard, record in self.kept.items()]
+
     def next_name(self) -> str:
         self.names += 1
         return f"{self.names:08x}"
@@ -307,7 +317,7 @@ def content_of(record: Commit) -> bytes:
 
 
 def part_name(version: int, shard: int) -> str:
-    return f"part-{shard:06d}-{version:08x}.parquet"
+    return name_of(shard, f"{version:08x}")
 
 
 def is_like(one: PlanRecord, other: PlanRecord) -> bool:
