@@ -1,0 +1,389 @@
+"""An S3 service: read ranges fast, and make an object exist exactly once.
+
+One client of botocore for everything: its credentials renew themselves, its adaptive mode slows all
+threads down together where the store asks for it and spreads retries at random. What it can't know is
+made here: whether a write whose answer was lost has happened, and how a read that broke off goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from batchonnx.errors import BatchonnxError, InputError, Problem, StorageError
+from batchonnx.storage.settings import StorageSettings, current_settings
+
+TRIES = 9
+"""Of one request, within botocore: with its waits of up to 20 s each, about a minute and a half."""
+
+CONNECT_S, ANSWER_S = 5, 20
+RACE_TRIES = 8
+BODY_BYTES = 1 << 20
+CONNECTIONS = 64
+ATTEMPT = "batchonnx-attempt"
+"""The key of the metadata by which an object is known for one attempt's."""
+
+
+@dataclass(frozen=True)
+class S3Object:
+    """An object as a listing or a HEAD tells of it."""
+
+    key: str
+    size: int
+    etag: str
+    metadata: Mapping[str, str] | None = None
+
+
+class Changed(Exception):
+    """The object isn't the one of that etag any more."""
+
+
+class S3:
+    """One service as one identity. Safe to share between threads.
+
+    requests: operation -> requests sent so far, retries included.
+    Every method raises StorageError, or the class given as `kind`, with the request's id.
+    """
+
+    def __init__(self, settings: StorageSettings) -> None:
+        import boto3
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
+
+        self.requests: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        addressing = {True: "path", False: "virtual", None: "auto"}[settings.path_style]
+        config = Config(
+            connect_timeout=CONNECT_S,
+            read_timeout=ANSWER_S,
+            max_pool_connections=CONNECTIONS,
+            retries={"mode": "adaptive", "total_max_attempts": TRIES},
+            s3={"addressing_style": addressing},
+            tcp_keepalive=True,
+        )
+        try:
+            session = boto3.Session(profile_name=settings.profile, region_name=settings.region)
+            self._client: Any = session.client(
+                "s3",
+                endpoint_url=settings.endpoint,
+                verify=settings.ca_file,
+                config=config,
+                region_name=settings.region or session.region_name or "us-east-1",
+            )
+        except (BotoCoreError, ValueError) as error:
+            facts = {"found": str(error)}
+            fix = "correct storage: in the job, or the AWS_… variables"
+            raise StorageError(Problem("the S3 service can't be set up", facts, fix)) from error
+        self.endpoint: str = self._client.meta.endpoint_url
+        self._client.meta.events.register("before-send.s3", self._count)
+
+    def list(self, bucket: str, prefix: str, kind: type[BatchonnxError] = StorageError) -> Iterator[S3Object]:
+        """Objects whose key begins with `prefix`, by key."""
+        token: dict[str, str] = {}
+        while True:
+            page = self._ask(
+                "list_objects_v2", f"s3://{bucket}/{prefix}", kind, Bucket=bucket, Prefix=prefix, **token
+            )
+            for entry in page.get("Contents", ()):
+                yield S3Object(entry["Key"], entry["Size"], entry["ETag"].strip('"'))
+            if not page.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def head(self, bucket: str, key: str, kind: type[BatchonnxError] = StorageError) -> S3Object | None:
+        """An object without its bytes; None if there is none."""
+        found = self._find("head_object", bucket, key, kind)
+        if found is None:
+            return None
+        return S3Object(key, found["ContentLength"], found["ETag"].strip('"'), found.get("Metadata"))
+
+    def get(self, bucket: str, key: str) -> tuple[bytes, str] | None:
+        """A small object's bytes and etag; None if there is none."""
+        for tries_left in reversed(range(RACE_TRIES)):
+            found = self._find("get_object", bucket, key, StorageError)
+            if found is None:
+                return None
+            try:
+                return found["Body"].read(), found["ETag"].strip('"')
+            except Exception as error:
+                self._require_broken(error, tries_left, f"s3://{bucket}/{key}", StorageError)
+        raise AssertionError
+
+    def read(
+        self,
+        bucket: str,
+        key: str,
+        start: int,
+        stop: int,
+        etag: str | None = None,
+        kind: type[BatchonnxError] = InputError,
+    ) -> bytearray:
+        """Bytes `start` to `stop` of an object; what broke off is gone on with where it did.
+
+        Raises Changed if the object isn't that of the etag; `kind` if it is gone.
+        """
+        url = f"s3://{bucket}/{key}"
+        data = bytearray(stop - start)
+        if start == stop:
+            return data
+        done, tries_left = 0, RACE_TRIES
+        condition = {"IfMatch": f'"{etag}"'} if etag else {}
+        while done < len(data):
+            where = f"bytes={start + done}-{stop - 1}"
+            answer = self._ask("get_object", url, kind, Bucket=bucket, Key=key, Range=where, **condition)
+            body = answer["Body"]
+            try:
+                while block := body.read(BODY_BYTES):
+                    data[done : done + len(block)] = block
+                    done += len(block)
+                if done < len(data):
+                    raise EOFError(f"{done:,} of {len(data):,} bytes")
+            except Exception as error:
+                tries_left -= 1
+                self._require_broken(error, tries_left, url, kind)
+            finally:
+                body.close()
+        return data
+
+    def create(self, bucket: str, key: str, data: bytes) -> bool:
+        """Make an object unless there is one; of several attempts at once, one is told True.
+
+        The data has to differ between attempts: after a lost answer, that tells whose object it is.
+        """
+        return self._put(bucket, key, data, {"IfNoneMatch": "*"}) is not None
+
+    def swap(self, bucket: str, key: str, data: bytes, etag: str) -> str | None:
+        """Replace the object of that etag: the new one's, or None if another one is there, or none.
+
+        The data has to differ between attempts, as for `create`.
+        """
+        return self._put(bucket, key, data, {"IfMatch": f'"{etag}"'})
+
+    def put(self, bucket: str, key: str, data: bytes) -> str:
+        """Write an object, in place of any former one: its etag."""
+        answer = self._ask(
+            "put_object", f"s3://{bucket}/{key}", StorageError, Bucket=bucket, Key=key, Body=data
+        )
+        return str(answer["ETag"]).strip('"')
+
+    def delete(self, bucket: str, keys: Sequence[str]) -> None:
+        """Remove objects; those that aren't there are no error."""
+        for first in range(0, len(keys), 1000):
+            wanted = [{"Key": key} for key in keys[first : first + 1000]]
+            url = f"s3://{bucket}/{keys[first]}"
+            gone = {"Objects": wanted, "Quiet": True}
+            answer = self._ask("delete_objects", url, StorageError, Bucket=bucket, Delete=gone)
+            for error in answer.get("Errors", ()):
+                facts = {"path": f"s3://{bucket}/{error.get('Key')}", "found": str(error.get("Code"))}
+                raise StorageError(Problem("an object can't be removed", facts, "ask for s3:DeleteObject"))
+
+    def delete_if(self, bucket: str, key: str, etag: str) -> None:
+        """Remove the object of that etag; another one stays."""
+        try:
+            self._call("delete_object", Bucket=bucket, Key=key, IfMatch=f'"{etag}"')
+        except Exception as error:
+            if self._code(error) not in {*_gone(), *_refused()}:
+                raise self._told(error, f"s3://{bucket}/{key}", StorageError) from error
+
+    def begin_upload(self, bucket: str, key: str, attempt: str) -> str:
+        """Open an upload: nobody sees the object before it is completed. Its id."""
+        url, named = f"s3://{bucket}/{key}", {ATTEMPT: attempt}
+        answer = self._ask(
+            "create_multipart_upload", url, StorageError, Bucket=bucket, Key=key, Metadata=named
+        )
+        return str(answer["UploadId"])
+
+    def upload(self, bucket: str, key: str, upload: str, number: int, data: bytes | memoryview) -> str:
+        """Send a piece of an upload, from 1: its etag. All but the last have at least 5 MiB."""
+        answer = self._ask(
+            "upload_part",
+            f"s3://{bucket}/{key}",
+            StorageError,
+            Bucket=bucket,
+            Key=key,
+            UploadId=upload,
+            PartNumber=number,
+            Body=bytes(data),
+        )
+        return str(answer["ETag"])
+
+    def complete_upload(
+        self, bucket: str, key: str, upload: str, etags: Sequence[str], size: int, attempt: str
+    ) -> None:
+        """Make an upload's object exist; one that does already, by this very attempt, is left as it is."""
+        pieces = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
+        try:
+            self._call(
+                "complete_multipart_upload",
+                Bucket=bucket,
+                Key=key,
+                UploadId=upload,
+                MultipartUpload={"Parts": pieces},
+            )
+        except Exception as error:
+            # An answer that was lost, or a run that died after it had asked: the object tells.
+            found = self.head(bucket, key) if self._code(error) in _gone() else None
+            is_ours = (
+                found is not None and found.size == size and (found.metadata or {}).get(ATTEMPT) == attempt
+            )
+            if not is_ours:
+                raise self._told(error, f"s3://{bucket}/{key}", StorageError) from error
+
+    def abort_upload(self, bucket: str, key: str, upload: str) -> None:
+        """Give an upload up, with what was sent; one that isn't open is no error."""
+        try:
+            self._call("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=upload)
+        except Exception as error:
+            if self._code(error) not in _gone():
+                raise self._told(error, f"s3://{bucket}/{key}", StorageError) from error
+
+    def uploads(self, bucket: str, prefix: str) -> Iterator[tuple[str, str]]:
+        """Key and id of the uploads that are open below `prefix`."""
+        markers: dict[str, str] = {}
+        while True:
+            page = self._ask(
+                "list_multipart_uploads",
+                f"s3://{bucket}/{prefix}",
+                StorageError,
+                Bucket=bucket,
+                Prefix=prefix,
+                **markers,
+            )
+            for entry in page.get("Uploads", ()):
+                if entry["Key"].startswith(prefix):
+                    yield entry["Key"], entry["UploadId"]
+            if not page.get("IsTruncated"):
+                return
+            markers = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+
+    def _put(self, bucket: str, key: str, data: bytes, condition: Mapping[str, str]) -> str | None:
+        """Write under a condition: the new object's etag, or None if the condition doesn't hold.
+
+        After a refusal, which may be of a retry whose first try has won, or an answer that was lost, the
+        object itself tells whether it is ours.
+        """
+        for tries_left in reversed(range(RACE_TRIES)):
+            try:
+                answer = self._call("put_object", Bucket=bucket, Key=key, Body=data, **condition)
+                return str(answer["ETag"]).strip('"')
+            except Exception as error:
+                code = self._code(error)
+                found = self.get(bucket, key)
+                if found is not None and found[0] == data:
+                    return found[1]
+                if code in _refused() or (code in _gone() and "IfMatch" in condition):
+                    return None
+                if code not in _raced() or not tries_left:
+                    raise self._told(error, f"s3://{bucket}/{key}", StorageError) from error
+            _wait(RACE_TRIES - tries_left)
+        raise AssertionError
+
+    def _find(self, operation: str, bucket: str, key: str, kind: type[BatchonnxError]) -> Any:
+        try:
+            return self._call(operation, Bucket=bucket, Key=key)
+        except Exception as error:
+            if self._code(error) in _gone():
+                return None
+            raise self._told(error, f"s3://{bucket}/{key}", kind) from error
+
+    def _ask(self, operation: str, url: str, kind: type[BatchonnxError], **arguments: Any) -> Any:
+        try:
+            return self._call(operation, **arguments)
+        except Exception as error:
+            if "IfMatch" in arguments and self._code(error) in _refused():
+                raise Changed(url) from error
+            raise self._told(error, url, kind) from error
+
+    def _call(self, operation: str, **arguments: Any) -> Any:
+        method: Callable[..., Any] = getattr(self._client, operation)
+        return method(**arguments)
+
+    def _require_broken(
+        self, error: Exception, tries_left: int, url: str, kind: type[BatchonnxError]
+    ) -> None:
+        """Wait before a read that broke off is gone on with; any other error is raised."""
+        from botocore.exceptions import BotoCoreError
+        from urllib3.exceptions import HTTPError
+
+        if not isinstance(error, BotoCoreError | HTTPError | OSError | EOFError):
+            raise error
+        if tries_left <= 0:
+            facts = {"path": url, "endpoint": self.endpoint, "found": str(error).splitlines()[0][:300]}
+            fix = "check the network; the same command goes on where this one stopped"
+            raise kind(Problem("reading from the store broke off again and again", facts, fix)) from error
+        _wait(RACE_TRIES - tries_left)
+
+    def _code(self, error: Exception) -> str:
+        """The store's word for an error; empty for one of the way to it. Bugs are raised."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        from batchonnx.storage.s3_errors import code_of
+
+        if isinstance(error, ClientError):
+            return code_of(error)
+        if isinstance(error, BotoCoreError):
+            return ""
+        raise error
+
+    def _told(self, error: Exception, url: str, kind: type[BatchonnxError]) -> BatchonnxError:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        from batchonnx.storage.s3_errors import store_error
+
+        if not isinstance(error, ClientError | BotoCoreError):
+            raise error
+        return store_error(error, url, self.endpoint, kind)
+
+    def _count(self, event_name: str = "", **_: Any) -> None:
+        with self._lock:
+            self.requests[event_name.rpartition(".")[2]] += 1
+
+
+def s3_client() -> S3:
+    """The service that the settings in force name; one client for each set of settings.
+
+    What the environment says is part of them: a process may be told of another store.
+    """
+    named = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
+    return _client(current_settings(), named)
+
+
+def split_url(url: str) -> tuple[str, str]:
+    """Bucket and key of s3://bucket/key; the key is taken as it is, nothing in it is unescaped."""
+    bucket, _, key = url.removeprefix("s3://").partition("/")
+    return bucket, key
+
+
+@lru_cache(maxsize=8)
+def _client(settings: StorageSettings, environment: tuple[tuple[str, str], ...]) -> S3:
+    return S3(settings)
+
+
+def _wait(tried: int) -> None:
+    """Full jitter: any time up to a bound that doubles, so that many who failed together don't return so."""
+    time.sleep(random.uniform(0, min(5.0, 0.05 * 2**tried)))
+
+
+def _gone() -> frozenset[str]:
+    from batchonnx.storage.s3_errors import GONE
+
+    return GONE
+
+
+def _refused() -> frozenset[str]:
+    from batchonnx.storage.s3_errors import REFUSED
+
+    return REFUSED
+
+
+def _raced() -> frozenset[str]:
+    from batchonnx.storage.s3_errors import RACED
+
+    return RACED
