@@ -9,6 +9,8 @@ from pathlib import Path
 from batchonnx.driver.run import OnProgress, RunOptions, open_job, publish_staged, run_job
 from batchonnx.job.load import load_job
 from batchonnx.job.spec import JobFile
+from batchonnx.ledger.output import Output
+from batchonnx.ledger.outputs import output_at
 from batchonnx.ledger.records import Manifest
 from batchonnx.planning.guess import guess_job
 from batchonnx.planning.plan import Plan
@@ -60,7 +62,7 @@ def publish(output: str | Path, *, force: bool = False) -> Manifest:
     Raises GateError, StorageError if no complete run waits, OutputExistsError if another result has
     appeared meanwhile, OutputBusyError.
     """
-    return publish_staged(Path(output).absolute(), force=force)
+    return publish_staged(_output(output), force=force)
 
 
 def verify(output: str | Path, *, deep: bool = False, rows: int = 10_000, seed: int | None = None) -> Proof:
@@ -70,9 +72,9 @@ def verify(output: str | Path, *, deep: bool = False, rows: int = 10_000, seed: 
     Raises ProofError with everything that doesn't hold; StorageError if there is no result; with
     deep, whatever `plan` raises if input, model or job have gone.
     """
-    folder = Path(output).absolute()
-    proof = verify_result(folder)
-    return rescore(folder, proof, rows, seed) if deep else proof
+    found = _output(output)
+    proof = verify_result(found)
+    return rescore(found, proof, rows, seed) if deep else proof
 
 
 def explain(
@@ -84,10 +86,10 @@ def explain(
     value, as text: every row that has it. One of them is given.
     Raises StorageError if there is no result, InputError if there is no such row.
     """
-    folder = Path(output).absolute()
+    found = _output(output)
     if (row is None) == (key is None):
         raise TypeError("explain takes either row or key")
-    return [explain_row(folder, row)] if row is not None else explain_key(folder, *(key or ("", "")))
+    return [explain_row(found, row)] if row is not None else explain_key(found, *(key or ("", "")))
 
 
 def init(model: str, data: str, *, output: str | None = None, folder: str | Path = ".") -> str:
@@ -98,6 +100,11 @@ def init(model: str, data: str, *, output: str | None = None, folder: str | Path
     Raises ModelFileError, InputError, ContractError where nothing can be guessed.
     """
     return guess_job(open_model(str(Path(model)), threads=1).signature, model, data, output, Path(folder))
+
+
+def _output(path: str | Path) -> Output:
+    text = str(path)
+    return output_at(text if "://" in text else str(Path(text).absolute()))
 
 
 def _load(job: JobFile | str | Path, variables: Mapping[str, str] | None) -> JobFile:

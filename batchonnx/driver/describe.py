@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 
+from batchonnx.ledger.output import Run
 from batchonnx.ledger.records import Commit, Finding, Manifest, PlanRecord, Probe, ShardRecord
-from batchonnx.ledger.run_folder import RunFolder
 from batchonnx.planning.plan import Plan
 from batchonnx.scoring.neighbours import ROUNDING
 
@@ -48,7 +48,7 @@ def describe_plan(plan: Plan, since: PlanRecord | None, kept: Sequence[Commit]) 
 
 def describe_result(
     plan: Plan,
-    run: RunFolder,
+    run: Run,
     commits: Iterable[Commit],
     lesson: Probe | None,
     replaces: str | None,

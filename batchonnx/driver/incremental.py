@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 from batchonnx.errors import ChangedError, Problem
+from batchonnx.ledger.output import Output
 from batchonnx.ledger.records import Commit, Manifest, PlanRecord
-from batchonnx.ledger.run_folder import holds_files
 from batchonnx.planning.identity import differences, input_name
 from batchonnx.planning.plan import Plan
 from batchonnx.planning.shards import make_shards
@@ -16,7 +15,7 @@ SHOWN = 10
 
 
 def keep_unchanged(
-    plan: Plan, output: Path, former: PlanRecord, manifest: Manifest
+    plan: Plan, output: Output, former: PlanRecord, manifest: Manifest
 ) -> tuple[Plan, tuple[Commit, ...]]:
     """The plan without what the published result has already, and the commits that have it.
 
@@ -31,7 +30,7 @@ def keep_unchanged(
         if name not in files and not name.startswith(input_name(""))
     ]
     if changed:
-        facts = {"output": str(output)}
+        facts = {"output": output.path}
         facts |= {name: f"{old} -> {new}" for name, old, new in changed[:SHOWN]}
         fix = "score everything again: run without --incremental, with --overwrite"
         raise ChangedError(Problem("the published result was made otherwise", facts, fix))
@@ -43,7 +42,7 @@ def keep_unchanged(
         for commit in manifest.commits
         if commit.sources
         and all(input_name(source.path) in unchanged for source in commit.sources)
-        and holds_files(output, commit)
+        and output.holds(commit)
     )
     done = {
         (unchanged[input_name(source.path)], group)

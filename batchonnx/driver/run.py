@@ -5,34 +5,18 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from time import perf_counter
 
 from batchonnx.driver.describe import describe_plan, describe_result
 from batchonnx.driver.incremental import keep_unchanged
 from batchonnx.engines.local import LocalEngine
-from batchonnx.errors import JobFileError, Problem, StorageError
+from batchonnx.errors import Problem, StorageError
 from batchonnx.job.spec import JobFile
-from batchonnx.ledger.lease import hold_lease
-from batchonnx.ledger.publish import check_output, publish, restore_former
-from batchonnx.ledger.records import Commit, Manifest, PlanRecord, Probe, read_record
-from batchonnx.ledger.run_folder import (
-    PLAN,
-    RunFolder,
-    adopt,
-    clear_former,
-    complete,
-    discard_if_empty,
-    holds_files,
-    keep_probe,
-    open_run,
-    read_manifest,
-    staged_path,
-    staging_of,
-    waiting_manifest,
-)
+from batchonnx.ledger.output import Output, Run
+from batchonnx.ledger.outputs import output_at
+from batchonnx.ledger.records import Commit, Manifest, PlanRecord, Probe
 from batchonnx.planning.plan import Plan, make_plan
-from batchonnx.proof.gate import check_result, require_passed
+from batchonnx.proof.gate import Measured, check_result, require_passed
 from batchonnx.runtime.cores import divide_cores, usable_cores
 from batchonnx.runtime.session import Model, open_model
 from batchonnx.scoring.probe import BatchSize, Lesson, with_types
@@ -66,41 +50,39 @@ def run_job(
 ) -> RunSummary:
     """Score what is missing and publish the result. Raises as `api.run` tells."""
     begin = perf_counter()
-    output = _local_output(job)
-    with hold_lease(output, on_lost=stop.set):
-        restore_former(output)
-        clear_former(output)
+    output = output_at(job.resolve(job.job.output.path))
+    with output.hold_lease(on_lost=stop.set):
+        output.settle()
         return _run(job, output, options, stop, on_progress, begin)
 
 
-def publish_staged(output: Path, *, force: bool) -> Manifest:
+def publish_staged(output: Output, *, force: bool) -> Manifest:
     """Publish a run that is complete and was held back by the gate.
 
     force: whatever the gate has found. Raises GateError, StorageError if there is no such run,
     OutputExistsError if another result has appeared meanwhile, OutputBusyError.
     """
-    with hold_lease(output, on_lost=lambda: None):
-        restore_former(output)
-        clear_former(output)
-        staged = staging_of(output)
-        manifest = waiting_manifest(output)
-        if manifest is None:
-            facts = {"output": str(output)}
-            if staged.exists():
-                facts["found"] = f"an unfinished run in {staged}"
+    with output.hold_lease(on_lost=lambda: None):
+        output.settle()
+        waiting = output.waiting()
+        if waiting is None:
+            facts = {"output": output.path}
+            if (unfinished := output.unfinished()) is not None:
+                facts["found"] = f"an unfinished run in {unfinished}"
             fix = "run the job: a run publishes its result by itself, unless the gate holds it back"
             raise StorageError(Problem("no complete run waits to be published", facts, fix))
+        run, manifest = waiting
         if not force:
-            require_passed(manifest.gate, output, staged)
-        former = read_manifest(output)
+            require_passed(manifest.gate, output.path, run.where)
+        former = output.read_manifest()
         is_expected = (former.run if former is not None else None) == manifest.replaces
-        publish(staged, output, manifest, overwrite=is_expected and former is not None)
+        run.publish(manifest, overwrite=is_expected and former is not None)
         return manifest
 
 
 def _run(
     job: JobFile,
-    output: Path,
+    output: Output,
     options: RunOptions,
     stop: threading.Event,
     on_progress: OnProgress | None,
@@ -112,27 +94,27 @@ def _run(
     former = _former_manifest(output, may_replace)
     if former is not None and not options.fresh and _is_result_of(plan, former, output):
         return _summary(plan, former, perf_counter() - begin)
-    check_output(output, may_replace)
+    output.check(may_replace)
     unchanged: tuple[Commit, ...] = ()
     since: PlanRecord | None = None
     if options.incremental and former is not None:
-        since = read_record(output / PLAN, PlanRecord)
+        since = output.read_plan(former)
         plan, unchanged = keep_unchanged(plan, output, since, former)
-    kept = tuple(adopt(commit, plan.fingerprint) for commit in unchanged)
+    kept = tuple(output.adopt(commit, plan.fingerprint) for commit in unchanged)
     asked = job.job.engine.workers
     budget = divide_cores(usable_cores(), None if asked == "auto" else asked, plan.chunks)
     if budget.threads_per_worker > 1:
         model = open_model(model.signature.path, threads=budget.threads_per_worker, sha256=plan.model.digest)
     plan = with_types(plan, model)
     by_shard = {commit.shard: commit for commit in kept}
-    run = open_run(output, describe_plan(plan, since, kept), by_shard, fresh=options.fresh)
+    run = output.open_run(describe_plan(plan, since, kept), by_shard, fresh=options.fresh)
     try:
         engine = _score(plan, model, run, former, budget.workers, stop, on_progress)
         manifest = _complete(plan, run, engine, output, former, tuple(zip(unchanged, kept, strict=True)))
-        require_passed(manifest.gate, output, run.path)
-        publish(run.path, output, manifest, may_replace)
+        require_passed(manifest.gate, output.path, run.where)
+        run.publish(manifest, may_replace)
     except BaseException:
-        discard_if_empty(run.path)
+        run.discard_if_empty()
         raise
     first_at = engine.first_at
     return dataclasses.replace(
@@ -153,7 +135,7 @@ def _run(
 def _score(
     plan: Plan,
     model: Model,
-    run: RunFolder,
+    run: Run,
     former: Manifest | None,
     workers: int,
     stop: threading.Event,
@@ -165,7 +147,7 @@ def _score(
     if taught is None and run.plan.since is not None and former is not None:
         taught = Probe(former.batch_rows, former.neighbour_difference)
     lesson = Lesson(taught.batch_rows, taught.neighbour_difference) if taught is not None else None
-    batch = BatchSize(plan, model, measured or None, lesson, lambda told: keep_probe(run.path, _probe(told)))
+    batch = BatchSize(plan, model, measured or None, lesson, lambda told: run.keep_probe(_probe(told)))
     spent = sum(commit.quarantined for commit in run.commits.values())
     kept = sum(run.commits[shard].rows_in for shard in run.plan.kept)
     rows = plan.rows + kept if plan.rows is not None else None
@@ -177,9 +159,9 @@ def _score(
 
 def _complete(
     plan: Plan,
-    run: RunFolder,
+    run: Run,
     engine: LocalEngine,
-    output: Path,
+    output: Output,
     former: Manifest | None,
     kept: tuple[tuple[Commit, Commit], ...],
 ) -> Manifest:
@@ -187,45 +169,43 @@ def _complete(
 
     kept: commits that are taken over, as the published result tells of them and as this run does.
     """
-    parts = [output / commit.part.path for commit, _ in kept]
     taken = {commit.shard for commit, _ in kept}
-    parts += [staged_path(run.path, commit.part) for commit in engine.commits if commit.shard not in taken]
-    published = [output / commit.part.path for commit in former.commits] if former is not None else None
+    parts = [_published(output, commit) for commit, _ in kept]
+    parts += [_staged(run, commit) for commit in engine.commits if commit.shard not in taken]
+    published = [_published(output, commit) for commit in former.commits] if former is not None else None
     gate = check_result(plan.job.job.gate, parts, published)
     lesson = _probe(engine.lesson) if engine.lesson is not None else None
     replaces = former.run if former is not None else None
     manifest = describe_result(plan, run, engine.commits, lesson, replaces, gate)
-    complete(run.path, manifest, output, kept)
+    run.complete(manifest, kept)
     return manifest
+
+
+def _published(output: Output, commit: Commit) -> Measured:
+    return Measured(commit.part.path, lambda: output.open(commit.part.path))
+
+
+def _staged(run: Run, commit: Commit) -> Measured:
+    return Measured(commit.part.path, lambda: run.open_staged(commit))
 
 
 def _probe(lesson: Lesson) -> Probe:
     return Probe(lesson.batch_rows, lesson.neighbour_difference)
 
 
-def _former_manifest(output: Path, may_replace: bool) -> Manifest | None:
+def _former_manifest(output: Output, may_replace: bool) -> Manifest | None:
     """The published result's; one that can't be read is no obstacle to replacing it."""
     try:
-        return read_manifest(output)
+        return output.read_manifest()
     except StorageError:
         if may_replace:
             return None
         raise
 
 
-def _is_result_of(plan: Plan, manifest: Manifest, output: Path) -> bool:
+def _is_result_of(plan: Plan, manifest: Manifest, output: Output) -> bool:
     is_same = manifest.fingerprint == plan.fingerprint
-    return is_same and all(holds_files(output, commit) for commit in manifest.commits)
-
-
-def _local_output(job: JobFile) -> Path:
-    path = job.resolve(job.job.output.path)
-    if "://" in path:
-        facts = {"job": job.where("output.path"), "found": path}
-        raise JobFileError(
-            Problem("the output has to be a local folder", facts, "name a folder on this machine")
-        )
-    return Path(path.rstrip("/") or "/")
+    return is_same and all(output.holds(commit) for commit in manifest.commits)
 
 
 def _summary(plan: Plan, manifest: Manifest, elapsed_s: float) -> RunSummary:

@@ -9,9 +9,8 @@ from time import perf_counter
 from batchonnx.engines.spare import SpareHands
 from batchonnx.engines.worker import Stopped, Worker
 from batchonnx.errors import Interrupted, Problem
+from batchonnx.ledger.output import Run
 from batchonnx.ledger.records import Commit
-from batchonnx.ledger.run_folder import RunFolder
-from batchonnx.ledger.suspects import clear_all_started
 from batchonnx.planning.plan import Plan
 from batchonnx.planning.shards import Shard
 from batchonnx.runtime.session import Cancelled, Model
@@ -36,7 +35,7 @@ class LocalEngine:
         batch: BatchSize,
         budget: ErrorBudget,
         workers: int,
-        run: RunFolder,
+        run: Run,
     ) -> None:
         self._plan, self._model, self._batch, self._budget = plan, model, batch, budget
         self._run, self._done = run, run.commits
@@ -44,9 +43,7 @@ class LocalEngine:
         self._ending = threading.Event()
         spare = SpareHands(workers)
         self._workers = [
-            Worker(
-                plan, model, batch, budget, run.path, run.suspects, spare, self._ending, f"worker-{number}"
-            )
+            Worker(plan, model, batch, budget, run, spare, self._ending, f"worker-{number}")
             for number in range(workers)
         ]
         self._commits: list[Commit] = []
@@ -77,7 +74,7 @@ class LocalEngine:
                     break
         finally:
             self._end(threads)
-            clear_all_started(self._run.path)
+            self._run.end()
         if self._error is not None:
             raise self._error
 

@@ -8,13 +8,12 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
 from math import ceil
-from pathlib import Path
 from time import perf_counter
 
 from batchonnx.engines.spare import SpareHands
 from batchonnx.ledger.attempt import ShardAttempt
+from batchonnx.ledger.output import Run
 from batchonnx.ledger.records import Commit, SourceRows
-from batchonnx.ledger.suspects import mark_started
 from batchonnx.planning.plan import Plan
 from batchonnx.planning.shards import Shard, Source
 from batchonnx.runtime.session import Model
@@ -64,15 +63,13 @@ class Worker:
         model: Model,
         batch: BatchSize,
         budget: ErrorBudget,
-        run: Path,
-        suspects: Container[int],
+        run: Run,
         spare: SpareHands,
         stop: threading.Event,
         name: str,
     ) -> None:
-        """run: the run's folder. suspects: shards to be scored in a process of their own."""
         self._plan, self._model, self._batch, self._budget = plan, model, batch, budget
-        self._suspects = suspects
+        self._suspects: Container[int] = run.suspects
         self._run, self._stop, self._name = run, stop, name
         self._found: dict[int, list[SourceRows]] = {}
         self._spare = spare
@@ -143,7 +140,7 @@ class Worker:
             calls, begun = 0, None
             for shard, chunk in chunks:
                 if shard is not begun:
-                    mark_started(self._run, shard.number)
+                    self._run.start(shard.number, self._plan.part(shard))
                     begun = shard
                 if chunk is None:
                     yield _Step(shard, is_last=True, calls=self.calls - calls)

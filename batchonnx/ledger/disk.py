@@ -8,7 +8,7 @@ from pathlib import Path
 from batchonnx.errors import Problem, StorageError
 
 
-def disk_error(error: OSError, path: Path) -> StorageError:
+def disk_error(error: OSError, path: Path | str) -> StorageError:
     """The operating system's refusal of a write as an error for the user."""
     facts = {"path": str(path), "found": error.strerror or str(error)}
     if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):

@@ -15,12 +15,13 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from batchonnx.errors import OutputBusyError, Problem
 from batchonnx.ledger.disk import disk_error
+from batchonnx.ledger.process import this_machine
 
 BEAT_S = 2.0
 WATCH_S = 4 * BEAT_S
@@ -44,7 +45,12 @@ def hold_lease(output: Path, on_lost: Callable[[], None]) -> Iterator[None]:
     try:
         _wait_for_the_dead(path, handle)
         holder = secrets.token_hex(8)
-        record = {"holder": holder, "machine": _machine(), "host": socket.gethostname(), "pid": os.getpid()}
+        record = {
+            "holder": holder,
+            "machine": this_machine(),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+        }
         record["since"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         _write(handle, record | {"beat": 0})
         beating = threading.Thread(
@@ -74,7 +80,7 @@ def _lock(path: Path) -> int:
         except BlockingIOError:
             record = _read(handle)
             os.close(handle)
-            raise _busy(path, record) from None
+            raise busy(path, record) from None
         except FileNotFoundError:
             pass
         except BaseException:
@@ -86,13 +92,13 @@ def _lock(path: Path) -> int:
 def _wait_for_the_dead(path: Path, handle: int) -> None:
     """Make sure that a holder on another machine, who left a record, doesn't count on."""
     record = _read(handle)
-    if not record or record.get("machine") == _machine():
+    if not record or record.get("machine") == this_machine():
         return
     end = time.monotonic() + WATCH_S
     while time.monotonic() < end:
         time.sleep(BEAT_S / 4)
         if _read(handle) != record:
-            raise _busy(path, _read(handle) or record)
+            raise busy(path, _read(handle) or record)
 
 
 def _beat(
@@ -122,14 +128,8 @@ def _write(handle: int, record: dict[str, object]) -> None:
     os.pwrite(handle, json.dumps(record).encode().ljust(512), 0)
 
 
-def _machine() -> str:
-    """The running kernel: containers of one machine share its locks, whatever their host names."""
-    with suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return socket.gethostname()
-
-
-def _busy(path: Path, record: dict[str, object]) -> OutputBusyError:
+def busy(path: Path | str, record: Mapping[str, object]) -> OutputBusyError:
+    """Who holds a lease, told with what to do."""
     facts = {"lease": str(path)}
     if record:
         facts["held by"] = f"process {record.get('pid')} on {record.get('host')}, since {record.get('since')}"

@@ -26,13 +26,29 @@ class SourceRows:
 
 
 @dataclass(frozen=True)
+class Upload:
+    """A multipart upload that holds a file until it is published.
+
+    id: the store's. mark: its object's metadata, by which it is known for this upload's. pieces: etags.
+    """
+
+    id: str
+    mark: str
+    pieces: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class StoredFile:
-    """A file of the result. path: relative to the result's folder. bytes: its size."""
+    """A file of the result. path: relative to the result's folder. bytes: its size.
+
+    upload: what holds it until it is published, in a store of objects; None on a disk.
+    """
 
     path: str
     rows: int
     bytes: int
     sha256: str
+    upload: Upload | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +59,7 @@ class Commit:
     part: the predictions, one row for each predicted row. quarantine: the rows that couldn't be
     scored; None if there are none. calls: of the model.
     seconds: stage -> seconds of the worker between the commit before and this one.
+    token: of the lease that it was made under; 0 on a disk, where the kernel keeps the lease.
     """
 
     shard: int
@@ -58,6 +75,12 @@ class Commit:
     batch_rows: int
     calls: int
     seconds: Mapping[str, float]
+    token: int = 0
+
+
+def files_of(record: Commit) -> tuple[StoredFile, ...]:
+    """A commit's part, and its quarantine if it has one."""
+    return (record.part,) if record.quarantine is None else (record.part, record.quarantine)
 
 
 @dataclass(frozen=True)
@@ -137,10 +160,17 @@ class Manifest:
     commits: tuple[Commit, ...]
 
 
-Record = TypeVar("Record", Commit, PlanRecord, Probe, Manifest)
+@dataclass(frozen=True)
+class Compacted:
+    """Many commits in one object: what a run that goes on reads in place of each one's own."""
+
+    commits: tuple[Commit, ...]
 
 
-def to_bytes(record: Commit | PlanRecord | Probe | Manifest) -> bytes:
+Record = TypeVar("Record", Commit, PlanRecord, Probe, Manifest, Compacted)
+
+
+def to_bytes(record: Commit | PlanRecord | Probe | Manifest | Compacted) -> bytes:
     """A record as JSON, its format's version first."""
     return (json.dumps({"format": FORMAT_VERSION, **asdict(record)}) + "\n").encode()
 
@@ -148,7 +178,11 @@ def to_bytes(record: Commit | PlanRecord | Probe | Manifest) -> bytes:
 def read_record(path: Path | str, kind: type[Record]) -> Record:
     """Read a record. Raises FileNotFoundError, StorageError if it is damaged or of a newer format."""
     with open(path, "rb") as file:  # noqa: PTH123 a Path for each of 100,000 records costs a second
-        data = file.read()
+        return from_bytes(file.read(), kind, path)
+
+
+def from_bytes(data: bytes, kind: type[Record], path: Path | str) -> Record:
+    """A record from its JSON. path: for messages. Raises StorageError as `read_record`."""
     try:
         fields = json.loads(data)
         found = fields.pop("format")
@@ -172,8 +206,15 @@ _KEYS: Mapping[type, tuple[str, ...]] = {
 
 
 def _known(kind: type[Any], fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the keys that a newer batchonnx has added."""
-    return {key: fields[key] for key in _KEYS[kind]}
+    """Without the keys that a newer batchonnx has added; what an older one didn't know is left out."""
+    return {key: fields[key] for key in _KEYS[kind] if key in fields}
+
+
+def _stored(fields: Mapping[str, Any]) -> StoredFile:
+    known = _known(StoredFile, fields)
+    if upload := known.get("upload"):
+        known["upload"] = Upload(upload["id"], upload["mark"], tuple(upload["pieces"]))
+    return StoredFile(**known)
 
 
 def _commit(fields: Mapping[str, Any]) -> Commit:
@@ -181,8 +222,8 @@ def _commit(fields: Mapping[str, Any]) -> Commit:
     return Commit(
         **{
             **_known(Commit, fields),
-            "part": StoredFile(**_known(StoredFile, fields["part"])),
-            "quarantine": StoredFile(**_known(StoredFile, quarantine)) if quarantine else None,
+            "part": _stored(fields["part"]),
+            "quarantine": _stored(quarantine) if quarantine else None,
             "sources": tuple(
                 SourceRows(s["path"], tuple(s["row_groups"]), s["first_row"], s["rows"])
                 for s in fields["sources"]
@@ -214,9 +255,14 @@ def _manifest(fields: Mapping[str, Any]) -> Manifest:
     return Manifest(**{**known, "notes": tuple(fields["notes"]), "gate": gate, "commits": commits})
 
 
+def _compacted(fields: Mapping[str, Any]) -> Compacted:
+    return Compacted(tuple(map(_commit, fields["commits"])))
+
+
 _READERS: Mapping[type, Callable[[Mapping[str, Any]], Any]] = {
     Commit: _commit,
     PlanRecord: _plan,
     Probe: _probe,
     Manifest: _manifest,
+    Compacted: _compacted,
 }

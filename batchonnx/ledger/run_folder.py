@@ -28,7 +28,16 @@ from types import MappingProxyType
 from batchonnx.errors import ChangedError, Problem, StorageError
 from batchonnx.ledger.disk import disk_error
 from batchonnx.ledger.durable import create_file, replace_file, sync_file, sync_folder
-from batchonnx.ledger.records import Commit, Manifest, PlanRecord, Probe, StoredFile, read_record, to_bytes
+from batchonnx.ledger.records import (
+    Commit,
+    Manifest,
+    PlanRecord,
+    Probe,
+    StoredFile,
+    files_of,
+    read_record,
+    to_bytes,
+)
 from batchonnx.ledger.suspects import DEATHS, STARTED, clear_started, count_deaths
 from batchonnx.planning.identity import differences
 from batchonnx.planning.plan import part_name
@@ -77,7 +86,7 @@ def open_run(
             _begin(folder, plan)
             return RunFolder(folder, plan, kept)
         begun = read_record(folder / PLAN, PlanRecord)
-        _require_same(begun, plan, folder)
+        require_same(begun, plan, str(folder))
         commits = {**kept, **_settle(folder, kept)}
         probe = read_record(folder / PROBE, Probe) if (folder / PROBE).exists() else None
         return RunFolder(folder, begun, commits, count_deaths(folder), probe)
@@ -188,11 +197,6 @@ def waiting_manifest(output: Path) -> Manifest | None:
         return read_manifest(folder) if (folder / SUCCESS).exists() else None
 
 
-def files_of(record: Commit) -> tuple[StoredFile, ...]:
-    """A commit's part, and its quarantine if it has one."""
-    return (record.part,) if record.quarantine is None else (record.part, record.quarantine)
-
-
 def discard_if_empty(run: Path) -> None:
     """Remove what a run left, unless something of it counts."""
     if not any((run / COMMITS).glob("*.json")) and not (run / SUCCESS).exists():
@@ -219,7 +223,8 @@ def _begin(folder: Path, plan: PlanRecord) -> None:
     replace_file(folder / PLAN, to_bytes(plan))
 
 
-def _require_same(begun: PlanRecord, plan: PlanRecord, folder: Path) -> None:
+def require_same(begun: PlanRecord, plan: PlanRecord, where: str) -> None:
+    """Raises ChangedError, with the differences, unless an unfinished run is one of this plan."""
     everything = "the input as a whole"
     changed = [
         *differences(begun.identity, plan.identity),
@@ -229,7 +234,7 @@ def _require_same(begun: PlanRecord, plan: PlanRecord, folder: Path) -> None:
         return
     title = "the unfinished run of this output was another one"
     fix = "undo the change to go on with it, or start over with --fresh"
-    facts = {"run": f"{folder}, begun {begun.created}"}
+    facts = {"run": f"{where}, begun {begun.created}"}
     facts |= {name: f"{old} -> {new}" for name, old, new in changed[:SHOWN]}
     if len(changed) > SHOWN:
         facts["and"] = f"{len(changed) - SHOWN} more differences"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batchonnx.errors import InputError, Problem
+from batchonnx.ledger.output import Output
 from batchonnx.ledger.records import Commit, Manifest, PlanRecord, StoredFile
 from batchonnx.planning.identity import input_name
 from batchonnx.proof.origin import origin_of
@@ -48,7 +48,7 @@ class Origin:
     error: str | None = None
 
 
-def explain_row(output: Path, row: int) -> Origin:
+def explain_row(output: Output, row: int) -> Origin:
     """The origin of the row at a place of the result, parts in the order of their names.
 
     Raises InputError if there is no such row, ChangedError if only input that has changed would tell.
@@ -60,14 +60,14 @@ def explain_row(output: Path, row: int) -> Origin:
             if row < first + commit.predicted:
                 return _predicted(output, plan, commit, row, row - first)
             first += commit.predicted
-    facts = {"output": str(output), "found": f"row {row:,}"}
+    facts = {"output": output.path, "found": f"row {row:,}"}
     facts["expected"] = f"0 to {manifest.predicted - 1:,}" if manifest.predicted else "the result has no row"
     raise InputError(
         Problem("the result has no such row", facts, "name another row, or a kept column: --key")
     )
 
 
-def explain_key(output: Path, column: str, text: str) -> list[Origin]:
+def explain_key(output: Output, column: str, text: str) -> list[Origin]:
     """The origins of all rows, predicted or in quarantine, that hold a value in a kept column.
 
     Raises InputError if no row does, or the column isn't kept, or there are more than MOST_MATCHES.
@@ -76,16 +76,16 @@ def explain_key(output: Path, column: str, text: str) -> list[Origin]:
     found: list[Origin] = []
     first = 0
     for commit in _in_order(manifest):
-        for place in _matches(output / commit.part.path, column, text):
+        for place in _matches(output, commit.part.path, column, text):
             found.append(_predicted(output, plan, commit, first + place, place))
             _require_few(found, column, text)
-        if commit.quarantine is not None and _has_column(output / commit.quarantine.path, column):
-            for place in _matches(output / commit.quarantine.path, column, text):
+        if commit.quarantine is not None and _has_column(output, commit.quarantine.path, column):
+            for place in _matches(output, commit.quarantine.path, column, text):
                 found.append(_quarantined(output, plan, commit, commit.quarantine, place))
                 _require_few(found, column, text)
         first += commit.predicted
     if not found:
-        facts = {"output": str(output), "column": column, "found": f"no row with {text}"}
+        facts = {"output": output.path, "column": column, "found": f"no row with {text}"}
         fix = "look for it in the input: input.filter may have left it out"
         raise InputError(Problem("no row of the result has this key", facts, fix))
     return found
@@ -97,19 +97,19 @@ def _require_few(found: list[Origin], column: str, text: str) -> None:
         raise InputError(Problem("too many rows have this key", facts, "name a column that tells rows apart"))
 
 
-def _predicted(output: Path, plan: PlanRecord, commit: Commit, row: int, place: int) -> Origin:
+def _predicted(output: Output, plan: PlanRecord, commit: Commit, row: int, place: int) -> Origin:
     file, file_row = origin_of(output, plan, commit, place)
     return _origin(output, plan, commit, row, commit.part, place, file, file_row, None)
 
 
-def _quarantined(output: Path, plan: PlanRecord, commit: Commit, stored: StoredFile, place: int) -> Origin:
-    values = _row_at(output / stored.path, place)
+def _quarantined(output: Output, plan: PlanRecord, commit: Commit, stored: StoredFile, place: int) -> Origin:
+    values = _row_at(output, stored.path, place)
     file, row, error = (values.pop(name) for name in (FILE, ROW, ERROR))
     return _origin(output, plan, commit, None, stored, place, file, row, error)
 
 
 def _origin(
-    output: Path,
+    output: Output,
     plan: PlanRecord,
     commit: Commit,
     row: int | None,
@@ -135,7 +135,7 @@ def _origin(
         run=plan.run,
         scored_at=commit.at,
         version=plan.version,
-        values=_row_at(output / stored.path, place),
+        values=_row_at(output, stored.path, place),
         error=error,
     )
 
@@ -144,17 +144,22 @@ def _in_order(manifest: Manifest) -> list[Commit]:
     return sorted(manifest.commits, key=lambda commit: commit.part.path)
 
 
-def _has_column(path: Path, column: str) -> bool:
+def _has_column(output: Output, path: str, column: str) -> bool:
     """Rows in quarantine have no predictions."""
-    return column in pq.read_schema(path).names
+    with output.open(path) as source:
+        return column in pq.read_schema(source).names
 
 
-def _matches(path: Path, column: str, text: str) -> list[int]:
+def _matches(output: Output, path: str, column: str, text: str) -> list[int]:
     """Places of a file's rows that hold a value, given as text."""
-    with pq.ParquetFile(path) as file:
+    with output.open(path) as source, pq.ParquetFile(source) as file:
         schema = file.schema_arrow
         if column not in schema.names:
-            facts = {"file": str(path), "expected": f"one of {', '.join(schema.names)}", "found": column}
+            facts = {
+                "file": f"{output.path}/{path}",
+                "expected": f"one of {', '.join(schema.names)}",
+                "found": column,
+            }
             fix = "name a column of the result; keep: in the job file carries more along"
             raise InputError(Problem(f'the result has no column "{column}"', facts, fix))
         values = file.read(columns=[column]).column(0)
@@ -169,8 +174,8 @@ def _matches(path: Path, column: str, text: str) -> list[int]:
         raise InputError(Problem("the key isn't a value of its column", facts, fix)) from error
 
 
-def _row_at(path: Path, place: int) -> dict[str, Any]:
-    with pq.ParquetFile(path) as file:
+def _row_at(output: Output, path: str, place: int) -> dict[str, Any]:
+    with output.open(path) as source, pq.ParquetFile(source) as file:
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
             if place < rows:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +23,14 @@ LEAST_SHARE = 1e-4
 """What an empty bin's share is taken for: the index would be infinite."""
 
 MOST_LABELS = 10_000
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A part to be looked at. path: for messages. open: its Parquet, as often as it is wanted."""
+
+    path: str
+    open: Callable[[], pa.NativeFile]
 
 
 @dataclass
@@ -45,7 +52,7 @@ class _Profile:
 
 
 def check_result(
-    checks: Mapping[str, Check], parts: Sequence[Path], former: Sequence[Path] | None
+    checks: Mapping[str, Check], parts: Sequence[Measured], former: Sequence[Measured] | None
 ) -> tuple[Finding, ...]:
     """Measure a result's columns against the gate; reads those columns alone.
 
@@ -57,7 +64,7 @@ def check_result(
     )
 
 
-def require_passed(findings: Iterable[Finding], output: Path, staged: Path) -> None:
+def require_passed(findings: Iterable[Finding], output: str, staged: str) -> None:
     """Raises GateError with every check that failed."""
     failed = [finding for finding in findings if not finding.is_passed]
     if failed:
@@ -69,7 +76,7 @@ def require_passed(findings: Iterable[Finding], output: Path, staged: Path) -> N
                         "column": finding.column,
                         "expected": f"{finding.check} {finding.limit}",
                         "found": finding.found,
-                        "staged": str(staged),
+                        "staged": staged,
                     },
                     f"look at the staged result; release it with: batchonnx publish {output} --force",
                 )
@@ -90,7 +97,7 @@ def psi(expected: np.ndarray, found: np.ndarray) -> float:
 
 
 def _findings(
-    name: str, check: Check, parts: Sequence[Path], former: Sequence[Path] | None
+    name: str, check: Check, parts: Sequence[Measured], former: Sequence[Measured] | None
 ) -> Iterator[Finding]:
     edges = _deciles(name, former) if check.max_psi is not None and former is not None else None
     wants_labels = check.max_shift is not None and former is not None
@@ -124,7 +131,7 @@ def _findings(
 
 
 def _psi(
-    name: str, former: Sequence[Path] | None, edges: np.ndarray | None, now: _Profile
+    name: str, former: Sequence[Measured] | None, edges: np.ndarray | None, now: _Profile
 ) -> tuple[float, str] | None:
     if former is None or edges is None or now.bins is None or not now.bins.sum():
         return None
@@ -134,7 +141,7 @@ def _psi(
     return index, f"{index:.4f}"
 
 
-def _shift(name: str, former: Sequence[Path] | None, now: _Profile) -> tuple[float, str] | None:
+def _shift(name: str, former: Sequence[Measured] | None, now: _Profile) -> tuple[float, str] | None:
     before = _profile(name, former, None, True) if former is not None else _Profile()
     if not before.rows:
         return None
@@ -152,7 +159,7 @@ def _largest_shift(before: _Profile, now: _Profile) -> tuple[object, float]:
     return label, shifts.get(label, 0.0)
 
 
-def _profile(name: str, parts: Sequence[Path], edges: np.ndarray | None, wants_labels: bool) -> _Profile:
+def _profile(name: str, parts: Sequence[Measured], edges: np.ndarray | None, wants_labels: bool) -> _Profile:
     profile = _Profile(bins=None if edges is None else np.zeros(len(edges) + 1, np.int64))
     for values in _columns(name, parts):
         known = values.filter(pc.invert(pc.is_null(values, nan_is_null=True)))
@@ -182,9 +189,9 @@ def _profile(name: str, parts: Sequence[Path], edges: np.ndarray | None, wants_l
     return profile
 
 
-def _deciles(name: str, parts: Sequence[Path]) -> np.ndarray | None:
+def _deciles(name: str, parts: Sequence[Measured]) -> np.ndarray | None:
     """float64[<= 9]: where the published result's deciles meet; None if it holds no number."""
-    rows = sum(pq.read_metadata(part).num_rows for part in parts)
+    rows = sum(_rows(part) for part in parts)
     step = max(1, rows // SAMPLE_ROWS)
     samples = []
     for values in _columns(name, parts):
@@ -196,19 +203,24 @@ def _deciles(name: str, parts: Sequence[Path]) -> np.ndarray | None:
     return np.unique(np.quantile(sample, np.linspace(0, 1, DECILES + 1)[1:-1]))
 
 
-def _columns(name: str, parts: Sequence[Path]) -> Iterator[pa.Array]:
+def _columns(name: str, parts: Sequence[Measured]) -> Iterator[pa.Array]:
     for part in parts:
         try:
-            with pq.ParquetFile(part) as file:
+            with part.open() as source, pq.ParquetFile(source) as file:
                 if name not in file.schema_arrow.names:
                     return
                 for batch in file.iter_batches(columns=[name]):
                     column = batch.column(0)
                     yield column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
         except (OSError, pa.ArrowException) as error:
-            facts = {"file": str(part), "found": str(error).splitlines()[0][:300]}
+            facts = {"file": part.path, "found": str(error).splitlines()[0][:300]}
             fix = "find out what changed the file, or start over with --fresh"
             raise StorageError(Problem("a part of the result can't be read", facts, fix)) from error
+
+
+def _rows(part: Measured) -> int:
+    with part.open() as source:
+        return int(pq.read_metadata(source).num_rows)
 
 
 def _too_many_labels(name: str) -> GateError:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 
+from batchonnx.ledger.output import Output
 from batchonnx.ledger.records import Commit, PlanRecord
 from batchonnx.planning.filter import parse_filter
 from batchonnx.proof.recorded import recorded_job, recorded_listing, recorded_shard
@@ -17,7 +17,7 @@ from batchonnx.scoring.read import read_chunks
 FILTER_ROWS = 1 << 16
 
 
-def origin_of(output: Path, plan: PlanRecord, commit: Commit, place: int) -> tuple[str, int]:
+def origin_of(output: Output, plan: PlanRecord, commit: Commit, place: int) -> tuple[str, int]:
     """File and row in it of a predicted row of a part.
 
     Counted from the records; where a filter left rows out, the filter is asked again.
@@ -45,10 +45,11 @@ def _survivors(plan: PlanRecord, commit: Commit) -> Iterator[tuple[str, np.ndarr
         yield from ((segment.path, segment.places) for segment in chunk.segments)
 
 
-def bad_rows(output: Path, commit: Commit) -> dict[str, np.ndarray]:
+def bad_rows(output: Output, commit: Commit) -> dict[str, np.ndarray]:
     """Path -> int64[n] rows of the shard that are in quarantine."""
     if commit.quarantine is None:
         return {}
-    table = pq.read_table(output / commit.quarantine.path, columns=[FILE, ROW])
+    with output.open(commit.quarantine.path) as source:
+        table = pq.read_table(source, columns=[FILE, ROW])
     files, rows = table.column(FILE).to_pylist(), table.column(ROW).to_numpy()
     return {file: rows[np.array([one == file for one in files])] for file in {*files}}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchonnx.errors import ChangedError, Problem, ProofError
+from batchonnx.ledger.output import Output
 from batchonnx.ledger.records import Commit, PlanRecord
 from batchonnx.planning.identity import differences, input_name
 from batchonnx.planning.plan import Plan, make_plan
@@ -31,7 +31,7 @@ TOLERANCE = 1e-4
 """Largest difference of two numbers, as a share of the larger, that another kind of CPU may make."""
 
 
-def rescore(output: Path, proof: Proof, rows: int, seed: int | None) -> Proof:
+def rescore(output: Output, proof: Proof, rows: int, seed: int | None) -> Proof:
     """The proof with about `rows` rows scored again, in whole batches of random shards.
 
     Raises ProofError for a row that differs by more than TOLERANCE, ChangedError if the model, the
@@ -68,7 +68,13 @@ def _open(record: PlanRecord) -> tuple[Plan, Model]:
 
 
 def _compare(
-    output: Path, record: PlanRecord, plan: Plan, model: Model, commit: Commit, rows: int, draw: random.Random
+    output: Output,
+    record: PlanRecord,
+    plan: Plan,
+    model: Model,
+    commit: Commit,
+    rows: int,
+    draw: random.Random,
 ) -> tuple[int, float]:
     """Score some of a shard's rows again: how many, and the largest difference."""
     shard = recorded_shard(record, commit.shard, plan.listing)
@@ -90,7 +96,7 @@ def _compare(
 
 
 def _differ(
-    output: Path, record: PlanRecord, plan: Plan, model: Model, commit: Commit, sample: Chunk, before: int
+    output: Output, record: PlanRecord, plan: Plan, model: Model, commit: Commit, sample: Chunk, before: int
 ) -> tuple[int, float]:
     batches = [
         scored.predictions
@@ -100,7 +106,8 @@ def _differ(
     if not batches:
         return 0, 0.0
     now = pa.Table.from_batches(batches).combine_chunks()
-    was = pq.read_table(output / commit.part.path).slice(before, now.num_rows).combine_chunks()
+    with output.open(commit.part.path) as source:
+        was = pq.read_table(source).slice(before, now.num_rows).combine_chunks()
     worst = 0.0
     for name in now.column_names:
         differences_found = _column(was.column(name), now.column(name))
@@ -109,7 +116,7 @@ def _differ(
             row = int(differences_found.argmax())
             path, file_row = origin_of(output, record, commit, before + row)
             facts = {
-                "file": str(output / commit.part.path),
+                "file": f"{output.path}/{commit.part.path}",
                 "row": f"{before + row:,}, of row {file_row:,} of {path}",
                 "column": name,
                 "expected": str(now.column(name)[row]),
@@ -155,6 +162,10 @@ def _count(chunk: Chunk, rows: Mapping[str, np.ndarray]) -> int:
     )
 
 
-def _gone(output: Path, commit: Commit, expected: int, found: int) -> Problem:
-    facts = {"file": str(output / commit.part.path), "expected": f"{expected:,} rows", "found": f"{found:,}"}
+def _gone(output: Output, commit: Commit, expected: int, found: int) -> Problem:
+    facts = {
+        "file": f"{output.path}/{commit.part.path}",
+        "expected": f"{expected:,} rows",
+        "found": f"{found:,}",
+    }
     return Problem("the shard's input has fewer rows than were scored", facts, "restore the input")

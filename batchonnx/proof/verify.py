@@ -5,23 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchonnx.errors import Problem, ProofError, StorageError
-from batchonnx.ledger.records import Commit, Manifest, PlanRecord, StoredFile, read_record
-from batchonnx.ledger.run_folder import PLAN, RECORDS, SUCCESS, files_of, read_manifest, staging_of
+from batchonnx.ledger.output import Output
+from batchonnx.ledger.records import Commit, Manifest, PlanRecord, StoredFile, files_of
+from batchonnx.ledger.run_folder import RECORDS, SUCCESS
 from batchonnx.planning.identity import fingerprint
 from batchonnx.runtime.cores import usable_cores
 from batchonnx.scoring.quarantine import FILE, ROW
 
-ASIDE = (".", "_")
-"""Names that readers of a folder of Parquet files leave out."""
+DIGESTED_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -48,20 +47,21 @@ class Proof:
     difference: float | None = None
 
 
-def read_result(output: Path) -> tuple[PlanRecord, Manifest]:
+def read_result(output: Output) -> tuple[PlanRecord, Manifest]:
     """A published result's records. Raises StorageError if there is none."""
-    manifest = read_manifest(output)
-    if manifest is None or not (output / PLAN).exists():
-        facts = {"output": str(output)}
-        facts["found"] = "no such folder" if not output.exists() else "a folder that batchonnx didn't write"
-        if staging_of(output).exists():
-            facts["found"] += f"; an unfinished run in {staging_of(output)}"
+    manifest = output.read_manifest()
+    if manifest is None:
+        is_empty = next(output.visible(), None) is None
+        facts = {"output": output.path}
+        facts["found"] = "nothing" if is_empty else "files that batchonnx didn't write"
+        if (unfinished := output.unfinished()) is not None:
+            facts["found"] += f"; an unfinished run in {unfinished}"
         fix = "name the output folder of a job; an unfinished run goes on with the command that began it"
         raise StorageError(Problem("there is no result to look at", facts, fix))
-    return read_record(output / PLAN, PlanRecord), manifest
+    return output.read_plan(manifest), manifest
 
 
-def verify_result(output: Path) -> Proof:
+def verify_result(output: Output) -> Proof:
     """Prove that every input row is accounted for once, and that no file has changed.
 
     Raises ProofError with everything that doesn't hold, StorageError if there is no result.
@@ -80,7 +80,7 @@ def verify_result(output: Path) -> Proof:
     if problems:
         raise ProofError(*problems)
     return Proof(
-        output=str(output),
+        output=output.path,
         run=manifest.run,
         fingerprint=manifest.fingerprint,
         model=manifest.model,
@@ -94,20 +94,21 @@ def verify_result(output: Path) -> Proof:
     )
 
 
-def _records(output: Path, plan: PlanRecord, manifest: Manifest) -> Iterator[Problem]:
+def _records(output: Output, plan: PlanRecord, manifest: Manifest) -> Iterator[Problem]:
     """The records belong together."""
-    if not (output / SUCCESS).exists():
-        yield _wrong("the result has no _SUCCESS", output / SUCCESS, "an empty file", "none")
+    path = f"{output.path}/{RECORDS}"
+    if not output.is_marked():
+        yield _wrong("the result has no _SUCCESS", f"{output.path}/{SUCCESS}", "an empty file", "none")
     if plan.run != manifest.run:
-        yield _wrong("plan and manifest are of two runs", output / PLAN, manifest.run, plan.run)
+        yield _wrong("plan and manifest are of two runs", path, manifest.run, plan.run)
     expected = fingerprint(plan.identity)
     for found in {plan.fingerprint, manifest.fingerprint} - {expected}:
-        yield _wrong("the fingerprint isn't that of the plan's identity", output / PLAN, expected, found)
+        yield _wrong("the fingerprint isn't that of the plan's identity", path, expected, found)
 
 
-def _sums(output: Path, plan: PlanRecord, manifest: Manifest) -> Iterator[Problem]:
+def _sums(output: Output, plan: PlanRecord, manifest: Manifest) -> Iterator[Problem]:
     """Conservation: in each shard, and in all of them."""
-    path = output / RECORDS
+    path = f"{output.path}/{RECORDS}"
     for commit in manifest.commits:
         rows = commit.predicted + commit.quarantined + commit.filtered
         read = sum(source.rows for source in commit.sources)
@@ -130,9 +131,9 @@ def _sums(output: Path, plan: PlanRecord, manifest: Manifest) -> Iterator[Proble
         yield _wrong(title, path, f"{sum(known):,}", f"{manifest.rows_in:,}")
 
 
-def _shards(output: Path, plan: PlanRecord, manifest: Manifest) -> Iterator[Problem]:
+def _shards(output: Output, plan: PlanRecord, manifest: Manifest) -> Iterator[Problem]:
     """Each planned shard is committed once, from the rows that were planned."""
-    path = output / RECORDS
+    path = f"{output.path}/{RECORDS}"
     counts = Counter(commit.shard for commit in manifest.commits)
     planned = {record.shard: record for record in plan.shards}
     for shard in sorted({*counts, *planned}):
@@ -153,7 +154,7 @@ def _shards(output: Path, plan: PlanRecord, manifest: Manifest) -> Iterator[Prob
             yield _wrong(f"shard {commit.shard} was made of other rows than planned", path, expected, told)
 
 
-def _ranges(output: Path, plan: PlanRecord, manifest: Manifest) -> Iterator[Problem]:
+def _ranges(output: Output, plan: PlanRecord, manifest: Manifest) -> Iterator[Problem]:
     """No row of an input file went into two parts, and none beyond the file's end."""
     spans: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
     for commit in manifest.commits:
@@ -167,22 +168,28 @@ def _ranges(output: Path, plan: PlanRecord, manifest: Manifest) -> Iterator[Prob
         for first, stop, part in sorted(found):
             if first < end:
                 told = f"rows {first:,} to {min(end, stop) - 1:,} in {last} and in {part}"
-                yield _wrong("rows of the input were scored twice", Path(path), "each row in one part", told)
+                yield _wrong("rows of the input were scored twice", path, "each row in one part", told)
             end, last = max(end, stop), part
         if path not in plan.files:
             yield _wrong(
-                "a part was made of a file that isn't in the plan", output / PLAN, "no such file", path
+                "a part was made of a file that isn't in the plan", output.path, "no such file", path
             )
         elif (rows := plan.files[path]) is not None and end > rows:
-            yield _wrong("a part holds rows beyond its file's end", Path(path), f"{rows:,} rows", f"{end:,}")
+            yield _wrong("a part holds rows beyond its file's end", path, f"{rows:,} rows", f"{end:,}")
 
 
-def _files(output: Path, commit: Commit, manifest: Manifest) -> Iterator[Problem]:
+def _files(output: Output, commit: Commit, manifest: Manifest) -> Iterator[Problem]:
     """A commit's files are there, unchanged, with the rows that they are said to have."""
     for stored in files_of(commit):
-        path = output / stored.path
+        path = f"{output.path}/{stored.path}"
         try:
-            problems = [*_content(path, stored), *_footer(path, stored, commit, manifest)]
+            with output.open(stored.path) as source:
+                problems = [
+                    *_content(path, source, stored),
+                    *_footer(path, source, stored, commit, manifest),
+                ]
+                if not problems and stored is commit.quarantine:
+                    problems += _quarantined(path, source, commit)
         except FileNotFoundError:
             yield _wrong("a file of the result is missing", path, f"{stored.bytes:,} bytes", "no such file")
             continue
@@ -190,23 +197,26 @@ def _files(output: Path, commit: Commit, manifest: Manifest) -> Iterator[Problem
             yield _wrong("a file of the result can't be read", path, "Parquet", str(error).splitlines()[0])
             continue
         yield from problems
-        if not problems and stored is commit.quarantine:
-            yield from _quarantined(path, commit)
 
 
-def _content(path: Path, stored: StoredFile) -> Iterator[Problem]:
-    size = path.stat().st_size
+def _content(path: str, source: pa.NativeFile, stored: StoredFile) -> Iterator[Problem]:
+    size = source.size()
     if size != stored.bytes:
         yield _wrong("a file of the result has another size", path, f"{stored.bytes:,} bytes", f"{size:,}")
         return
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    found = hashlib.sha256()
+    while block := source.read(DIGESTED_BYTES):
+        found.update(block)
+    digest = found.hexdigest()
     if digest != stored.sha256:
         yield _wrong("a file of the result has changed", path, f"sha256 {stored.sha256}", f"sha256 {digest}")
 
 
-def _footer(path: Path, stored: StoredFile, commit: Commit, manifest: Manifest) -> Iterator[Problem]:
-    footer = pq.read_metadata(path)
+def _footer(
+    path: str, source: pa.NativeFile, stored: StoredFile, commit: Commit, manifest: Manifest
+) -> Iterator[Problem]:
+    source.seek(0)
+    footer = pq.read_metadata(source)
     if footer.num_rows != stored.rows:
         yield _wrong(
             "a file has other rows than its record", path, f"{stored.rows:,}", f"{footer.num_rows:,}"
@@ -226,9 +236,10 @@ def _footer(path: Path, stored: StoredFile, commit: Commit, manifest: Manifest) 
         yield _wrong("a file's footer says other sources", path, expected, ", ".join(paths))
 
 
-def _quarantined(path: Path, commit: Commit) -> Iterator[Problem]:
+def _quarantined(path: str, source: pa.NativeFile, commit: Commit) -> Iterator[Problem]:
     """Quarantined rows are rows of the shard, each once."""
-    rows = pq.read_table(path, columns=[FILE, ROW])
+    source.seek(0)
+    rows = pq.read_table(source, columns=[FILE, ROW])
     places = list(zip(rows.column(FILE).to_pylist(), rows.column(ROW).to_pylist(), strict=True))
     for place, count in Counter(places).items():
         if count > 1:
@@ -241,21 +252,20 @@ def _quarantined(path: Path, commit: Commit) -> Iterator[Problem]:
             yield _wrong("a row in quarantine is none of the shard's", path, "rows of the shard", told)
 
 
-def _strays(output: Path, manifest: Manifest) -> Iterator[Problem]:
+def _strays(output: Output, manifest: Manifest) -> Iterator[Problem]:
     """Nothing else lies where a reader would take it for predictions."""
     counted = {commit.part.path for commit in manifest.commits}
-    for name in _visible(output):
+    for name in output.visible():
         if name not in counted:
             found = "a file that no commit tells of"
             yield _wrong(
-                "a reader would take a stray file for predictions", output / name, "parts only", found
+                "a reader would take a stray file for predictions",
+                f"{output.path}/{name}",
+                "parts only",
+                found,
             )
 
 
-def _visible(output: Path) -> Iterable[str]:
-    return sorted(entry.name for entry in output.iterdir() if not entry.name.startswith(ASIDE))
-
-
-def _wrong(title: str, path: Path, expected: str, found: str) -> Problem:
-    facts = {"file": str(path), "expected": expected, "found": found}
+def _wrong(title: str, path: str, expected: str, found: str) -> Problem:
+    facts = {"file": path, "expected": expected, "found": found}
     return Problem(title, facts, "restore the result, or score again: run with --fresh")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,16 +26,20 @@ class PartWriter:
     """
 
     def __init__(
-        self, path: Path, schema: pa.Schema, compression: str, lineage: Mapping[str, str] | None = None
+        self,
+        sink: Path | BinaryIO,
+        schema: pa.Schema,
+        compression: str,
+        lineage: Mapping[str, str] | None = None,
     ) -> None:
-        """lineage: where the rows come from, for the file's footer."""
+        """sink: a path, or something to write to. lineage: where rows come from, for the file's footer."""
         schema = schema.with_metadata(dict(lineage)) if lineage else schema
         self._schema = schema
         self._group_rows = row_group_rows(schema)
         self._pending: list[pa.RecordBatch] = []
         self._rows = 0
         self._writer = pq.ParquetWriter(
-            path,
+            sink,
             schema,
             compression=compression,
             use_dictionary=_columns_that_repeat(schema),

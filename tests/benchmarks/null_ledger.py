@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from batchonnx import api  # noqa: F401 - so that every module that takes part is there
-from batchonnx.ledger import attempt, durable, lease, suspects
+from batchonnx.ledger import durable, lease, local, suspects
 
 
 def silence_ledger() -> None:
@@ -21,7 +21,7 @@ def silence_ledger() -> None:
         assert users, f"nothing uses {function.__name__} any more"
         for module in users:
             setattr(module, function.__name__, sink)
-    attempt.hashlib = SimpleNamespace(file_digest=lambda *_: hashlib.sha256())  # type: ignore[attr-defined]
+    local.hashlib = SimpleNamespace(file_digest=lambda *_: hashlib.sha256())  # type: ignore[attr-defined]
 
 
 def _uses(module: object, function: Callable[..., Any]) -> bool:

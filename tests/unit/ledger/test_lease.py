@@ -14,6 +14,7 @@ import pytest
 from batchonnx.errors import OutputBusyError, StorageError
 from batchonnx.ledger import lease
 from batchonnx.ledger.lease import hold_lease
+from batchonnx.ledger.process import this_machine
 
 BEAT_S = 0.02
 
@@ -81,7 +82,7 @@ def test_it_beats(output: Path) -> None:
 
 def test_a_dead_holder_of_this_machine_is_followed_at_once(output: Path) -> None:
     """The kernel has released its lock; its record says no more."""
-    leave_record(output, lease._machine())
+    leave_record(output, this_machine())
     start = time.monotonic()
     with hold_lease(output, never):
         assert time.monotonic() - start < 4 * BEAT_S

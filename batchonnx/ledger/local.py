@@ -1,0 +1,173 @@
+"""Results in local folders: a run grows in a hidden sibling and becomes the output by one rename."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from batchonnx.errors import Problem, StorageError
+from batchonnx.ledger import run_folder
+from batchonnx.ledger.durable import sync_file
+from batchonnx.ledger.lease import hold_lease
+from batchonnx.ledger.output import NONE, Cleared, Kept, Run, Staged
+from batchonnx.ledger.publish import check_output, publish, restore_former
+from batchonnx.ledger.records import Commit, Manifest, PlanRecord, Probe, StoredFile, read_record
+from batchonnx.ledger.run_folder import PLAN, SUCCESS, RunFolder, staging_of
+from batchonnx.ledger.suspects import clear_all_started, mark_started
+
+ASIDE = (".", "_")
+"""Names that readers of a folder of Parquet files leave out."""
+
+
+@dataclass(frozen=True)
+class LocalStaged:
+    """A file in the run's folder; see `output.Staged`. path: what it will be called in the result."""
+
+    sink: Path
+    path: str
+
+    def finish(self, rows: int) -> StoredFile:
+        """Raises OSError."""
+        sync_file(self.sink)
+        with self.sink.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        return StoredFile(self.path, rows, self.sink.stat().st_size, digest)
+
+    def abandon(self) -> None:
+        """Leave no trace of it."""
+        with suppress(OSError):
+            self.sink.unlink()
+
+
+class LocalRun:
+    """A run in its hidden folder; see `output.Run`."""
+
+    def __init__(self, folder: RunFolder, output: Path) -> None:
+        self._folder, self._output = folder, output
+        self.where, self.keeps_measured = str(folder.path), False
+        self.plan, self.commits = folder.plan, folder.commits
+        self.suspects, self.probe = folder.suspects, folder.probe
+
+    def start(self, shard: int, part: str) -> None:
+        """A mark that isn't synced: it outlives the process, which is enough."""
+        mark_started(self._folder.path, shard)
+
+    def end(self) -> None:
+        """Remove all marks."""
+        clear_all_started(self._folder.path)
+
+    def stage(self, attempt: str, kind: str, path: str) -> Staged:
+        """A file among the attempts."""
+        return LocalStaged(run_folder.attempt_path(self._folder.path, attempt, kind), path)
+
+    def commit(self, record: Commit) -> Commit:
+        """By a record that is created once."""
+        return run_folder.commit(self._folder.path, record)
+
+    def keep_probe(self, probe: Probe) -> None:
+        """In a record beside the plan's."""
+        run_folder.keep_probe(self._folder.path, probe)
+
+    def open_staged(self, record: Commit) -> pa.NativeFile:
+        """The staged file itself."""
+        return pa.OSFile(str(run_folder.staged_path(self._folder.path, record.part)))
+
+    def complete(self, manifest: Manifest, kept: Kept) -> None:
+        """Manifest and `_SUCCESS`, still unseen."""
+        run_folder.complete(self._folder.path, manifest, self._output, kept)
+
+    def publish(self, manifest: Manifest, overwrite: bool) -> None:
+        """One rename, or an exchange with the former result."""
+        publish(self._folder.path, self._output, manifest, overwrite)
+
+    def discard_if_empty(self) -> None:
+        """Remove the folder."""
+        run_folder.discard_if_empty(self._folder.path)
+
+
+class LocalOutput:
+    """A folder on a local disk; see `output.Output`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.path = str(folder)
+
+    def hold_lease(self, on_lost: Callable[[], None]) -> AbstractContextManager[None]:
+        """A kernel lock, and a beat for other machines."""
+        return hold_lease(self._folder, on_lost)
+
+    def settle(self) -> None:
+        """Undo half an exchange; remove a former result that was left behind."""
+        restore_former(self._folder)
+        run_folder.clear_former(self._folder)
+
+    def check(self, overwrite: bool) -> None:
+        """Only a former result may be replaced."""
+        check_output(self._folder, overwrite)
+
+    def read_manifest(self) -> Manifest | None:
+        """None if the folder isn't there, too."""
+        return run_folder.read_manifest(self._folder)
+
+    def read_plan(self, manifest: Manifest) -> PlanRecord:
+        """The record beside the manifest."""
+        try:
+            return read_record(self._folder / PLAN, PlanRecord)
+        except FileNotFoundError as error:
+            facts = {"record": str(self._folder / PLAN), "found": "no such file"}
+            fix = "restore the file, or score again: run with --fresh"
+            raise StorageError(Problem("the result's plan is gone", facts, fix)) from error
+
+    def holds(self, record: Commit) -> bool:
+        """By the files' sizes."""
+        return run_folder.holds_files(self._folder, record)
+
+    def adopt(self, record: Commit, fingerprint: str) -> Commit:
+        """Under a name of the new run: see `run_folder.adopt`."""
+        return run_folder.adopt(record, fingerprint)
+
+    def open_run(self, plan: PlanRecord, kept: Mapping[int, Commit] = NONE, *, fresh: bool = False) -> Run:
+        """See `run_folder.open_run`."""
+        return LocalRun(run_folder.open_run(self._folder, plan, kept, fresh=fresh), self._folder)
+
+    def waiting(self) -> tuple[Run, Manifest] | None:
+        """A run with its `_SUCCESS`."""
+        manifest = run_folder.waiting_manifest(self._folder)
+        if manifest is None:
+            return None
+        staging = staging_of(self._folder)
+        plan = read_record(staging / PLAN, PlanRecord)
+        return LocalRun(RunFolder(staging, plan, NONE), self._folder), manifest
+
+    def unfinished(self) -> str | None:
+        """The hidden sibling."""
+        staging = staging_of(self._folder)
+        return str(staging) if staging.exists() else None
+
+    def open(self, path: str) -> pa.NativeFile:
+        """Raises FileNotFoundError, OSError."""
+        return pa.OSFile(str(self._folder / path))
+
+    def is_marked(self) -> bool:
+        """By the file's being there."""
+        return (self._folder / SUCCESS).exists()
+
+    def visible(self) -> Iterator[str]:
+        """Without what begins with a dot or an underscore."""
+        if self._folder.is_dir():
+            yield from sorted(e.name for e in self._folder.iterdir() if not e.name.startswith(ASIDE))
+
+    def clean(self) -> Iterator[Cleared]:
+        """What `settle` removes; a run that can go on is kept."""
+        before = staging_of(self._folder)
+        size = (
+            sum(path.stat().st_size for path in before.rglob("*") if path.is_file()) if before.exists() else 0
+        )
+        self.settle()
+        if size and not before.exists():
+            yield Cleared("a former result that was replaced", str(before), size)

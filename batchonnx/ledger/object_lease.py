@@ -1,0 +1,138 @@
+"""One writer of an output in a store: a lease that is one object, changed by compare-and-swap alone.
+
+Its holder counts up a beat; whoever wants it watches that count by its own clock, so that no two
+clocks are compared. A holder of this machine is looked for among its processes, which needs no wait.
+The token grows with each change of holder, and is in every record that a holder writes. A holder that
+slept and wakes finds at its next beat that the lease isn't its own; it may have opened uploads and
+committed shards meanwhile, which harms nobody: the run's next life takes them or leaves them. Before
+it publishes, it proves the lease once more.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Self
+
+from batchonnx.errors import StorageError
+from batchonnx.ledger.lease import busy
+from batchonnx.ledger.object_folder import ObjectFolder
+from batchonnx.ledger.process import is_alive, is_dead, this_process
+
+LEASE = "_batchonnx/lease.json"
+BEAT_S = 4.0
+WATCH_S = 6 * BEAT_S
+"""A holder elsewhere whose count stands still for so long is taken for dead."""
+
+LOOK_S = 1.0
+
+
+class ObjectLease:
+    """As a context: the one who writes this folder.
+
+    on_lost: called, from another thread, if somebody else has taken the lease over. token: the lease's
+    number, while it is held. Raises OutputBusyError naming who holds it, StorageError.
+    """
+
+    def __init__(self, folder: ObjectFolder, on_lost: Callable[[], None]) -> None:
+        self._folder, self._on_lost = folder, on_lost
+        self.token = 0
+        self._record: dict[str, object] = {}
+        self._etag = ""
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._beating = threading.Thread(target=self._beat, name="lease", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._take()
+        self._beating.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._beating.join()
+        with self._lock:
+            free = {"holder": None, "token": self.token, "mark": secrets.token_hex(8)}
+            try:
+                self._folder.swap(LEASE, _bytes(free), self._etag)
+            except StorageError:
+                if kind is None:
+                    raise  # else the first error is the one to tell; this one's process can be looked for
+
+    def prove(self) -> None:
+        """Make sure that nobody has taken the lease over. Raises OutputBusyError, StorageError."""
+        with self._lock:
+            if not self._renew():
+                found = self._folder.get(LEASE)
+                raise busy(self._folder.url_of(LEASE), json.loads(found[0]) if found else {})
+
+    def _take(self) -> None:
+        seen, since = "", time.monotonic()
+        while True:
+            found = self._folder.get(LEASE)
+            if found is None:
+                if self._write(1, None):
+                    return
+                continue
+            record = json.loads(found[0])
+            if record.get("holder") is None or is_dead(record) or _elapsed(since, seen == found[1]) > WATCH_S:
+                if self._write(int(record.get("token", 0)) + 1, found[1]):
+                    return
+                seen = ""
+                continue
+            if is_alive(record) or (seen and seen != found[1]):
+                raise busy(self._folder.url_of(LEASE), record)
+            if not seen:
+                seen, since = found[1], time.monotonic()
+            time.sleep(LOOK_S)
+
+    def _write(self, token: int, etag: str | None) -> bool:
+        """Become the holder, in place of the lease of that etag, or of none."""
+        since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        record = {"holder": secrets.token_hex(8), "token": token, **this_process(), "since": since, "beat": 0}
+        if etag is None:
+            if not self._folder.create(LEASE, _bytes(record)):
+                return False
+            found = self._folder.get(LEASE)
+            if found is None or json.loads(found[0])["holder"] != record["holder"]:
+                return False
+            written: str | None = found[1]
+        else:
+            written = self._folder.swap(LEASE, _bytes(record), etag)
+        if written is None:
+            return False
+        self._record, self._etag, self.token = record, written, token
+        return True
+
+    def _renew(self) -> bool:
+        record = {**self._record, "beat": int(str(self._record["beat"])) + 1}
+        etag = self._folder.swap(LEASE, _bytes(record), self._etag)
+        if etag is None:
+            return False
+        self._record, self._etag = record, etag
+        return True
+
+    def _beat(self) -> None:
+        while not self._ended.wait(BEAT_S):
+            try:
+                with self._lock:
+                    is_ours = self._renew()
+            except StorageError:
+                continue  # a store that is away for a moment costs a beat, not the run
+            if not is_ours:
+                self._on_lost()
+                return
+
+
+def _elapsed(since: float, is_same: bool) -> float:
+    return time.monotonic() - since if is_same else 0.0
+
+
+def _bytes(record: Mapping[str, object]) -> bytes:
+    return json.dumps(record).encode()

@@ -1,0 +1,294 @@
+"""A run in a store of objects: parts are uploads that are held open until it is published.
+
+    _batchonnx/unfinished.json                which run is under way
+    _batchonnx/runs/RUN/plan.json             what it set out to do; stays when it is published
+    _batchonnx/runs/RUN/probe.json            what its first rows taught
+    _batchonnx/runs/RUN/commits/….json        a record for each part that counts, with its upload
+    _batchonnx/runs/RUN/compacted/….json      many of them in one object, for the run's next life
+    _batchonnx/runs/RUN/measured/….parquet    the gate's columns, as long as the parts can't be read
+    _batchonnx/runs/RUN/deaths.json           shards that saw processes die
+    _batchonnx/runs/RUN/manifest.json         all of it, once nothing is missing but to publish
+    _batchonnx/runs/RUN/replaced.json         what to remove once it is published
+
+Whoever calls holds the output's lease; one who held it, slept and wakes may call, too: nothing here
+undoes what another has done.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import PurePosixPath
+from typing import Protocol
+
+import pyarrow as pa
+
+from batchonnx.errors import OutputExistsError, Problem
+from batchonnx.ledger.object_folder import AT_ONCE, ObjectFolder
+from batchonnx.ledger.output import Kept, Staged
+from batchonnx.ledger.records import (
+    Commit,
+    Compacted,
+    Manifest,
+    PlanRecord,
+    Probe,
+    StoredFile,
+    files_of,
+    from_bytes,
+    to_bytes,
+)
+from batchonnx.ledger.suspects import ENOUGH
+from batchonnx.ledger.upload import ObjectStaged, OpenUpload, UploadStaged
+
+RECORDS = "_batchonnx"
+MANIFEST, SUCCESS = f"{RECORDS}/manifest.json", "_SUCCESS"
+UNFINISHED = f"{RECORDS}/unfinished.json"
+COMPACTED_AT_ONCE = 256
+_SHARD = re.compile(r"part-(\d{6,})-[0-9a-f]{8}\.")
+
+
+class Lease(Protocol):
+    """What a run needs of the lease that it is written under."""
+
+    token: int
+
+    def prove(self) -> None:
+        """Raise unless it is still held."""
+        ...
+
+
+def records_of(run: str) -> str:
+    """The prefix of a run's records."""
+    return f"{RECORDS}/runs/{run}/"
+
+
+class ObjectRun:
+    """See `output.Run`."""
+
+    def __init__(
+        self,
+        folder: ObjectFolder,
+        plan: PlanRecord,
+        lease: Lease,
+        commits: Mapping[int, Commit],
+        suspects: frozenset[int] = frozenset(),
+        probe: Probe | None = None,
+    ) -> None:
+        self._folder, self._lease = folder, lease
+        self._records = records_of(plan.run)
+        self.where = folder.url_of(self._records)
+        self.plan, self.commits, self.suspects, self.probe = plan, commits, suspects, probe
+        self.keeps_measured = bool(plan.job.get("gate"))
+        self._begun: dict[str, OpenUpload] = {}
+        self._recent: list[Commit] = []
+        self._lock = threading.Lock()
+
+    def start(self, shard: int, part: str) -> None:
+        """The part's upload is begun: one that is open without a commit is the mark of a death."""
+        upload = OpenUpload(self._folder, part)
+        with self._lock:
+            self._begun[part] = upload
+
+    def end(self) -> None:
+        """Uploads that nothing was written to are given up."""
+        with self._lock:
+            begun, self._begun = list(self._begun.values()), {}
+        for upload in begun:
+            upload.abort()
+        self._compact(1)
+
+    def stage(self, attempt: str, kind: str, path: str) -> Staged:
+        """An upload; the gate's columns are an object, which is never published."""
+        if kind == "measured":
+            return ObjectStaged(self._folder, self._measured(attempt))
+        with self._lock:
+            begun = self._begun.pop(path, None)
+        return UploadStaged(begun or OpenUpload(self._folder, path))
+
+    def commit(self, record: Commit) -> Commit:
+        """By an object that is created once."""
+        record = replace(record, token=self._lease.token)
+        name = self._commit_name(record.part)
+        if self._folder.create(name, to_bytes(record)):
+            with self._lock:
+                self._recent.append(record)
+            self._compact(COMPACTED_AT_ONCE)
+            return record
+        abort(self._folder, files_of(record))
+        found = self._folder.get(name)
+        assert found is not None, f"{name} was refused, but isn't there"
+        return from_bytes(found[0], Commit, self._folder.url_of(name))
+
+    def keep_probe(self, probe: Probe) -> None:
+        """In a record beside the plan's."""
+        self._folder.put(f"{self._records}probe.json", to_bytes(probe))
+
+    def open_staged(self, record: Commit) -> pa.NativeFile:
+        """The gate's columns, kept beside."""
+        found = self._folder.get(self._measured(record.attempt))
+        if found is None:
+            raise FileNotFoundError(self._folder.url_of(self._measured(record.attempt)))
+        return pa.BufferReader(found[0])
+
+    def complete(self, manifest: Manifest, kept: Kept) -> None:
+        """The manifest, among the run's own records; kept parts stay where they are."""
+        self._folder.put(f"{self._records}manifest.json", to_bytes(manifest))
+
+    def publish(self, manifest: Manifest, overwrite: bool) -> None:
+        """Complete the uploads, then swap the manifest, then write `_SUCCESS`.
+
+        Whoever goes by the manifest sees the former result or the new one; whoever waits for `_SUCCESS`
+        sees one of them whole, or waits. A publication that dies is finished by the run's next life.
+        """
+        former = self._folder.get(MANIFEST)
+        if former is not None:
+            self._publish_over(former, manifest, overwrite)
+        else:
+            self._complete_uploads(manifest)
+            self._lease.prove()
+            if not self._folder.create(MANIFEST, to_bytes(manifest)):
+                raise self._taken()
+        finish(self._folder, manifest)
+
+    def discard_if_empty(self) -> None:
+        """Unless a shard is committed, or all are."""
+        if not any(
+            name.key.startswith((f"{self._records}commits/", f"{self._records}manifest"))
+            for name in self._folder.list(self._records)
+        ):
+            discard(self._folder, self.plan.run)
+
+    def _publish_over(self, former: tuple[bytes, str], manifest: Manifest, overwrite: bool) -> None:
+        before = from_bytes(former[0], Manifest, self._folder.url_of(MANIFEST))
+        if before.run == manifest.run:
+            return  # by a life before, which died before it was done
+        if not overwrite or before.run != manifest.replaces:
+            raise self._taken()
+        stay = {stored.path for commit in manifest.commits for stored in files_of(commit)}
+        gone = [
+            stored.path for commit in before.commits for stored in files_of(commit) if stored.path not in stay
+        ]
+        replaced = {"run": before.run, "files": gone}
+        self._folder.put(f"{self._records}replaced.json", json.dumps(replaced).encode())
+        self._lease.prove()
+        self._folder.delete([SUCCESS])
+        self._complete_uploads(manifest)
+        self._lease.prove()
+        if self._folder.swap(MANIFEST, to_bytes(manifest), former[1]) is None:
+            raise self._taken()
+
+    def _complete_uploads(self, manifest: Manifest) -> None:
+        taken = set(self.plan.kept)
+        held = [s for c in manifest.commits if c.shard not in taken for s in files_of(c) if s.upload]
+
+        def complete(stored: StoredFile) -> None:
+            assert stored.upload is not None
+            folder, upload = self._folder, stored.upload
+            key = folder.key(stored.path)
+            folder.s3.complete_upload(folder.bucket, key, upload.id, upload.pieces, stored.bytes, upload.mark)
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(complete, held))
+
+    def _compact(self, least: int) -> None:
+        """Keep the commits since the last time in one object, if they are that many."""
+        with self._lock:
+            if len(self._recent) < least:
+                return
+            recent, self._recent = self._recent, []
+        name = f"{self._records}compacted/{recent[0].attempt}.json"
+        self._folder.put(name, to_bytes(Compacted(tuple(recent))))
+
+    def _commit_name(self, part: StoredFile) -> str:
+        return f"{self._records}commits/{PurePosixPath(part.path).stem}.json"
+
+    def _measured(self, attempt: str) -> str:
+        return f"{self._records}measured/{attempt}.parquet"
+
+    def _taken(self) -> OutputExistsError:
+        facts = {"output": self._folder.url}
+        fix = "run the same command again: it tells what is there, or takes it into account"
+        return OutputExistsError(Problem("another result has appeared at the output meanwhile", facts, fix))
+
+
+def open_again(folder: ObjectFolder, plan: PlanRecord, lease: Lease, kept: Mapping[int, Commit]) -> ObjectRun:
+    """A run that was begun: with its commits, what it learnt, and the deaths it has seen."""
+    prefix = records_of(plan.run)
+    commits = {**kept, **read_commits(folder, plan.run)}
+    suspects = _count_deaths(folder, prefix, commits)
+    found = folder.get(f"{prefix}probe.json")
+    probe = from_bytes(found[0], Probe, folder.url_of(prefix)) if found is not None else None
+    return ObjectRun(folder, plan, lease, commits, suspects, probe)
+
+
+def read_commits(folder: ObjectFolder, run: str) -> dict[int, Commit]:
+    """Shard -> its commit, read from compacted records where there are any."""
+    prefix = records_of(run)
+    names = [entry.key for entry in folder.list(prefix)]
+    found: dict[int, Commit] = {}
+    stems: set[str] = set()
+    for data in folder.get_all(name for name in names if name.startswith(f"{prefix}compacted/")):
+        for commit in from_bytes(data, Compacted, folder.url_of(prefix)).commits:
+            found.setdefault(commit.shard, commit)
+            stems.add(PurePosixPath(commit.part.path).stem)
+    single = [name for name in names if name.startswith(f"{prefix}commits/")]
+    missing = [name for name in single if PurePosixPath(name).stem not in stems]
+    for data in folder.get_all(missing):
+        commit = from_bytes(data, Commit, folder.url_of(prefix))
+        found.setdefault(commit.shard, commit)
+    return found
+
+
+def finish(folder: ObjectFolder, manifest: Manifest) -> None:
+    """What is left to do when a manifest was published: mark it, and remove what it has replaced."""
+    prefix = records_of(manifest.run)
+    folder.put(SUCCESS, b"")
+    replaced = folder.get(f"{prefix}replaced.json")
+    if replaced is not None:
+        record = json.loads(replaced[0])
+        folder.delete(record["files"])
+        folder.delete_below(records_of(record["run"]))
+    rest = [entry.key for entry in folder.list(prefix) if entry.key != f"{prefix}plan.json"]
+    folder.delete([UNFINISHED])
+    folder.delete(rest)
+
+
+def discard(folder: ObjectFolder, run: str) -> int:
+    """Remove an unfinished run, its uploads and records: bytes of the records.
+
+    Parts that are visible, since it died while it was published, go as well.
+    """
+    folder.abort(folder.uploads())
+    if (complete := folder.get(f"{records_of(run)}manifest.json")) is not None:
+        published = folder.get(MANIFEST)
+        stay = _files(published[0]) if published is not None else set()
+        folder.delete(_files(complete[0]) - stay)
+    folder.delete([UNFINISHED])
+    return folder.delete_below(records_of(run))
+
+
+def abort(folder: ObjectFolder, files: Iterable[StoredFile]) -> None:
+    """Give up the uploads of files that won't count."""
+    folder.abort((stored.path, stored.upload.id) for stored in files if stored.upload is not None)
+
+
+def _files(manifest: bytes) -> set[str]:
+    return {s.path for c in from_bytes(manifest, Manifest, MANIFEST).commits for s in files_of(c)}
+
+
+def _count_deaths(folder: ObjectFolder, prefix: str, commits: Mapping[int, Commit]) -> frozenset[int]:
+    """Shards that were being scored in at least ENOUGH lives that died. Their uploads are given up."""
+    held = {s.upload.id for c in commits.values() for s in files_of(c) if s.upload is not None}
+    lost = [(name, upload) for name, upload in folder.uploads() if upload not in held]
+    found = folder.get(f"{prefix}deaths.json")
+    deaths: dict[str, int] = json.loads(found[0]) if found is not None else {}
+    for shard in {match[1] for name, _ in lost if (match := _SHARD.match(name))}:
+        deaths[str(int(shard))] = deaths.get(str(int(shard)), 0) + 1
+    if lost:
+        folder.put(f"{prefix}deaths.json", json.dumps(deaths).encode())
+        folder.abort(lost)
+    return frozenset(int(shard) for shard, count in deaths.items() if count >= ENOUGH)

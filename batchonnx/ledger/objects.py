@@ -1,0 +1,202 @@
+"""Results in an S3 bucket: a manifest says which objects they are made of."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+
+import pyarrow as pa
+
+from batchonnx.errors import BatchonnxError, OutputExistsError, Problem, StorageError
+from batchonnx.ledger.object_folder import ObjectFolder
+from batchonnx.ledger.object_lease import LEASE, ObjectLease
+from batchonnx.ledger.object_run import (
+    MANIFEST,
+    RECORDS,
+    SUCCESS,
+    UNFINISHED,
+    ObjectRun,
+    discard,
+    finish,
+    open_again,
+    read_commits,
+    records_of,
+)
+from batchonnx.ledger.output import NONE, Cleared, Run
+from batchonnx.ledger.preflight import check_store
+from batchonnx.ledger.records import Commit, Manifest, PlanRecord, files_of, from_bytes, to_bytes
+from batchonnx.ledger.run_folder import require_same
+from batchonnx.storage.paths import HIDDEN_FROM_TABLES
+
+_PART = re.compile(r"part-\d{6,}-[0-9a-f]{8}\.parquet")
+SHOWN = 5
+
+
+class StoreOutput:
+    """A folder of a bucket; see `output.Output`."""
+
+    def __init__(self, url: str) -> None:
+        self._folder = ObjectFolder(url)
+        self.path = self._folder.url
+        self._lease: ObjectLease | None = None
+        self._sizes: dict[str, int] | None = None
+
+    def hold_lease(self, on_lost: Callable[[], None]) -> AbstractContextManager[None]:
+        """An object that is changed by compare-and-swap; see `object_lease`."""
+
+        @contextmanager
+        def held() -> Iterator[None]:
+            check_store(self._folder)
+            with ObjectLease(self._folder, on_lost) as lease:
+                self._lease = lease
+                yield
+
+        return held()
+
+    def settle(self) -> None:
+        """Finish a publication whose manifest is there."""
+        manifest = self._readable_manifest()
+        if manifest is not None and self._unfinished_run() == manifest.run:
+            finish(self._folder, manifest)
+
+    def check(self, overwrite: bool) -> None:
+        """Only a former result may be replaced."""
+        facts = {"output": self.path}
+        ours = (f"{RECORDS}/", SUCCESS)  # and parts of a publication that died half-way
+        names = [name for name in self._list() if not name.startswith(ours) and not _PART.fullmatch(name)]
+        if MANIFEST not in self._list():
+            if names:
+                facts["found"] = ", ".join(names[:SHOWN]) + (" …" if len(names) > SHOWN else "")
+                fix = "name another folder; batchonnx replaces nothing but its own results"
+                raise OutputExistsError(Problem("the output folder holds other files", facts, fix))
+            return
+        if not overwrite:
+            fix = "set output.overwrite: true (or run --overwrite) to replace it, or name another folder"
+            raise OutputExistsError(Problem("the output holds another run's result", facts, fix))
+
+    def read_manifest(self) -> Manifest | None:
+        """One object tells all."""
+        found = self._folder.get(MANIFEST)
+        return from_bytes(found[0], Manifest, self._folder.url_of(MANIFEST)) if found is not None else None
+
+    def read_plan(self, manifest: Manifest) -> PlanRecord:
+        """Among the records of the run that the manifest names."""
+        name = f"{records_of(manifest.run)}plan.json"
+        found = self._folder.get(name)
+        if found is None:
+            facts = {"record": self._folder.url_of(name), "found": "no such object"}
+            fix = "restore the object, or score again: run with --fresh"
+            raise StorageError(Problem("the result's plan is gone", facts, fix))
+        return from_bytes(found[0], PlanRecord, self._folder.url_of(name))
+
+    def holds(self, record: Commit) -> bool:
+        """By one listing for all."""
+        return all(self._list().get(stored.path) == stored.bytes for stored in files_of(record))
+
+    def adopt(self, record: Commit, fingerprint: str) -> Commit:
+        """As it is: no object is ever copied or renamed."""
+        return record
+
+    def open_run(self, plan: PlanRecord, kept: Mapping[int, Commit] = NONE, *, fresh: bool = False) -> Run:
+        """One run is under way at a time: `unfinished.json` names it."""
+        assert self._lease is not None, "a run is opened under the lease"
+        under_way = self._unfinished_run()
+        begun = self._plan_of(under_way) if under_way is not None and not fresh else None
+        if begun is not None:
+            require_same(begun, plan, self._folder.url_of(records_of(begun.run)))
+            return open_again(self._folder, begun, self._lease, kept)
+        if under_way is not None:
+            discard(self._folder, under_way)
+        self._folder.put(f"{records_of(plan.run)}plan.json", to_bytes(plan))
+        self._folder.put(UNFINISHED, json.dumps({"run": plan.run}).encode())
+        return ObjectRun(self._folder, plan, self._lease, kept)
+
+    def waiting(self) -> tuple[Run, Manifest] | None:
+        """A run that has its manifest."""
+        assert self._lease is not None, "a run is opened under the lease"
+        run = self._unfinished_run()
+        plan = self._plan_of(run) if run is not None else None
+        if run is None or plan is None:
+            return None
+        name = f"{records_of(run)}manifest.json"
+        found = self._folder.get(name)
+        if found is None:
+            return None
+        manifest = from_bytes(found[0], Manifest, self._folder.url_of(name))
+        return ObjectRun(self._folder, plan, self._lease, NONE), manifest
+
+    def unfinished(self) -> str | None:
+        """Where the run's records are."""
+        run = self._unfinished_run()
+        return self._folder.url_of(records_of(run)) if run is not None else None
+
+    def open(self, path: str) -> pa.NativeFile:
+        """Read whole: a part is as large as its shard."""
+        found = self._folder.s3.head(self._folder.bucket, self._folder.key(path))
+        if found is None:
+            raise FileNotFoundError(self._folder.url_of(path))
+        data = self._folder.s3.read(self._folder.bucket, found.key, 0, found.size, found.etag, StorageError)
+        return pa.BufferReader(pa.py_buffer(data))
+
+    def is_marked(self) -> bool:
+        """By the object's being there."""
+        return self._folder.s3.head(self._folder.bucket, self._folder.key(SUCCESS)) is not None
+
+    def visible(self) -> Iterator[str]:
+        """Without what lies below a name that begins with a dot or an underscore."""
+        names = (entry.key for entry in self._folder.list())
+        yield from sorted(
+            name for name in names if not any(part.startswith(HIDDEN_FROM_TABLES) for part in name.split("/"))
+        )
+
+    def clean(self) -> Iterator[Cleared]:
+        """Uploads without a commit, records of runs that are neither published nor under way, stray parts."""
+        self.settle()
+        manifest, under_way = self.read_manifest(), self._unfinished_run()
+        commits = read_commits(self._folder, under_way) if under_way is not None else {}
+        held = {s.upload.id for c in commits.values() for s in files_of(c) if s.upload is not None}
+        for name, upload in self._folder.uploads():
+            if upload not in held:
+                self._folder.abort([(name, upload)])
+                yield Cleared("an upload that no run needs", self._folder.url_of(name), None)
+        needed = {under_way, manifest.run if manifest is not None else None}
+        prefix = f"{RECORDS}/runs/"
+        for run in sorted({entry.key[len(prefix) :].split("/")[0] for entry in self._folder.list(prefix)}):
+            if run not in needed:
+                size = self._folder.delete_below(records_of(run))
+                yield Cleared("records of a run that is gone", self._folder.url_of(records_of(run)), size)
+        if under_way is None:
+            yield from self._clean_parts(manifest)
+
+    def _clean_parts(self, manifest: Manifest | None) -> Iterator[Cleared]:
+        """Parts that no manifest tells of: of a publication that died and was then given up."""
+        counted = {s.path for c in manifest.commits for s in files_of(c)} if manifest is not None else set()
+        for entry in list(self._folder.list()):
+            is_ours = _PART.fullmatch(entry.key) or entry.key.startswith(f"{RECORDS}/quarantine/")
+            if is_ours and entry.key not in counted:
+                self._folder.delete([entry.key])
+                yield Cleared("a file that no result tells of", self._folder.url_of(entry.key), entry.size)
+
+    def _readable_manifest(self) -> Manifest | None:
+        try:
+            return self.read_manifest()
+        except BatchonnxError:
+            return None  # whoever may replace it will
+
+    def _unfinished_run(self) -> str | None:
+        found = self._folder.get(UNFINISHED)
+        return str(json.loads(found[0])["run"]) if found is not None else None
+
+    def _plan_of(self, run: str) -> PlanRecord | None:
+        """None if it is gone: of a run that was discarded, or died before it was written."""
+        name = f"{records_of(run)}plan.json"
+        found = self._folder.get(name)
+        return from_bytes(found[0], PlanRecord, self._folder.url_of(name)) if found is not None else None
+
+    def _list(self) -> dict[str, int]:
+        """Names and sizes as they were at first asking; the lease itself is left out."""
+        if self._sizes is None:
+            self._sizes = {entry.key: entry.size for entry in self._folder.list() if entry.key != LEASE}
+        return self._sizes

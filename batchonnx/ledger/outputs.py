@@ -1,0 +1,26 @@
+"""From a path or URL to the kind of output that lies there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from batchonnx.errors import Problem, StorageError
+from batchonnx.ledger.local import LocalOutput
+from batchonnx.ledger.output import Output
+
+
+def output_at(path: str) -> Output:
+    """The output at an absolute local path or a URL.
+
+    Raises StorageError for a store that can't hold one.
+    """
+    if path.startswith("file://"):
+        path = path.removeprefix("file://")
+    if "://" not in path:
+        return LocalOutput(Path(path.rstrip("/") or "/"))
+    if path.startswith("s3://"):
+        from batchonnx.ledger.objects import StoreOutput
+
+        return StoreOutput(path)
+    facts = {"output": path, "expected": "a local folder, or s3://bucket/folder"}
+    raise StorageError(Problem("results can't be written to such a store", facts, "name another output"))
