@@ -210,7 +210,13 @@ RECORDS = ROOT / "docs" / "records.md"
     [kind for kind in vars(records).values() if is_dataclass(kind) and kind.__module__ == records.__name__],
 )
 def test_every_key_of_a_record_is_explained(kind: type) -> None:
-    has_format = kind in (records.PlanRecord, records.Probe, records.Commit, records.Manifest)
+    has_format = kind in (
+        records.PlanRecord,
+        records.Probe,
+        records.Commit,
+        records.Manifest,
+        records.Compacted,
+    )
     keys = [field.name for field in fields(kind)]
     assert table(RECORDS, f"keys: {kind.__name__}") == ["format"] * has_format + keys
 
