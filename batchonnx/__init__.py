@@ -21,10 +21,21 @@ if sys.platform == "linux":
     os.environ.setdefault("JE_ARROW_MALLOC_CONF", "dirty_decay_ms:10000,thp:always")
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "explain", "init", "load_job", "plan", "publish", "run", "verify"]
+__all__ = [
+    "__version__",
+    "clean",
+    "dataset",
+    "explain",
+    "init",
+    "load_job",
+    "plan",
+    "publish",
+    "run",
+    "verify",
+]
 
 if TYPE_CHECKING:
-    from batchonnx.api import explain, init, load_job, plan, publish, run, verify
+    from batchonnx.api import clean, dataset, explain, init, load_job, plan, publish, run, verify
 
 
 def __getattr__(name: str) -> object:

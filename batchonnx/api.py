@@ -6,21 +6,24 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from batchonnx.driver.run import OnProgress, RunOptions, open_job, publish_staged, run_job
+import pyarrow.dataset as pads
+
+from batchonnx.driver.run import OnProgress, RunOptions, clean_output, open_job, publish_staged, run_job
 from batchonnx.job.load import load_job
 from batchonnx.job.spec import JobFile
-from batchonnx.ledger.output import Output
+from batchonnx.ledger.output import Cleared, Output
 from batchonnx.ledger.outputs import output_at
 from batchonnx.ledger.records import Manifest
 from batchonnx.planning.guess import guess_job
 from batchonnx.planning.plan import Plan
 from batchonnx.proof.explain import Origin, explain_key, explain_row
 from batchonnx.proof.rescore import rescore
-from batchonnx.proof.verify import Proof, verify_result
+from batchonnx.proof.verify import Proof, read_result, verify_result
 from batchonnx.runtime.session import open_model
 from batchonnx.scoring.progress import RunSummary
+from batchonnx.storage.paths import open_filesystem
 
-__all__ = ["explain", "init", "load_job", "plan", "publish", "run", "verify"]
+__all__ = ["clean", "dataset", "explain", "init", "load_job", "plan", "publish", "run", "verify"]
 
 
 def plan(job: JobFile | str | Path, variables: Mapping[str, str] | None = None) -> Plan:
@@ -75,6 +78,26 @@ def verify(output: str | Path, *, deep: bool = False, rows: int = 10_000, seed: 
     found = _output(output)
     proof = verify_result(found)
     return rescore(found, proof, rows, seed) if deep else proof
+
+
+def clean(output: str | Path) -> list[Cleared]:
+    """Remove what crashes have left at an output and no run needs; a run that can go on is kept.
+
+    Raises OutputBusyError while a run is writing there, StorageError.
+    """
+    return list(clean_output(_output(output)))
+
+
+def dataset(output: str | Path) -> pads.Dataset:
+    """A result's predictions as a pyarrow dataset: exactly the published parts, as the manifest tells.
+
+    Raises StorageError if there is no result.
+    """
+    found = _output(output)
+    _, manifest = read_result(found)
+    filesystem, root = open_filesystem(found.path)
+    parts = [f"{root.rstrip('/')}/{commit.part.path}" for commit in manifest.commits]
+    return pads.dataset(parts, filesystem=filesystem, format="parquet")
 
 
 def explain(

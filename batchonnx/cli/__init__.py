@@ -15,6 +15,7 @@ _COMMANDS = {
     "verify": ("batchonnx.cli.results", "verify"),
     "explain": ("batchonnx.cli.results", "explain"),
     "publish": ("batchonnx.cli.results", "publish"),
+    "clean": ("batchonnx.cli.results", "clean"),
     "schema": ("batchonnx.cli.jobs", "schema"),
     "model": ("batchonnx.cli.model", "model"),
 }

@@ -1,4 +1,4 @@
-"""Commands about results: verify, explain, publish."""
+"""Commands about results: verify, explain, publish, clean."""
 
 from __future__ import annotations
 
@@ -82,3 +82,28 @@ def publish(output: str, force: bool, as_json: bool) -> None:
         click.echo(json.dumps({"output": output, "run": manifest.run, "predicted": manifest.predicted}))
     else:
         click.echo(f"published {manifest.predicted:,} predictions at {output}")
+
+
+@click.command()
+@_output_argument
+@_json_option
+def clean(output: str, as_json: bool) -> None:
+    """Remove what crashes have left at OUTPUT and no run needs.
+
+    A run that can go on is kept, and so is the published result.
+
+    \b
+    Examples:
+      batchonnx clean s3://scores/events/
+    """
+    from batchonnx import api
+    from batchonnx.report.text import of_bytes, plural
+
+    cleared = api.clean(output)
+    if as_json:
+        click.echo(json.dumps([asdict(one) for one in cleared], indent=1))
+        return
+    for one in cleared:
+        size = f"  ({of_bytes(one.bytes)})" if one.bytes is not None else ""
+        click.echo(f"removed {one.what}: {one.path}{size}")
+    click.echo(f"{plural(len(cleared), 'leftover')} removed at {output}")

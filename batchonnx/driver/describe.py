@@ -66,6 +66,8 @@ def describe_result(
             f"a row's prediction depends on the rows scored with it: it differs by up to {difference:.2g} of "
             "the largest output; batches follow from the plan, so results can be repeated"
         )
+    if plan.job.job.output.single_writer == "trusted":
+        notes.append("nothing keeps a second run away from this output: output.single_writer is trusted")
     return Manifest(
         run=run.plan.run,
         fingerprint=plan.fingerprint,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from time import perf_counter
 
 from batchonnx.driver.describe import describe_plan, describe_result
@@ -12,7 +12,7 @@ from batchonnx.driver.incremental import keep_unchanged
 from batchonnx.engines.local import LocalEngine
 from batchonnx.errors import Problem, StorageError
 from batchonnx.job.spec import JobFile
-from batchonnx.ledger.output import Output, Run
+from batchonnx.ledger.output import Cleared, Output, Run
 from batchonnx.ledger.outputs import output_at
 from batchonnx.ledger.records import Commit, Manifest, PlanRecord, Probe
 from batchonnx.planning.plan import Plan, make_plan
@@ -22,6 +22,7 @@ from batchonnx.runtime.session import Model, open_model
 from batchonnx.scoring.probe import BatchSize, Lesson, with_types
 from batchonnx.scoring.progress import Progress, RunSummary
 from batchonnx.scoring.quarantine import ErrorBudget
+from batchonnx.storage.s3 import requests_sent
 
 OnProgress = Callable[[Progress], None]
 
@@ -49,11 +50,13 @@ def run_job(
     job: JobFile, options: RunOptions, stop: threading.Event, on_progress: OnProgress | None
 ) -> RunSummary:
     """Score what is missing and publish the result. Raises as `api.run` tells."""
-    begin = perf_counter()
-    output = output_at(job.resolve(job.job.output.path))
+    begin, sent = perf_counter(), requests_sent()
+    wanted = job.job.output
+    output = output_at(job.resolve(wanted.path), is_trusted=wanted.single_writer == "trusted")
     with output.hold_lease(on_lost=stop.set):
         output.settle()
-        return _run(job, output, options, stop, on_progress, begin)
+        summary = _run(job, output, options, stop, on_progress, begin)
+    return dataclasses.replace(summary, requests=dict(requests_sent() - sent))
 
 
 def publish_staged(output: Output, *, force: bool) -> Manifest:
@@ -78,6 +81,15 @@ def publish_staged(output: Output, *, force: bool) -> Manifest:
         is_expected = (former.run if former is not None else None) == manifest.replaces
         run.publish(manifest, overwrite=is_expected and former is not None)
         return manifest
+
+
+def clean_output(output: Output) -> Iterator[Cleared]:
+    """Remove what crashes have left and no run needs, as the caller goes on.
+
+    Raises OutputBusyError, StorageError.
+    """
+    with output.hold_lease(on_lost=lambda: None):
+        yield from output.clean()
 
 
 def _run(
@@ -112,6 +124,7 @@ def _run(
         engine = _score(plan, model, run, former, budget.workers, stop, on_progress)
         manifest = _complete(plan, run, engine, output, former, tuple(zip(unchanged, kept, strict=True)))
         require_passed(manifest.gate, output.path, run.where)
+        complete_at = perf_counter()
         run.publish(manifest, may_replace)
     except BaseException:
         run.discard_if_empty()
@@ -129,6 +142,7 @@ def _run(
         halved=engine.halved,
         apart=len(run.suspects - run.commits.keys()),
         is_new=True,
+        publish_s=perf_counter() - complete_at,
     )
 
 

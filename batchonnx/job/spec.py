@@ -211,9 +211,15 @@ class Result(Section):
     """Where predictions go."""
 
     path: Place = Field(
-        description="A folder; it appears when the run is complete. Relative to the job file."
+        description="A folder, or s3://bucket/folder; it appears when the run is complete. Relative to the "
+        "job file."
     )
     overwrite: bool = Field(False, description="Replace a former result, when this one is complete.")
+    single_writer: Literal["proved", "trusted"] = Field(
+        "proved",
+        description="`trusted`: a store that ignores preconditions may be written to; nothing keeps a "
+        "second run away.",
+    )
     compression: Literal["zstd", "snappy", "lz4", "none"] = Field("zstd", description="Of the Parquet parts.")
 
 

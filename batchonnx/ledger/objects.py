@@ -37,8 +37,8 @@ SHOWN = 5
 class StoreOutput:
     """A folder of a bucket; see `output.Output`."""
 
-    def __init__(self, url: str) -> None:
-        self._folder = ObjectFolder(url)
+    def __init__(self, url: str, is_trusted: bool = False) -> None:
+        self._folder, self._is_trusted = ObjectFolder(url), is_trusted
         self.path = self._folder.url
         self._lease: ObjectLease | None = None
         self._sizes: dict[str, int] | None = None
@@ -48,7 +48,7 @@ class StoreOutput:
 
         @contextmanager
         def held() -> Iterator[None]:
-            check_store(self._folder)
+            check_store(self._folder, is_trusted=self._is_trusted)
             with ObjectLease(self._folder, on_lost) as lease:
                 self._lease = lease
                 yield

@@ -9,8 +9,10 @@ from batchonnx.ledger.local import LocalOutput
 from batchonnx.ledger.output import Output
 
 
-def output_at(path: str) -> Output:
+def output_at(path: str, *, is_trusted: bool = False) -> Output:
     """The output at an absolute local path or a URL.
+
+    is_trusted: there is no other writer, somebody says, so a store needn't keep preconditions.
 
     Raises StorageError for a store that can't hold one.
     """
@@ -21,6 +23,6 @@ def output_at(path: str) -> Output:
     if path.startswith("s3://"):
         from batchonnx.ledger.objects import StoreOutput
 
-        return StoreOutput(path)
+        return StoreOutput(path, is_trusted)
     facts = {"output": path, "expected": "a local folder, or s3://bucket/folder"}
     raise StorageError(Problem("results can't be written to such a store", facts, "name another output"))

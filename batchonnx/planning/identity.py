@@ -21,7 +21,7 @@ _IRRELEVANT: Mapping[str, Any] = {
     "name": True,
     "model": True,  # its digest counts, not where it lies
     "input": {"path"},  # the files that were found there count
-    "output": {"path", "overwrite"},
+    "output": {"path", "overwrite", "single_writer"},
     "engine": {"name", "device", "workers"},
     "errors": True,  # a bad row changes no other
     "gate": True,  # it says whether parts are published, not what is in them

@@ -41,6 +41,11 @@ def format_summary(summary: RunSummary) -> str:
         lines.append(f"  memory   {plural(summary.halved, 'batch')} needed too much and went in pieces")
     if summary.apart:
         lines.append(f"  deaths   {plural(summary.apart, 'shard')} went to a process apart: others had died")
+    if summary.requests:
+        told = ", ".join(f"{name} {count(number)}" for name, number in sorted(summary.requests.items()))
+        lines.append(f"  store    {plural(sum(summary.requests.values()), 'request')}: {told}")
+        if summary.publish_s is not None:
+            lines.append(f"  publish  took {duration(summary.publish_s)}")
     lines += [f"  note     {printable(note)}" for note in summary.notes]
     return "\n".join(lines)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 STAGES = ("read", "encode", "predict", "decode", "write")
 
@@ -36,6 +36,8 @@ class RunSummary:
     the published result, since their input is unchanged. halved: batches that needed too much
     memory and were scored in pieces. apart: shards that were scored in a process of their own, since
     processes had died over them. is_new: False if the result was there already.
+    requests: operation -> requests to a store, retries included. publish_s: from the last commit until
+    the result was there.
     bytes: of all parts. first_row_s: from the run's start to the first predicted batch.
     model_calls: calls of the session, the ones for choosing batch_rows left out.
     """
@@ -61,3 +63,5 @@ class RunSummary:
     halved: int = 0
     apart: int = 0
     is_new: bool = True
+    publish_s: float | None = None
+    requests: Mapping[str, int] = field(default_factory=dict)

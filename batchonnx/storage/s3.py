@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+from weakref import WeakSet
 
 from batchonnx.errors import BatchonnxError, InputError, Problem, StorageError
 from batchonnx.storage.settings import StorageSettings, current_settings
@@ -39,6 +40,14 @@ class S3Object:
     size: int
     etag: str
     metadata: Mapping[str, str] | None = None
+
+
+_made: WeakSet[S3] = WeakSet()
+
+
+def requests_sent() -> Counter[str]:
+    """Operation -> requests that this process has sent so far, retries included."""
+    return sum((client.requests for client in list(_made)), Counter())
 
 
 class Changed(Exception):
@@ -83,6 +92,7 @@ class S3:
             raise StorageError(Problem("the S3 service can't be set up", facts, fix)) from error
         self.endpoint: str = self._client.meta.endpoint_url
         self._client.meta.events.register("before-send.s3", self._count)
+        _made.add(self)
 
     def list(self, bucket: str, prefix: str, kind: type[BatchonnxError] = StorageError) -> Iterator[S3Object]:
         """Objects whose key begins with `prefix`, by key."""

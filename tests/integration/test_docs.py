@@ -25,6 +25,7 @@ from batchonnx.job import spec
 from batchonnx.job.load import job_from_dict
 from batchonnx.ledger import records
 from batchonnx.ledger.lease import hold_lease
+from batchonnx.ledger.output import Cleared
 from batchonnx.proof.explain import Origin
 from batchonnx.proof.verify import Proof
 from batchonnx.report.plan_view import plan_as_dict
@@ -253,7 +254,7 @@ def test_what_else_lies_beside_a_result_is_explained(tmp_path: Path) -> None:
 CLI = ROOT / "docs" / "cli.md"
 
 
-@pytest.mark.parametrize("kind", [RunSummary, Proof, Origin])
+@pytest.mark.parametrize("kind", [RunSummary, Proof, Origin, Cleared])
 def test_every_key_of_a_command_s_json_is_explained(kind: type) -> None:
     assert set(table(CLI, f"keys: {kind.__name__}")) == {field.name for field in fields(kind)}
 

@@ -17,6 +17,7 @@ from batchonnx.errors import ChangedError, GateError, OutputExistsError, Storage
 from batchonnx.job.load import job_from_dict
 from batchonnx.job.spec import JobFile
 from batchonnx.ledger.object_folder import ObjectFolder
+from batchonnx.ledger.upload import OpenUpload
 from tests import models
 from tests.stores.fixtures import UseStore
 from tests.stores.s3server import S3Server
@@ -192,3 +193,52 @@ def test_a_user_who_may_only_read_is_refused_before_any_row(
     use_store(s3.reader)
     with pytest.raises(StorageError, match="denies access"):
         batchonnx.run(job())
+
+
+def test_a_store_that_somebody_trusts_is_written_to(
+    bad_store: S3Server, job: Made, use_store: UseStore
+) -> None:
+    use_store(bad_store)
+    output = "s3://lake/trusted/out"
+    summary = batchonnx.run(job(output={"path": output, "single_writer": "trusted"}))
+    assert any("nothing keeps a second run away" in note for note in summary.notes)
+    assert batchonnx.verify(output).predicted == FILES * FILE_ROWS
+
+
+def test_the_manifest_s_dataset_is_exactly_the_published_parts(job: Made, output: str) -> None:
+    batchonnx.run(job())
+    ObjectFolder(output).put("part-000099-00000000.parquet", b"a stray that no reader should open")
+    assert batchonnx.dataset(output).count_rows() == FILES * FILE_ROWS
+
+
+def test_clean_removes_what_no_run_needs_and_nothing_else(job: Made, output: str) -> None:
+    batchonnx.run(job())
+    before = contents(output)
+    folder = ObjectFolder(output)
+    OpenUpload(folder, "part-000001-00000000.parquet")
+    folder.put("_batchonnx/runs/0123456789abcdef/plan.json", b"{}")
+    folder.put("part-000099-00000000.parquet", b"of a publication that was given up")
+    cleared = batchonnx.clean(output)
+    assert sorted(one.path.rpartition("/out/")[2] for one in cleared) == [
+        "_batchonnx/runs/0123456789abcdef/",
+        "part-000001-00000000.parquet",
+        "part-000099-00000000.parquet",
+    ]
+    assert contents(output) == before
+    require_tidy(output)
+    assert batchonnx.clean(output) == []
+
+
+def test_clean_leaves_a_run_that_can_go_on(job: Made, output: str) -> None:
+    gate = {"total": {"max": -1000.0}}
+    with pytest.raises(GateError):
+        batchonnx.run(job(gate=gate))
+    assert batchonnx.clean(output) == []
+    assert batchonnx.publish(output, force=True).predicted == FILES * FILE_ROWS
+
+
+def test_requests_are_counted_in_the_summary(job: Made, output: str) -> None:
+    summary = batchonnx.run(job())
+    assert summary.requests["CompleteMultipartUpload"] == FILES
+    assert summary.requests["UploadPart"] == FILES
+    assert summary.publish_s is not None
