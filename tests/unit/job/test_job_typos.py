@@ -65,6 +65,7 @@ keep: [id]
 output:
   path: out
   overwrite: true
+  single_writer: proved
   compression: lz4
 engine:
   name: local
