@@ -32,6 +32,7 @@ from batchonnx.ledger.run_folder import (
     waiting_manifest,
 )
 from batchonnx.planning.plan import Plan, make_plan
+from batchonnx.planning.stores import use_stores
 from batchonnx.proof.gate import check_result, require_passed
 from batchonnx.runtime.cores import divide_cores, usable_cores
 from batchonnx.runtime.session import Model, open_model
@@ -57,6 +58,7 @@ class RunOptions:
 
 def open_job(job: JobFile) -> tuple[Plan, Model]:
     """The job's plan, and its model on one thread."""
+    use_stores(job)
     model = open_model(job.resolve(job.job.model.path), threads=1, sha256=job.job.model.sha256)
     return make_plan(job, model.signature), model
 
