@@ -16,6 +16,7 @@ from batchonnx.ledger.output import Cleared, Output, Run
 from batchonnx.ledger.outputs import output_at
 from batchonnx.ledger.records import Commit, Manifest, PlanRecord, Probe
 from batchonnx.planning.plan import Plan, make_plan
+from batchonnx.planning.stores import use_stores
 from batchonnx.proof.gate import Measured, check_result, require_passed
 from batchonnx.runtime.cores import divide_cores, usable_cores
 from batchonnx.runtime.session import Model, open_model
@@ -42,6 +43,7 @@ class RunOptions:
 
 def open_job(job: JobFile) -> tuple[Plan, Model]:
     """The job's plan, and its model on one thread."""
+    use_stores(job)
     model = open_model(job.resolve(job.job.model.path), threads=1, sha256=job.job.model.sha256)
     return make_plan(job, model.signature), model
 
@@ -51,6 +53,7 @@ def run_job(
 ) -> RunSummary:
     """Score what is missing and publish the result. Raises as `api.run` tells."""
     begin, sent = perf_counter(), requests_sent()
+    use_stores(job)
     wanted = job.job.output
     output = output_at(job.resolve(wanted.path), is_trusted=wanted.single_writer == "trusted")
     with output.hold_lease(on_lost=stop.set):

@@ -9,42 +9,61 @@ import pyarrow.ipc as ipc
 
 from batchonnx.errors import InputError, Problem
 from batchonnx.formats.footer import Footer, RowGroup
+from batchonnx.formats.registry import Opener
+from batchonnx.storage.entry import FileEntry
 from batchonnx.storage.paths import open_input
+from batchonnx.storage.ranged import LOOK_BYTES
+from batchonnx.storage.spans import SMALL_BYTES, Span, sequential, whole
 
 _MAGIC = b"ARROW1"
 
 
-def read_footer(path: str, size: int) -> Footer:
+def read_footer(file: FileEntry) -> Footer:
     """Schema and record batches; a batch's rows are told by its first column alone."""
     try:
-        with open_input(path) as source:
+        with open_input(file) as source:
             if source.read(len(_MAGIC)) != _MAGIC:
                 source.seek(0)
                 schema = ipc.open_stream(source).schema
-                return Footer(schema, (RowGroup(None, size),))
+                return Footer(schema, (RowGroup(None, file.size),))
             source.seek(0)
             reader = ipc.open_file(source, options=ipc.IpcReadOptions(included_fields=[0]))
             count = reader.num_record_batches
-            groups = tuple(RowGroup(reader.get_batch(i).num_rows, size // count) for i in range(count))
+            groups = tuple(RowGroup(reader.get_batch(i).num_rows, file.size // count) for i in range(count))
             source.seek(0)
             return Footer(ipc.open_file(source).schema, groups)
     except (pa.ArrowInvalid, OSError) as error:
-        raise _broken(path, error) from error
+        raise _broken(file.path, error) from error
+
+
+def spans(file: FileEntry, footer: Footer, row_groups: Sequence[int], columns: Sequence[str]) -> list[Span]:
+    """About where the record batches lie, if they are of one size; see `formats.registry.Format`."""
+    if file.size <= SMALL_BYTES:
+        return whole(file)
+    count = len(footer.row_groups)
+    end = file.size - LOOK_BYTES
+    first, last = min(row_groups, default=0), max(row_groups, default=-1) + 1
+    return sequential(first * end // count, last * end // count)
 
 
 def read_rows(
-    path: str, footer: Footer, row_groups: Sequence[int], columns: Sequence[str], chunk_rows: int
+    file: FileEntry,
+    footer: Footer,
+    row_groups: Sequence[int],
+    columns: Sequence[str],
+    chunk_rows: int,
+    opener: Opener = open_input,
 ) -> Iterator[pa.RecordBatch]:
     """Rows of the record batches; see `formats.registry.Format`."""
     try:
-        with open_input(path) as source:
+        with opener(file) as source:
             fields = [footer.schema.get_field_index(name) for name in columns]
             for batch in _batches(source, row_groups, fields):
                 chosen = batch.select(list(columns))
                 for first in range(0, batch.num_rows, chunk_rows):
                     yield chosen.slice(first, chunk_rows)
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: no batch of that number
-        raise _broken(path, error) from error
+        raise _broken(file.path, error) from error
 
 
 def _batches(

@@ -10,45 +10,58 @@ import pyarrow.csv as pacsv
 from batchonnx.errors import InputError, Problem
 from batchonnx.formats.footer import Footer, RowGroup
 from batchonnx.formats.rechunk import rechunk
-from batchonnx.storage.paths import open_filesystem
+from batchonnx.formats.registry import Opener
+from batchonnx.formats.text_input import BLOCK_BYTES, open_first_block, unpacked
+from batchonnx.storage.entry import FileEntry
+from batchonnx.storage.paths import open_input
+from batchonnx.storage.spans import Span, sequential
 
-BLOCK_BYTES = 4 << 20
 
-
-def read_footer(path: str, size: int) -> Footer:
+def read_footer(file: FileEntry) -> Footer:
     """The schema as the first block of rows shows it; it then holds for the whole file."""
-    with _open(path, None) as reader:
-        return Footer(reader.schema, (RowGroup(None, size),))
+    with _open(file, None, open_first_block) as reader:
+        return Footer(reader.schema, (RowGroup(None, file.size),))
+
+
+def spans(file: FileEntry, footer: Footer, row_groups: Sequence[int], columns: Sequence[str]) -> list[Span]:
+    """The whole file, from front to back; see `formats.registry.Format`."""
+    return sequential(0, file.size)
 
 
 def read_rows(
-    path: str, footer: Footer, row_groups: Sequence[int], columns: Sequence[str], chunk_rows: int
+    file: FileEntry,
+    footer: Footer,
+    row_groups: Sequence[int],
+    columns: Sequence[str],
+    chunk_rows: int,
+    opener: Opener = open_input,
 ) -> Iterator[pa.RecordBatch]:
     """All rows of the file; see `formats.registry.Format`."""
-    with _open(path, footer.schema) as reader:
-        yield from rechunk(_blocks(reader, path, columns), chunk_rows)
+    with _open(file, footer.schema, opener) as reader:
+        yield from rechunk(_blocks(reader, file, columns), chunk_rows)
 
 
-def _blocks(reader: pacsv.CSVStreamingReader, path: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def _blocks(
+    reader: pacsv.CSVStreamingReader, file: FileEntry, columns: Sequence[str]
+) -> Iterator[pa.RecordBatch]:
     try:
         for block in reader:
             yield block.select(list(columns))
     except pa.ArrowInvalid as error:
-        raise _broken(path, error) from error
+        raise _broken(file.path, error) from error
 
 
-def _open(path: str, schema: pa.Schema | None) -> pacsv.CSVStreamingReader:
-    filesystem, inner = open_filesystem(path)
-    delimiter = "\t" if ".tsv" in path.lower() else ","
+def _open(file: FileEntry, schema: pa.Schema | None, opener: Opener) -> pacsv.CSVStreamingReader:
+    delimiter = "\t" if ".tsv" in file.path.lower() else ","
     try:
         return pacsv.open_csv(
-            filesystem.open_input_stream(inner, compression="detect"),
+            unpacked(opener(file), file.path),
             read_options=pacsv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),
             parse_options=pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             convert_options=pacsv.ConvertOptions(column_types=schema, strings_can_be_null=True),
         )
     except (pa.ArrowInvalid, OSError) as error:
-        raise _broken(path, error) from error
+        raise _broken(file.path, error) from error
 
 
 def _broken(path: str, error: Exception) -> InputError:

@@ -19,7 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from batchonnx.formats.footer import Footer, RowGroup
-from batchonnx.storage.paths import FileEntry
+from batchonnx.storage.entry import FileEntry
 
 FORMAT_VERSION = 1
 MOST_FOOTERS = 300_000
@@ -48,7 +48,8 @@ def keep_footers(footers: Iterable[tuple[FileEntry, Footer]]) -> None:
     digests: dict[int, str] = {}
     with _trouble_ignored(), closing(_open()) as database, database:
         for entry, footer in footers:
-            if not entry.version or (entry.version.isdecimal() and int(entry.version) > latest):
+            is_mtime = "://" not in entry.path and entry.version.isdecimal()
+            if not entry.version or (is_mtime and int(entry.version) > latest):
                 continue
             digest = digests.get(id(footer.schema))
             if digest is None:

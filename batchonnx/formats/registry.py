@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol
@@ -11,16 +11,32 @@ from typing import Protocol
 import pyarrow as pa
 
 from batchonnx.formats.footer import Footer
+from batchonnx.storage.entry import FileEntry
+from batchonnx.storage.spans import Span
+
+Opener = Callable[[FileEntry], pa.NativeFile]
+"""What opens a file for reading: `storage.paths.open_input`, or what has begun to fetch it."""
 
 
 class Format(Protocol):
     """What a format's module offers."""
 
-    def read_footer(self, path: str, size: int) -> Footer:
+    def read_footer(self, file: FileEntry) -> Footer:
         """Schema and row groups. Raises InputError naming the file if it is broken."""
 
+    def spans(
+        self, file: FileEntry, footer: Footer, row_groups: Sequence[int], columns: Sequence[str]
+    ) -> Sequence[Span]:
+        """Which bytes `read_rows` will read, in its order, of a file that has to be fetched."""
+
     def read_rows(
-        self, path: str, footer: Footer, row_groups: Sequence[int], columns: Sequence[str], chunk_rows: int
+        self,
+        file: FileEntry,
+        footer: Footer,
+        row_groups: Sequence[int],
+        columns: Sequence[str],
+        chunk_rows: int,
+        opener: Opener,
     ) -> Iterator[pa.RecordBatch]:
         """Rows of the row groups, in order, as batches of `chunk_rows` rows.
 

@@ -22,6 +22,11 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="64 hexadec
 
 Share = Annotated[str, Field(pattern=r"^\d{1,3}(\.\d+)?%$", description="a share, like 0.1%")]
 
+Endpoint = Annotated[
+    str,
+    Field(pattern=r"^https?://[^@/?#]+(/[^@?#]*)?$", description="a URL like https://s3.example.com:9000"),
+]
+
 
 class Section(BaseModel):
     """Strict and frozen; an unknown key is an error."""
@@ -274,6 +279,25 @@ class Check(Section):
         return self
 
 
+class Storage(Section):
+    """Where object stores are and who asks; credentials come from the environment and its files alone."""
+
+    endpoint: Endpoint | None = Field(
+        None, description="The S3 service's URL. Left out: AWS_ENDPOINT_URL, else AWS."
+    )
+    region: Place | None = Field(None, description="The S3 service's region. Left out: AWS_REGION.")
+    profile: Place | None = Field(
+        None, description="A profile of ~/.aws/config, which may assume a role. Left out: AWS_PROFILE."
+    )
+    path_style: bool | None = Field(
+        None, description="Whether the bucket stands in the path, not in the host's name."
+    )
+    ca_file: Place | None = Field(
+        None,
+        description="Certificates to trust, in PEM form; relative to the job file. Left out: AWS_CA_BUNDLE.",
+    )
+
+
 class Job(Section):
     """A job: model, input, features, outputs and where the predictions go."""
 
@@ -291,7 +315,7 @@ class Job(Section):
     output: Result = Field(description="Where the predictions go.")
     engine: Engine = Field(Engine(), description="Where and how the work is done.")
     errors: Errors = Field(Errors(), description="What may go wrong before the job does.")
-
+    storage: Storage = Field(Storage(), description="Where object stores are and who asks.")
     gate: dict[str, Check] = Field(
         {},
         description="Column of the result -> what it has to be like; else the result is kept back, until "

@@ -11,16 +11,19 @@ from batchonnx.errors import InputError, Problem
 from batchonnx.formats.footer import Footer
 from batchonnx.formats.footer_cache import find_footers, keep_footers
 from batchonnx.formats.registry import get_format
-from batchonnx.storage.paths import FileEntry
+from batchonnx.storage.entry import FileEntry
 
 THREADS = 8
+REMOTE_THREADS = 32
+"""A store is waited for most of the time."""
 SLICE = 64
 """Files that a thread takes at a time: with single ones, memory for 10,000 files was 830 MB, not 100."""
+REMOTE_SLICE = 8
 SHOWN = 10
 CACHED = ("parquet",)
 """Formats whose footer has to be fetched, and says nothing that this release made up."""
 
-Item = TypeVar("Item")
+File = TypeVar("File", bound=FileEntry)
 Result = TypeVar("Result")
 
 
@@ -45,10 +48,12 @@ def read_footers(format_name: str, entries: Sequence[FileEntry]) -> list[Footer]
     return [_sharing(footer, footers[0]) for footer in footers]
 
 
-def map_files(function: Callable[[Item], Result], files: Sequence[Item]) -> list[Result]:
+def map_files(function: Callable[[File], Result], files: Sequence[File]) -> list[Result]:
     """The function's results for files that it opens, in order; several are open at once."""
-    slices = [files[first : first + SLICE] for first in range(0, len(files), SLICE)]
-    with ThreadPoolExecutor(THREADS) as pool:
+    is_remote = any("://" in file.path for file in files)
+    threads, size = (REMOTE_THREADS, REMOTE_SLICE) if is_remote else (THREADS, SLICE)
+    slices = [files[first : first + size] for first in range(0, len(files), size)]
+    with ThreadPoolExecutor(threads) as pool:
         return [
             result for some in pool.map(lambda part: list(map(function, part)), slices) for result in some
         ]
@@ -61,7 +66,7 @@ def _read(format_name: str, entries: Sequence[FileEntry]) -> list[Footer | Input
     def attempt(entry: FileEntry) -> Footer | InputError:
         nonlocal latest
         try:
-            footer = read(entry.path, entry.size)
+            footer = read(entry)
         except InputError as error:
             return error
         latest = _sharing(footer, latest or footer)

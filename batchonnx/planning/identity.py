@@ -23,6 +23,7 @@ _IRRELEVANT: Mapping[str, Any] = {
     "input": {"path"},  # the files that were found there count
     "output": {"path", "overwrite", "single_writer"},
     "engine": {"name", "device", "workers"},
+    "storage": True,  # another way to the same files
     "errors": True,  # a bad row changes no other
     "gate": True,  # it says whether parts are published, not what is in them
 }

@@ -13,23 +13,21 @@ from batchonnx.formats.footer import Footer
 from batchonnx.formats.registry import format_of
 from batchonnx.planning.footers import read_footers
 from batchonnx.planning.types import joinable
-from batchonnx.storage.paths import HIDDEN_FROM_TABLES, FileEntry, list_files
+from batchonnx.storage.entry import FileEntry
+from batchonnx.storage.paths import HIDDEN_FROM_TABLES, list_files
 
 SHOWN = 10
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 @dataclass(frozen=True)
-class SourceFile:
+class SourceFile(FileEntry):
     """One input file as the plan saw it.
 
     path: absolute path or URL. version: an etag, or mtime in ns; another one means another file.
     partition: Hive key -> value, parsed from the folders' names (None is Hive's null).
     """
 
-    path: str
-    size: int
-    version: str
     footer: Footer
     partition: dict[str, int | str | None]
 

@@ -11,10 +11,10 @@ import pyarrow.dataset as pads
 import pyarrow.fs as pafs
 
 from batchonnx.errors import InputError, Problem
+from batchonnx.formats.parquet import open_footer
 from batchonnx.planning.filter import Filter
 from batchonnx.planning.footers import map_files
 from batchonnx.planning.listing import Listing, SourceFile
-from batchonnx.storage.paths import open_filesystem
 
 SMALLEST_BYTES, LARGEST_BYTES = 256 << 10, 128 << 20
 SHARDS_WANTED = 64
@@ -146,14 +146,15 @@ def _surviving_groups(listing: Listing, row_filter: Filter) -> list[frozenset[in
     may_match = _matching_partitions(listing, row_filter, schema)
     has_statistics = listing.format == "parquet" and not row_filter.columns <= {*listing.partition_columns}
 
-    def survivors(index: int) -> frozenset[int]:
-        file = listing.files[index]
+    excluded = {listing.files[index].path for index in range(len(listing.files)) if index not in may_match}
+
+    def survivors(file: SourceFile) -> frozenset[int]:
         every = frozenset(range(len(file.footer.row_groups)))
-        if index not in may_match:
+        if file.path in excluded:
             return every if file.footer.rows is None else frozenset()
         return _matching_row_groups(file, row_filter, schema) if has_statistics else every
 
-    return map_files(survivors, range(len(listing.files)))
+    return map_files(survivors, listing.files)
 
 
 def _matching_partitions(listing: Listing, row_filter: Filter, schema: pa.Schema) -> set[int]:
@@ -170,10 +171,9 @@ def _matching_partitions(listing: Listing, row_filter: Filter, schema: pa.Schema
 
 
 def _matching_row_groups(file: SourceFile, row_filter: Filter, schema: pa.Schema) -> frozenset[int]:
-    filesystem, inner = open_filesystem(file.path)
     claim = _partition_expression(file, schema)
-    fragment = pads.ParquetFileFormat().make_fragment(inner, filesystem, claim)
     try:
+        fragment = pads.ParquetFileFormat().make_fragment(open_footer(file), partition_expression=claim)
         parts = fragment.split_by_row_group(row_filter.pruning, schema=schema)
         return frozenset(group.id for part in parts for group in part.row_groups)
     except (OSError, pa.ArrowException) as error:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.acero as acero
 
 from batchonnx.errors import InputError, Problem
-from batchonnx.formats.registry import get_format
+from batchonnx.formats.registry import Opener, get_format
 from batchonnx.planning.filter import Filter
 from batchonnx.planning.listing import Listing, SourceFile
 from batchonnx.planning.shards import Shard, Source
 from batchonnx.planning.types import joinable
 from batchonnx.scoring.chunk import Chunk, Segment
-from batchonnx.storage.paths import version_of
+from batchonnx.storage.paths import is_ranged, open_input, version_of
+from batchonnx.storage.ranged import Announced, ReadAhead
 
 
 @dataclass(frozen=True)
@@ -39,16 +42,23 @@ def read_chunks(
 ) -> Iterator[Chunk]:
     """Read a shard's rows, in order, as chunks of at most `chunk_rows` rows.
 
+    From a store, its first bytes are fetched from now on, not only when the first chunk is asked for.
+
     A piece of a row group with at least `batch_rows` rows is a chunk by itself, without a copy;
     smaller ones are joined until they reach `batch_rows`. So batches follow from plan and data
     alone. The last chunk may have no rows, if the filter dropped all that was left.
     on_source: told how many rows each source had, when it has been read.
     Raises InputError naming file and row group.
     """
+    reading = _Reading(shard, listing, columns, row_filter, chunk_rows)
+    return _chunks(_pieces(reading, on_source), batch_rows, chunk_rows)
+
+
+def _chunks(pieces: Iterator[_Piece], batch_rows: int, chunk_rows: int) -> Iterator[Chunk]:
     pending: list[_Piece] = []
     rows = dropped = 0
     last: pa.RecordBatch | None = None
-    for piece in _pieces(shard, listing, columns, row_filter, chunk_rows, on_source):
+    for piece in pieces:
         count, last = piece.columns.num_rows, piece.columns
         dropped += piece.filtered
         if count == 0:
@@ -73,32 +83,77 @@ def _join(pieces: Sequence[_Piece], filtered: int) -> Chunk:
     return Chunk(columns, tuple(piece.segment for piece in pieces), filtered)
 
 
-def _pieces(
-    shard: Shard,
-    listing: Listing,
-    columns: Sequence[str],
-    row_filter: Filter | None,
-    chunk_rows: int,
-    on_source: Callable[[Source, int], None],
+class _Reading:
+    """A shard's files, which are opened in order; objects of a store are fetched ahead from now on.
+
+    wanted: columns to read, those of the filter last.
+    """
+
+    def __init__(
+        self,
+        shard: Shard,
+        listing: Listing,
+        columns: Sequence[str],
+        row_filter: Filter | None,
+        chunk_rows: int,
+    ) -> None:
+        filtered_by = sorted(row_filter.columns) if row_filter is not None else []
+        self.shard, self.listing, self.columns, self.filter = shard, listing, columns, row_filter
+        self.chunk_rows = chunk_rows
+        self.wanted = [*columns, *(name for name in filtered_by if name not in columns)]
+        self._ahead: ReadAhead | None = None
+        if any(is_ranged(listing.files[source.file].path) for source in shard.sources):
+            self._ahead = ReadAhead(map(self._announced, shard.sources))
+
+    def stored(self, file: SourceFile) -> list[str]:
+        """The wanted columns that lie in the file, not in its folders' names."""
+        return [name for name in self.wanted if name not in file.partition]
+
+    @contextmanager
+    def opener(self) -> Iterator[Opener]:
+        """What opens the next source's file; for as long as it is read."""
+        if self._ahead is None:
+            yield open_input
+            return
+        with closing(self._ahead.next_file()) as file:
+            yield lambda _: pa.PythonFile(file, mode="r")
+
+    def close(self) -> None:
+        """Nothing more is read."""
+        if self._ahead is not None:
+            self._ahead.close()
+
+    def _announced(self, source: Source) -> Announced:
+        file = self.listing.files[source.file]
+        spans = get_format(self.listing.format).spans
+        return file, partial(spans, file, file.footer, source.row_groups, self.stored(file))
+
+
+def _pieces(reading: _Reading, on_source: Callable[[Source, int], None]) -> Iterator[_Piece]:
+    with closing(reading):
+        for source in reading.shard.sources:
+            with reading.opener() as opener:
+                yield from _source_pieces(reading, source, opener, on_source)
+
+
+def _source_pieces(
+    reading: _Reading, source: Source, opener: Opener, on_source: Callable[[Source, int], None]
 ) -> Iterator[_Piece]:
-    filtered_by = sorted(row_filter.columns) if row_filter is not None else []
-    wanted = [*columns, *(name for name in filtered_by if name not in columns)]
-    for source in shard.sources:
-        file = listing.files[source.file]
-        if version_of(file.path) not in (None, file.version):
-            raise _changed(file, {})
-        row = source.first_row
-        for batch in _rows(file, source, listing, wanted, chunk_rows):
-            segment = Segment(file.path, row, batch.num_rows)
-            row += batch.num_rows
-            if row_filter is None:
-                yield _Piece(batch, segment, 0)
-            else:
-                yield _filter(batch, segment, columns, row_filter)
-        found = row - source.first_row
-        if source.rows is not None and found != source.rows:
-            raise _changed(file, {"expected": f"{source.rows:,} rows", "found": f"{found:,}"})
-        on_source(source, found)
+    file = reading.listing.files[source.file]
+    if version_of(file.path) not in (None, file.version):
+        raise _changed(file, {})
+    row = source.first_row
+    for batch in _rows(reading, file, source, opener):
+        segment = Segment(file.path, row, batch.num_rows)
+        row += batch.num_rows
+        if reading.filter is None:
+            yield _Piece(batch, segment, 0)
+        else:
+            yield _filter(batch, segment, reading.columns, reading.filter)
+    found = row - source.first_row
+    if source.rows is not None and found != source.rows:
+        raise _changed(file, {"expected": f"{source.rows:,} rows", "found": f"{found:,}"})
+    on_source(source, found)
 
 
 def _changed(file: SourceFile, facts: dict[str, str]) -> InputError:
@@ -108,18 +163,16 @@ def _changed(file: SourceFile, facts: dict[str, str]) -> InputError:
     )
 
 
-def _rows(
-    file: SourceFile, source: Source, listing: Listing, wanted: Sequence[str], chunk_rows: int
-) -> Iterator[pa.RecordBatch]:
+def _rows(reading: _Reading, file: SourceFile, source: Source, opener: Opener) -> Iterator[pa.RecordBatch]:
     """A source's rows with the partition's values as columns, in the order of `wanted`.
 
     All files' batches have one schema, so that they can be joined.
     """
-    stored = [name for name in wanted if name not in file.partition]
+    listing, stored = reading.listing, reading.stored(file)
     read = get_format(listing.format).read_rows
-    schema = pa.schema([(name, listing.schema.field(name).type) for name in wanted])
+    schema = pa.schema([(name, listing.schema.field(name).type) for name in reading.wanted])
     try:
-        for batch in read(file.path, file.footer, source.row_groups, stored, chunk_rows):
+        for batch in read(file, file.footer, source.row_groups, stored, reading.chunk_rows, opener):
             yield _with_partition(batch, file, schema)
     except (KeyError, IndexError) as error:
         # What pyarrow raises where a column or row group is gone.

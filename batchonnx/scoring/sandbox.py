@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from batchonnx.planning.plan import Plan
+from batchonnx.planning.stores import use_stores
 from batchonnx.runtime.session import ProcessDied, open_model
 from batchonnx.scoring.scorer import Scorer
 
@@ -94,6 +95,7 @@ class _Pipe:
 def _serve(pipe: _Pipe) -> None:
     """Score batches until the other end is closed."""
     plan, batch_rows = pickle.loads(pipe.recv_bytes())
+    use_stores(plan.job)
     scorer: Scorer | None = None
     while True:
         try:

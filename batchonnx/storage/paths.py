@@ -8,7 +8,6 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
@@ -16,19 +15,11 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from batchonnx.errors import BatchonnxError, DependencyError, InputError, Problem, StorageError
+from batchonnx.storage.entry import FileEntry
+from batchonnx.storage.globs import glob_regex, is_glob, literal_prefix
 
-_WILD = re.compile(r"[*?\[]")
 HIDDEN_FROM_TABLES = (".", "_")
 """Spark, Hive and pyarrow leave out such names in a table's folder: staging, metadata, _SUCCESS."""
-
-
-@dataclass(frozen=True)
-class FileEntry:
-    """A file that was found. version: mtime in ns; another one means another file."""
-
-    path: str
-    size: int
-    version: str
 
 
 def open_filesystem(path: str) -> tuple[pafs.FileSystem, str]:
@@ -55,8 +46,24 @@ def open_filesystem(path: str) -> tuple[pafs.FileSystem, str]:
     return pafs.PyFileSystem(pafs.FSSpecHandler(filesystem)), inner
 
 
-def open_input(path: str) -> pa.NativeFile:
-    """A seekable file for reading. Raises InputError naming the path."""
+def is_ranged(path: str) -> bool:
+    """Whether its bytes come by requests of our own: told in advance which, they are fetched ahead."""
+    return path.startswith("s3://")
+
+
+def open_input(file: FileEntry | str, first_bytes: int = 0) -> pa.NativeFile:
+    """A seekable file for reading. Raises InputError naming the path; also for an object of another etag.
+
+    first_bytes: how many will be read in any case, from the beginning.
+    """
+    path = file if isinstance(file, str) else file.path
+    if is_ranged(path):
+        from batchonnx.storage.s3_input import open_s3
+
+        opened = open_s3(file, first_bytes)
+        if opened is None:
+            raise _missing(path, InputError, "the file")
+        return pa.PythonFile(opened, mode="r")
     filesystem, inner = open_filesystem(path)
     try:
         return filesystem.open_input_file(inner)
@@ -73,10 +80,16 @@ def local_copy(path: str, kind: type[BatchonnxError], what: str) -> Path:
         if not Path(path).is_file():
             raise _missing(path, kind, what)
         return Path(path)
-    filesystem, inner = open_filesystem(path)
     folder = Path(tempfile.mkdtemp(prefix="batchonnx-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    target = folder / PurePosixPath(inner).name
+    target = folder / (PurePosixPath(path.partition("://")[2]).name or "file")
+    if is_ranged(path):
+        from batchonnx.storage.s3_input import copy_s3
+
+        if not copy_s3(path, target, kind):
+            raise _missing(path, kind, what)
+        return target
+    filesystem, inner = open_filesystem(path)
     try:
         pafs.copy_files(inner, str(target), source_filesystem=filesystem)
     except OSError as error:
@@ -95,8 +108,9 @@ def list_files(patterns: Sequence[str], hidden: tuple[str, ...] = HIDDEN_FROM_TA
     for pattern in patterns:
         entries = list(_expand(pattern, hidden))
         if not entries:
-            is_glob = _WILD.search(pattern) is not None
-            title = "no file matches the input's path" if is_glob else "the input folder has no files"
+            title = (
+                "no file matches the input's path" if is_glob(pattern) else "the input folder has no files"
+            )
             fix = f"correct input.path; names that begin with {' or '.join(hidden)} are left out"
             raise InputError(Problem(title, {"path": pattern}, fix))
         found.update((entry.path, entry) for entry in entries)
@@ -120,6 +134,14 @@ def _natural(path: str) -> list[tuple[int, int, str]]:
 
 
 def _expand(pattern: str, hidden: tuple[str, ...]) -> Iterator[FileEntry]:
+    if is_ranged(pattern):
+        from batchonnx.storage.s3_input import expand_s3
+
+        objects = expand_s3(pattern, hidden)
+        if objects is None:
+            raise _missing(pattern, InputError, "the input")
+        yield from objects
+        return
     filesystem, inner = open_filesystem(pattern)
     prefix = pattern[: len(pattern) - len(inner)] if pattern.endswith(inner) else ""
     if "://" in pattern and not prefix:
@@ -134,11 +156,10 @@ def _expand(pattern: str, hidden: tuple[str, ...]) -> Iterator[FileEntry]:
         if info.type == pafs.FileType.Directory:
             yield from _below(filesystem, inner, prefix, hidden)
             return
-        match = _WILD.search(inner)
-        if match is None:
+        if not is_glob(inner):
             raise _missing(pattern, InputError, "the input")
-        root = inner[: inner.rfind("/", 0, match.start()) + 1]
-        wanted = re.compile(_glob(inner))
+        root = inner[: literal_prefix(inner).rfind("/") + 1]
+        wanted = glob_regex(inner)
         if filesystem.get_file_info(root.rstrip("/") or "/").type == pafs.FileType.NotFound:
             raise _missing(root, InputError, "the folder")
         yield from (
@@ -162,22 +183,6 @@ def _below(
 
 def _entry(prefix: str, info: pafs.FileInfo) -> FileEntry:
     return FileEntry(prefix + info.path, info.size, str(info.mtime_ns or ""))
-
-
-_GLOB_TOKEN = re.compile(r"\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\]|[^*?\[]+|\[")
-_GLOB_REGEX = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]", "[": r"\["}
-
-
-def _glob(pattern: str) -> str:
-    """A regular expression for a glob: `**/` is any folders, `*` and `?` stay within a name."""
-    parts = []
-    for token in _GLOB_TOKEN.findall(pattern):
-        if token.startswith("[") and len(token) > 1:
-            inside = token[1:-1].replace("\\", r"\\")
-            parts.append(f"[^{inside[1:]}]" if inside.startswith("!") else f"[{inside}]")
-        else:
-            parts.append(_GLOB_REGEX.get(token) or re.escape(token))
-    return "".join(parts)
 
 
 def _missing(path: str, kind: type[BatchonnxError], what: str) -> BatchonnxError:

@@ -19,6 +19,7 @@ from typing import Any
 from weakref import WeakSet
 
 from batchonnx.errors import BatchonnxError, InputError, Problem, StorageError
+from batchonnx.storage.s3_codes import GONE, RACED, REFUSED
 from batchonnx.storage.settings import StorageSettings, current_settings
 
 TRIES = 9
@@ -126,6 +127,30 @@ class S3:
                 self._require_broken(error, tries_left, f"s3://{bucket}/{key}", StorageError)
         raise AssertionError
 
+    def begin(
+        self, bucket: str, key: str, most: int, kind: type[BatchonnxError] = InputError
+    ) -> tuple[bytes, S3Object] | None:
+        """The first bytes of an object, `most` of them at most, and what it is; None if there is none."""
+        url = f"s3://{bucket}/{key}"
+        for tries_left in reversed(range(RACE_TRIES)):
+            try:
+                answer = self._call("get_object", Bucket=bucket, Key=key, Range=f"bytes=0-{most - 1}")
+            except Exception as error:
+                code = self._code(error)
+                if code in GONE:
+                    return None
+                if code != "InvalidRange":
+                    raise self._told(error, url, kind) from error
+                found = self.head(bucket, key, kind)  # there is no first byte
+                return None if found is None else (b"", found)
+            try:
+                data: bytes = answer["Body"].read()
+                size = int(answer.get("ContentRange", f"/{len(data)}").rpartition("/")[2])
+                return data, S3Object(key, size, answer["ETag"].strip('"'), answer.get("Metadata"))
+            except Exception as error:
+                self._require_broken(error, tries_left, url, kind)
+        raise AssertionError
+
     def read(
         self,
         bucket: str,
@@ -135,32 +160,47 @@ class S3:
         etag: str | None = None,
         kind: type[BatchonnxError] = InputError,
     ) -> bytearray:
-        """Bytes `start` to `stop` of an object; what broke off is gone on with where it did.
+        """Bytes `start` to `stop` of an object, as `read_into` reads them."""
+        data = bytearray(stop - start)
+        self.read_into(bucket, key, start, memoryview(data), etag, kind)
+        return data
+
+    def read_into(
+        self,
+        bucket: str,
+        key: str,
+        start: int,
+        out: memoryview,
+        etag: str | None = None,
+        kind: type[BatchonnxError] = InputError,
+    ) -> None:
+        """Fill `out` with an object's bytes from `start` on; what broke off is gone on with where it did.
 
         Raises Changed if the object isn't that of the etag; `kind` if it is gone.
         """
         url = f"s3://{bucket}/{key}"
-        data = bytearray(stop - start)
-        if start == stop:
-            return data
         done, tries_left = 0, RACE_TRIES
         condition = {"IfMatch": f'"{etag}"'} if etag else {}
-        while done < len(data):
-            where = f"bytes={start + done}-{stop - 1}"
+        while done < len(out):
+            where = f"bytes={start + done}-{start + len(out) - 1}"
             answer = self._ask("get_object", url, kind, Bucket=bucket, Key=key, Range=where, **condition)
+            if etag and answer["ETag"].strip('"') != etag:  # a store that ignores the condition
+                raise Changed(url)
+            if "ContentRange" not in answer:
+                facts = {"path": url, "endpoint": self.endpoint}
+                raise kind(Problem("the store ignores ranges", facts, "use a store that answers them"))
             body = answer["Body"]
             try:
-                while block := body.read(BODY_BYTES):
-                    data[done : done + len(block)] = block
+                while block := body.read(min(BODY_BYTES, len(out) - done)):
+                    out[done : done + len(block)] = block
                     done += len(block)
-                if done < len(data):
-                    raise EOFError(f"{done:,} of {len(data):,} bytes")
+                if done < len(out):
+                    raise EOFError(f"{done:,} of {len(out):,} bytes")
             except Exception as error:
                 tries_left -= 1
                 self._require_broken(error, tries_left, url, kind)
             finally:
                 body.close()
-        return data
 
     def create(self, bucket: str, key: str, data: bytes) -> bool:
         """Make an object unless there is one; of several attempts at once, one is told True.
@@ -199,7 +239,7 @@ class S3:
         try:
             self._call("delete_object", Bucket=bucket, Key=key, IfMatch=f'"{etag}"')
         except Exception as error:
-            if self._code(error) not in {*_gone(), *_refused()}:
+            if self._code(error) not in {*GONE, *REFUSED}:
                 raise self._told(error, f"s3://{bucket}/{key}", StorageError) from error
 
     def begin_upload(self, bucket: str, key: str, attempt: str) -> str:
@@ -239,7 +279,7 @@ class S3:
             )
         except Exception as error:
             # An answer that was lost, or a run that died after it had asked: the object tells.
-            found = self.head(bucket, key) if self._code(error) in _gone() else None
+            found = self.head(bucket, key) if self._code(error) in GONE else None
             is_ours = (
                 found is not None and found.size == size and (found.metadata or {}).get(ATTEMPT) == attempt
             )
@@ -251,7 +291,7 @@ class S3:
         try:
             self._call("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=upload)
         except Exception as error:
-            if self._code(error) not in _gone():
+            if self._code(error) not in GONE:
                 raise self._told(error, f"s3://{bucket}/{key}", StorageError) from error
 
     def uploads(self, bucket: str, prefix: str) -> Iterator[tuple[str, str]]:
@@ -288,9 +328,9 @@ class S3:
                 found = self.get(bucket, key)
                 if found is not None and found[0] == data:
                     return found[1]
-                if code in _refused() or (code in _gone() and "IfMatch" in condition):
+                if code in REFUSED or (code in GONE and "IfMatch" in condition):
                     return None
-                if code not in _raced() or not tries_left:
+                if code not in RACED or not tries_left:
                     raise self._told(error, f"s3://{bucket}/{key}", StorageError) from error
             _wait(RACE_TRIES - tries_left)
         raise AssertionError
@@ -299,7 +339,7 @@ class S3:
         try:
             return self._call(operation, Bucket=bucket, Key=key)
         except Exception as error:
-            if self._code(error) in _gone():
+            if self._code(error) in GONE:
                 return None
             raise self._told(error, f"s3://{bucket}/{key}", kind) from error
 
@@ -307,7 +347,7 @@ class S3:
         try:
             return self._call(operation, **arguments)
         except Exception as error:
-            if "IfMatch" in arguments and self._code(error) in _refused():
+            if "IfMatch" in arguments and self._code(error) in REFUSED:
                 raise Changed(url) from error
             raise self._told(error, url, kind) from error
 
@@ -379,21 +419,3 @@ def _client(settings: StorageSettings, environment: tuple[tuple[str, str], ...])
 def _wait(tried: int) -> None:
     """Full jitter: any time up to a bound that doubles, so that many who failed together don't return so."""
     time.sleep(random.uniform(0, min(5.0, 0.05 * 2**tried)))
-
-
-def _gone() -> frozenset[str]:
-    from batchonnx.storage.s3_errors import GONE
-
-    return GONE
-
-
-def _refused() -> frozenset[str]:
-    from batchonnx.storage.s3_errors import REFUSED
-
-    return REFUSED
-
-
-def _raced() -> frozenset[str]:
-    from batchonnx.storage.s3_errors import RACED
-
-    return RACED

@@ -9,12 +9,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from batchonnx.errors import BatchonnxError, Problem
 
-GONE = frozenset({"NoSuchKey", "404", "NoSuchUpload"})
-REFUSED = frozenset({"PreconditionFailed", "412"})
-"""A precondition didn't hold."""
-RACED = frozenset({"ConditionalRequestConflict", "OperationAborted", "409"})
-"""Another request for the same key was under way: nobody knows who won."""
-
 _ADVICE: Mapping[str, tuple[str, str]] = {
     "NoSuchBucket": ("the bucket isn't there", "correct the bucket's name, or make it"),
     "NoSuchKey": ("the object isn't there", "correct the path; run again if the input was being replaced"),

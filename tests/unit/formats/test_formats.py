@@ -15,8 +15,13 @@ import pytest
 
 from batchonnx.errors import InputError
 from batchonnx.formats.registry import format_of, get_format
+from batchonnx.storage.entry import FileEntry
 
 TABLE = pa.table({"a": range(1000), "b": [f"t{i}" for i in range(1000)], "c": [i / 4 for i in range(1000)]})
+
+
+def entry(path: Path) -> FileEntry:
+    return FileEntry(str(path), path.stat().st_size, "")
 
 
 def write(path: Path, rows_in_group: int = 300) -> Path:
@@ -53,11 +58,11 @@ def test_all_rows_come_in_order_with_the_columns_asked_for(
     name = format_of(str(path))
     assert name is not None
     module = get_format(name)
-    footer = module.read_footer(str(path), path.stat().st_size)
+    footer = module.read_footer(entry(path))
     assert footer.schema.equals(TABLE.schema)
     assert footer.rows in (None, 1000)
     groups = range(len(footer.row_groups))
-    batches = list(module.read_rows(str(path), footer, groups, ["c", "a"], chunk_rows))
+    batches = list(module.read_rows(entry(path), footer, groups, ["c", "a"], chunk_rows))
     assert pa.Table.from_batches(batches).equals(TABLE.select(["c", "a"]))
     assert all(batch.num_rows <= chunk_rows for batch in batches)
     if footer.rows is None:
@@ -70,9 +75,9 @@ def test_row_groups_are_read_one_by_one(tmp_path: Path) -> None:
         name = format_of(str(path))
         assert name is not None
         module = get_format(name)
-        footer = module.read_footer(str(path), path.stat().st_size)
+        footer = module.read_footer(entry(path))
         assert [group.rows for group in footer.row_groups] == [300, 300, 300, 100]
-        batches = list(module.read_rows(str(path), footer, [1, 3], ["a"], 250))
+        batches = list(module.read_rows(entry(path), footer, [1, 3], ["a"], 250))
         assert [batch.num_rows for batch in batches] == [250, 50, 100]
         assert batches[0]["a"][0].as_py() == 300
 
@@ -80,7 +85,7 @@ def test_row_groups_are_read_one_by_one(tmp_path: Path) -> None:
 def test_a_footer_knows_the_nulls_of_flat_columns(tmp_path: Path) -> None:
     table = pa.table({"a": [1, None, 3], "b": [[1], None, [None]], "c": [1, 2, 3]})
     pq.write_table(table, tmp_path / "t.parquet", row_group_size=2)
-    footer = get_format("parquet").read_footer(str(tmp_path / "t.parquet"), 1)
+    footer = get_format("parquet").read_footer(entry(tmp_path / "t.parquet"))
     assert footer.nulls == {"a": 1}
 
 
@@ -92,8 +97,8 @@ def test_garbage_is_named_by_its_file(tmp_path: Path, suffix: str) -> None:
     assert name is not None
     module = get_format(name)
     with pytest.raises(InputError) as caught:
-        footer = module.read_footer(str(path), path.stat().st_size)
-        list(module.read_rows(str(path), footer, [0], footer.schema.names, 10))
+        footer = module.read_footer(entry(path))
+        list(module.read_rows(entry(path), footer, [0], footer.schema.names, 10))
     assert caught.value.problems[0].facts["file"] == str(path)
 
 
@@ -101,9 +106,9 @@ def test_a_late_change_of_type_in_csv_is_told_and_not_guessed_away(tmp_path: Pat
     path = tmp_path / "t.csv"
     path.write_text("a,b\n" + "1,x\n" * 3_000_000 + "oops,y\n")
     module = get_format("csv")
-    footer = module.read_footer(str(path), path.stat().st_size)
+    footer = module.read_footer(entry(path))
     with pytest.raises(InputError, match="can't be read") as caught:
-        for _ in module.read_rows(str(path), footer, [0], ["a"], 100_000):
+        for _ in module.read_rows(entry(path), footer, [0], ["a"], 100_000):
             pass
     assert "oops" in caught.value.problems[0].facts["found"]
 
@@ -112,8 +117,8 @@ def test_a_file_is_a_row_of_path_size_and_bytes(tmp_path: Path) -> None:
     path = tmp_path / "x.bin"
     path.write_bytes(b"\x00abc")
     module = get_format("files")
-    footer = module.read_footer(str(path), 4)
-    (batch,) = module.read_rows(str(path), footer, [0], ["bytes", "size", "path"], 10)
+    footer = module.read_footer(entry(path))
+    (batch,) = module.read_rows(entry(path), footer, [0], ["bytes", "size", "path"], 10)
     assert batch.to_pylist() == [{"bytes": b"\x00abc", "size": 4, "path": str(path)}]
 
 

@@ -12,7 +12,19 @@ from hypothesis import strategies as st
 
 from batchonnx.errors import JobFileError, Problem
 from batchonnx.job.load import load_job
-from batchonnx.job.spec import BytesWindow, Check, Engine, Errors, Feature, Input, Job, Model, Output, Result
+from batchonnx.job.spec import (
+    BytesWindow,
+    Check,
+    Engine,
+    Errors,
+    Feature,
+    Input,
+    Job,
+    Model,
+    Output,
+    Result,
+    Storage,
+)
 from batchonnx.job.words import fields_by_key
 
 LINES = """\
@@ -74,6 +86,12 @@ engine:
   batch_rows: 64
 errors:
   max_bad_rows: 5
+storage:
+  endpoint: https://s3.example.com
+  region: eu-central-1
+  profile: scoring
+  path_style: true
+  ca_file: ca.pem
 gate:
   y0:
     max_null: 1%
@@ -85,7 +103,7 @@ gate:
     max_psi: 0.2
 """.splitlines()
 
-SECTIONS = (Job, Model, Input, Feature, BytesWindow, Output, Result, Engine, Errors, Check)
+SECTIONS = (Job, Model, Input, Feature, BytesWindow, Output, Result, Engine, Errors, Storage, Check)
 
 KEY = re.compile(r"\s*([a-z_][a-z0-9_]*):")
 KEYS = [

@@ -15,6 +15,7 @@ from batchonnx.errors import InputError
 from batchonnx.formats import footer_cache, parquet
 from batchonnx.formats.footer import Footer
 from batchonnx.planning.footers import read_footers
+from batchonnx.storage.entry import FileEntry
 from batchonnx.storage.paths import list_files
 
 
@@ -30,9 +31,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     paths: list[str] = []
     read = parquet.read_footer
 
-    def watched(path: str, size: int) -> Footer:
-        paths.append(Path(path).name)
-        return read(path, size)
+    def watched(file: FileEntry) -> Footer:
+        paths.append(Path(file.path).name)
+        return read(file)
 
     monkeypatch.setattr(parquet, "read_footer", watched)
     return paths

@@ -290,7 +290,7 @@ def test_a_file_that_went_away_after_it_was_listed_is_named(tmp_path: Path) -> N
     (tmp_path / "1.parquet").unlink()
     with pytest.raises(InputError) as caught:
         make_shards(listing, wanted_by("v > 1", listing))
-    assert caught.value.problems[0].facts["file"] == str(tmp_path / "1.parquet")
+    assert caught.value.problems[0].facts["path"] == str(tmp_path / "1.parquet")
 
 
 def test_pruned_rows_do_not_shift_those_that_are_left(tmp_path: Path) -> None:
