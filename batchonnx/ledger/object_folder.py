@@ -33,6 +33,10 @@ class ObjectFolder:
         """For messages."""
         return f"{self.url}/{name}"
 
+    def head(self, name: str) -> S3Object | None:
+        """An object without its bytes; None if there is none."""
+        return self.s3.head(self.bucket, self.key(name))
+
     def get(self, name: str) -> tuple[bytes, str] | None:
         """Bytes and etag; None if there is no such object."""
         return self.s3.get(self.bucket, self.key(name))

@@ -28,7 +28,10 @@ from batchonnx.ledger.output import NONE, Cleared, Run
 from batchonnx.ledger.preflight import check_store
 from batchonnx.ledger.records import Commit, Manifest, PlanRecord, files_of, from_bytes, to_bytes
 from batchonnx.ledger.run_folder import require_same
+from batchonnx.storage.entry import FileEntry
 from batchonnx.storage.paths import HIDDEN_FROM_TABLES
+from batchonnx.storage.ranged import RangedFile
+from batchonnx.storage.spans import sequential
 
 _PART = re.compile(r"part-\d{6,}-[0-9a-f]{8}\.parquet")
 SHOWN = 5
@@ -133,16 +136,16 @@ class StoreOutput:
         return self._folder.url_of(records_of(run)) if run is not None else None
 
     def open(self, path: str) -> pa.NativeFile:
-        """Read whole: a part is as large as its shard."""
-        found = self._folder.s3.head(self._folder.bucket, self._folder.key(path))
+        """Read in pieces, as it is asked for."""
+        url, found = self._folder.url_of(path), self._folder.head(path)
         if found is None:
-            raise FileNotFoundError(self._folder.url_of(path))
-        data = self._folder.s3.read(self._folder.bucket, found.key, 0, found.size, found.etag, StorageError)
-        return pa.BufferReader(pa.py_buffer(data))
+            raise FileNotFoundError(url)
+        entry = FileEntry(url, found.size, found.etag)
+        return pa.PythonFile(RangedFile(entry, sequential(0, found.size), StorageError), mode="r")
 
     def is_marked(self) -> bool:
         """By the object's being there."""
-        return self._folder.s3.head(self._folder.bucket, self._folder.key(SUCCESS)) is not None
+        return self._folder.head(SUCCESS) is not None
 
     def visible(self) -> Iterator[str]:
         """Without what lies below a name that begins with a dot or an underscore."""

@@ -118,7 +118,7 @@ def choose_size(rates: Mapping[int, float]) -> int:
 def _measure(plan: Plan, model: Model, chunk: Chunk) -> Iterator[tuple[int, float]]:
     """Batch size and rows/s, encoding included, at growing sizes until speed falls or time is up."""
     begin = perf_counter()
-    best, trial_s = 0.0, SHORTEST_TRIAL_S
+    best, trial_s, slower = 0.0, SHORTEST_TRIAL_S, 0
     for size in SIZES:
         expected_s = size / best if best else 0.0
         if size > max(1, chunk.columns.num_rows) or perf_counter() - begin + 2 * expected_s > BUDGET_S:
@@ -126,8 +126,10 @@ def _measure(plan: Plan, model: Model, chunk: Chunk) -> Iterator[tuple[int, floa
         batches = max(1, int(trial_s / expected_s)) if best else 1
         rate = _rate(Scorer(plan, model, size), chunk, size * batches)
         yield size, rate
-        if rate < AS_GOOD * best and size / rate >= LONG_CALL_S:
-            return  # of short calls, one that was disturbed says nothing about larger ones
+        slower = slower + 1 if rate < AS_GOOD * best else 0
+        # One that was disturbed says nothing about larger ones; of short calls, not even two.
+        if size / rate >= LONG_CALL_S and (slower > 1 or rate < NEARLY_AS_GOOD * best):
+            return
         best = max(best, rate)
         job_s = (plan.rows or 0) / best
         trial_s = min(max(job_s * TRIAL_SHARE, SHORTEST_TRIAL_S), LONGEST_TRIAL_S)
