@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow.dataset as pads
+from pyarrow.fs import LocalFileSystem
 
 from batchonnx.driver.run import OnProgress, RunOptions, clean_output, open_job, publish_staged, run_job
 from batchonnx.job.load import load_job
@@ -21,7 +22,7 @@ from batchonnx.proof.rescore import rescore
 from batchonnx.proof.verify import Proof, read_result, verify_result
 from batchonnx.runtime.session import open_model
 from batchonnx.scoring.progress import RunSummary
-from batchonnx.storage.paths import open_filesystem
+from batchonnx.storage.arrow_s3 import arrow_s3
 
 __all__ = ["clean", "dataset", "explain", "init", "load_job", "plan", "publish", "run", "verify"]
 
@@ -95,8 +96,10 @@ def dataset(output: str | Path) -> pads.Dataset:
     """
     found = _output(output)
     _, manifest = read_result(found)
-    filesystem, root = open_filesystem(found.path)
-    parts = [f"{root.rstrip('/')}/{commit.part.path}" for commit in manifest.commits]
+    is_remote = found.path.startswith("s3://")
+    filesystem = arrow_s3() if is_remote else LocalFileSystem()
+    root = found.path.removeprefix("s3://")
+    parts = [f"{root}/{commit.part.path}" for commit in manifest.commits]
     return pads.dataset(parts, filesystem=filesystem, format="parquet")
 
 

@@ -25,6 +25,7 @@ from batchonnx.job import spec
 from batchonnx.job.load import job_from_dict
 from batchonnx.ledger import records
 from batchonnx.ledger.lease import hold_lease
+from batchonnx.ledger.object_folder import ObjectFolder
 from batchonnx.ledger.output import Cleared
 from batchonnx.proof.explain import Origin
 from batchonnx.proof.verify import Proof
@@ -32,6 +33,8 @@ from batchonnx.report.plan_view import plan_as_dict
 from batchonnx.scoring.progress import RunSummary
 from batchonnx.scoring.quarantine import quarantine_schema
 from tests import models
+from tests.stores.fixtures import UseStore
+from tests.stores.s3server import S3Server
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -96,7 +99,7 @@ def test_a_command_that_is_shown_exists_with_its_options(where: str, line: str) 
 
 
 def test_the_readme_s_job_runs(tmp_path: Path) -> None:
-    (text,) = blocks(ROOT / "README.md", "yaml")
+    text, _ = blocks(ROOT / "README.md", "yaml")
     (tmp_path / "job.yaml").write_text(text)
     from skl2onnx import to_onnx
     from skl2onnx.common.data_types import FloatTensorType
@@ -131,9 +134,32 @@ def test_the_readme_s_job_runs(tmp_path: Path) -> None:
 def test_the_readme_s_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(ROOT / "jobs", tmp_path / "jobs", ignore=shutil.ignore_patterns("out", "flights*"))
     monkeypatch.chdir(tmp_path)
-    (code,) = blocks(ROOT / "README.md", "python")
+    code, _ = blocks(ROOT / "README.md", "python")
     exec(compile(code, "README.md", "exec"), {})
     assert (tmp_path / "jobs" / "out" / "digits" / "_SUCCESS").exists()
+
+
+def test_the_readme_s_buckets_are_read_and_written(
+    tmp_path: Path, s3_tls: S3Server, use_store: UseStore
+) -> None:
+    """Its job from bucket to bucket, over TLS, and the lines that read the result."""
+    use_store(s3_tls)
+    _, text = blocks(ROOT / "README.md", "yaml")
+    _, code = blocks(ROOT / "README.md", "python")
+    text = text.replace("https://store.example.com", s3_tls.endpoint)
+    text = text.replace("ca.pem", str(s3_tls.access.ca_file))
+    text = text.replace("eu-1", "us-east-1").replace("s3://models/", "s3://lake/models/")
+    store = ObjectFolder("s3://lake")
+    store.put("models/events/model.onnx", models.linear(tmp_path / "model.onnx").read_bytes())
+    rows = pa.table({f"f{i}": np.zeros(10, np.float32) for i in range(3)})
+    pq.write_table(rows, tmp_path / "a.parquet")
+    store.put("events/day=2026-11-22/a.parquet", (tmp_path / "a.parquet").read_bytes())
+    job = f"{text}\nfeatures: {{x: {{columns: [f0, f1, f2]}}}}\n"
+    (tmp_path / "job.yaml").write_text(job)
+    assert api.run(tmp_path / "job.yaml", {"day": "2026-11-22"}).predicted == 10
+    seen: dict[str, pa.Table] = {}
+    exec(compile(code, "README.md", "exec"), seen)
+    assert seen["rows"].num_rows == 10
 
 
 def test_the_readme_s_own_model_and_data_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
