@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import random
-import socket
 import threading
 import time
 from collections import Counter
@@ -17,8 +16,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 from weakref import WeakSet
 
 from batchonnx.errors import BatchonnxError, InputError, Problem, StorageError
@@ -29,9 +26,6 @@ TRIES = 9
 """Of one request, within botocore: with its waits of up to 20 s each, about a minute and a half."""
 
 CONNECT_S, ANSWER_S = 5, 20
-FIRST_CONTACT_S = (0.0, 0.5, 1.5)
-"""Waits before the tries to reach a store at all, when a process first turns to it."""
-
 RACE_TRIES = 8
 BODY_BYTES = 1 << 20
 CONNECTIONS = 64
@@ -98,7 +92,6 @@ class S3:
             fix = "correct storage: in the job, or the AWS_… variables"
             raise StorageError(Problem("the S3 service can't be set up", facts, fix)) from error
         self.endpoint: str = self._client.meta.endpoint_url
-        _require_reachable(self.endpoint)
         self._client.meta.events.register("before-send.s3", self._count)
         _made.add(self)
 
@@ -410,28 +403,6 @@ def s3_client() -> S3:
     """
     named = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
     return _client(current_settings(), named)
-
-
-def _require_reachable(endpoint: str) -> None:
-    """A wrong endpoint is told in seconds: what is retried for a minute is an answer that was there before.
-
-    Raises StorageError. Behind a proxy only requests can tell.
-    """
-    if getproxies():
-        return
-    url = urlsplit(endpoint)
-    address = url.hostname or "", url.port or (80 if url.scheme == "http" else 443)
-    for wait_s in FIRST_CONTACT_S:
-        time.sleep(wait_s)
-        try:
-            socket.create_connection(address, CONNECT_S).close()
-        except OSError as error:
-            found = error
-        else:
-            return
-    facts = {"endpoint": endpoint, "found": str(found)}
-    fix = "check the endpoint (storage.endpoint, AWS_ENDPOINT_URL) and the network; then run the same again"
-    raise StorageError(Problem("the store can't be reached", facts, fix)) from found
 
 
 def split_url(url: str) -> tuple[str, str]:

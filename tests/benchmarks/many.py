@@ -55,9 +55,9 @@ def plan_files(job: Path) -> dict[str, float]:
 
 def resume_commits(number: int, folder: Path) -> dict[str, float]:
     """Taking up a run with so many commits, each with its part in place; made if it isn't there yet."""
-    from batchonnx.ledger.attempt import commit as commit_files
     from batchonnx.ledger.records import Commit, PlanRecord, ShardRecord, SourceRows, StoredFile
     from batchonnx.ledger.run_folder import attempt_path, open_run, staging_of
+    from batchonnx.ledger.run_folder import commit as commit_files
 
     paths = [f"/data/in/{n:06}.parquet" for n in range(number)]
     shards = [
