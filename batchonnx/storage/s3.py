@@ -26,7 +26,7 @@ TRIES = 9
 
 CONNECT_S, ANSWER_S = 5, 20
 RACE_TRIES = 8
-BODY_BYTES = 1 << 20
+BODY_BYTES = 1 << 18
 CONNECTIONS = 64
 ATTEMPT = "batchonnx-attempt"
 """The key of the metadata by which an object is known for one attempt's."""
