@@ -21,7 +21,7 @@ from batchonnx.scoring.channel import run_ahead
 from batchonnx.scoring.chunk import Chunk
 from batchonnx.scoring.probe import BatchSize
 from batchonnx.scoring.quarantine import ErrorBudget
-from batchonnx.scoring.read import read_chunks
+from batchonnx.scoring.read import ShardReading
 from batchonnx.scoring.sandbox import Sandbox
 from batchonnx.scoring.scorer import Scored, Scorer, StageClock
 
@@ -113,27 +113,30 @@ class Worker:
         return self._write(steps)
 
     def _read(self, shards: Iterator[Shard]) -> Iterator[tuple[Shard, Chunk | None]]:
-        plan, clock = self._plan, self.clock
-        for shard in shards:
-            found = self._found[shard.number] = []
-            chunks = read_chunks(
-                shard,
-                plan.listing,
-                plan.columns,
-                plan.filter,
-                plan.whole_rows,
-                plan.chunk_rows,
-                partial(_note, plan, found),
-            )
+        reading = self._begin(shards)
+        while reading is not None:
+            following: ShardReading | None = None
+            found = self._found[reading.shard.number] = []
+            chunks = reading.chunks(self._plan.whole_rows, partial(_note, self._plan, found))
             while True:
                 if self._stop.is_set():
                     raise Stopped
                 start = perf_counter()
                 chunk = next(chunks, None)
-                clock.read += perf_counter() - start
-                yield shard, chunk
+                if following is None and reading.is_fetched:
+                    following = self._begin(shards)
+                self.clock.read += perf_counter() - start
+                yield reading.shard, chunk
                 if chunk is None:
                     break
+            reading = following or self._begin(shards)
+
+    def _begin(self, shards: Iterator[Shard]) -> ShardReading | None:
+        """The next shard; from a store, its first bytes are on their way."""
+        plan = self._plan
+        return next(
+            (ShardReading(s, plan.listing, plan.columns, plan.filter, plan.chunk_rows) for s in shards), None
+        )
 
     def _predict(self, chunks: Iterator[tuple[Shard, Chunk | None]]) -> Iterator[_Step]:
         try:

@@ -30,7 +30,7 @@ from batchonnx.ledger.records import Commit, Manifest, PlanRecord, files_of, fro
 from batchonnx.ledger.run_folder import require_same
 from batchonnx.storage.entry import FileEntry
 from batchonnx.storage.paths import HIDDEN_FROM_TABLES
-from batchonnx.storage.ranged import RangedFile
+from batchonnx.storage.ranged import Piece, RangedFile
 from batchonnx.storage.spans import sequential
 
 _PART = re.compile(r"part-\d{6,}-[0-9a-f]{8}\.parquet")
@@ -141,7 +141,7 @@ class StoreOutput:
         if found is None:
             raise FileNotFoundError(url)
         entry = FileEntry(url, found.size, found.etag)
-        return pa.PythonFile(RangedFile(entry, sequential(0, found.size), StorageError), mode="r")
+        return pa.PythonFile(RangedFile(entry, map(Piece, sequential(0, found.size)), StorageError), mode="r")
 
     def is_marked(self) -> bool:
         """By the object's being there."""

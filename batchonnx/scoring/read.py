@@ -42,7 +42,6 @@ def read_chunks(
 ) -> Iterator[Chunk]:
     """Read a shard's rows, in order, as chunks of at most `chunk_rows` rows.
 
-    From a store, its first bytes are fetched from now on, not only when the first chunk is asked for.
 
     A piece of a row group with at least `batch_rows` rows is a chunk by itself, without a copy;
     smaller ones are joined until they reach `batch_rows`. So batches follow from plan and data
@@ -50,8 +49,7 @@ def read_chunks(
     on_source: told how many rows each source had, when it has been read.
     Raises InputError naming file and row group.
     """
-    reading = _Reading(shard, listing, columns, row_filter, chunk_rows)
-    return _chunks(_pieces(reading, on_source), batch_rows, chunk_rows)
+    return ShardReading(shard, listing, columns, row_filter, chunk_rows).chunks(batch_rows, on_source)
 
 
 def _chunks(pieces: Iterator[_Piece], batch_rows: int, chunk_rows: int) -> Iterator[Chunk]:
@@ -83,11 +81,8 @@ def _join(pieces: Sequence[_Piece], filtered: int) -> Chunk:
     return Chunk(columns, tuple(piece.segment for piece in pieces), filtered)
 
 
-class _Reading:
-    """A shard's files, which are opened in order; objects of a store are fetched ahead from now on.
-
-    wanted: columns to read, those of the filter last.
-    """
+class ShardReading:
+    """A shard that is about to be read; what of it lies in a store is fetched ahead from now on."""
 
     def __init__(
         self,
@@ -103,11 +98,18 @@ class _Reading:
         self.wanted = [*columns, *(name for name in filtered_by if name not in columns)]
         self._ahead: ReadAhead | None = None
         if any(is_ranged(listing.files[source.file].path) for source in shard.sources):
-            self._ahead = ReadAhead(map(self._announced, shard.sources))
+            self._ahead = ReadAhead(map(partial(_announced, listing, self.wanted), shard.sources))
 
-    def stored(self, file: SourceFile) -> list[str]:
-        """The wanted columns that lie in the file, not in its folders' names."""
-        return [name for name in self.wanted if name not in file.partition]
+    @property
+    def is_fetched(self) -> bool:
+        """Whether all that is to be fetched is here or under way: the next shard's turn."""
+        return self._ahead is not None and self._ahead.is_all_asked
+
+    def chunks(
+        self, batch_rows: int, on_source: Callable[[Source, int], None] = lambda source, rows: None
+    ) -> Iterator[Chunk]:
+        """Its rows, once; see `read_chunks`."""
+        return _chunks(_pieces(self, on_source), batch_rows, self.chunk_rows)
 
     @contextmanager
     def opener(self) -> Iterator[Opener]:
@@ -123,13 +125,19 @@ class _Reading:
         if self._ahead is not None:
             self._ahead.close()
 
-    def _announced(self, source: Source) -> Announced:
-        file = self.listing.files[source.file]
-        spans = get_format(self.listing.format).spans
-        return file, partial(spans, file, file.footer, source.row_groups, self.stored(file))
+
+def _announced(listing: Listing, wanted: Sequence[str], source: Source) -> Announced:
+    file = listing.files[source.file]
+    spans = get_format(listing.format).spans
+    return file, partial(spans, file, file.footer, source.row_groups, _stored(file, wanted))
 
 
-def _pieces(reading: _Reading, on_source: Callable[[Source, int], None]) -> Iterator[_Piece]:
+def _stored(file: SourceFile, wanted: Sequence[str]) -> list[str]:
+    """The wanted columns that lie in the file, not in its folders' names."""
+    return [name for name in wanted if name not in file.partition]
+
+
+def _pieces(reading: ShardReading, on_source: Callable[[Source, int], None]) -> Iterator[_Piece]:
     with closing(reading):
         for source in reading.shard.sources:
             with reading.opener() as opener:
@@ -137,7 +145,7 @@ def _pieces(reading: _Reading, on_source: Callable[[Source, int], None]) -> Iter
 
 
 def _source_pieces(
-    reading: _Reading, source: Source, opener: Opener, on_source: Callable[[Source, int], None]
+    reading: ShardReading, source: Source, opener: Opener, on_source: Callable[[Source, int], None]
 ) -> Iterator[_Piece]:
     file = reading.listing.files[source.file]
     if version_of(file.path) not in (None, file.version):
@@ -163,12 +171,14 @@ def _changed(file: SourceFile, facts: dict[str, str]) -> InputError:
     )
 
 
-def _rows(reading: _Reading, file: SourceFile, source: Source, opener: Opener) -> Iterator[pa.RecordBatch]:
+def _rows(
+    reading: ShardReading, file: SourceFile, source: Source, opener: Opener
+) -> Iterator[pa.RecordBatch]:
     """A source's rows with the partition's values as columns, in the order of `wanted`.
 
     All files' batches have one schema, so that they can be joined.
     """
-    listing, stored = reading.listing, reading.stored(file)
+    listing, stored = reading.listing, _stored(file, reading.wanted)
     read = get_format(listing.format).read_rows
     schema = pa.schema([(name, listing.schema.field(name).type) for name in reading.wanted])
     try:

@@ -12,6 +12,7 @@ from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from functools import partial
 from threading import Lock
 from typing import Self
 
@@ -27,7 +28,7 @@ LOOK_BYTES = 64 << 10
 """What a read that wasn't announced fetches at least, and how many such pieces a file keeps."""
 LOOKS_KEPT = 4
 FIRST_BYTES, MOST_BYTES = 16 << 20, 64 << 20
-FIRST_REQUESTS, MOST_REQUESTS = 8, 64
+FIRST_REQUESTS, MOST_REQUESTS = 16, 64
 """The window of one reader, in bytes and requests: at first, and when it had to wait again and again."""
 
 
@@ -44,41 +45,38 @@ def read_range(file: FileEntry, start: int, stop: int, kind: type[BatchonnxError
     return buffer
 
 
-class _Piece:
-    """A span on its way. future: None until it is asked for."""
+class Piece:
+    """A span on its way. future: None until it is asked for. data: if it is there already."""
 
-    def __init__(self, span: Span) -> None:
+    def __init__(self, span: Span, data: bytes | None = None) -> None:
         self.start, self.stop, self.passing = span.start, span.stop, span.passing
         self.left = span.wanted
-        self.future: Future[pa.Buffer] | None = None
+        self.future: Future[pa.Buffer] | None = None if data is None else _done(pa.py_buffer(data))
 
     @property
     def size(self) -> int:
+        """In bytes."""
         return self.stop - self.start
 
 
 class RangedFile:
     """A seekable, read-only file over an object, for pyarrow: `pa.PythonFile(file, mode="r")`.
 
-    Reads within a span are views of what was fetched, never copies. Not for several threads at once.
+    Reads within a piece are views of what was fetched, never copies. Not for several threads at once.
     Raises InputError, or the class given as `kind`, if the object is gone or has changed.
     """
 
     def __init__(
         self,
         entry: FileEntry,
-        spans: Iterable[Span] = (),
+        pieces: Iterable[Piece] = (),
         kind: type[BatchonnxError] = InputError,
         ahead: ReadAhead | None = None,
-        begun: bytes = b"",
     ) -> None:
-        """begun: the file's first bytes, if they are there."""
+        """ahead: what fetches the pieces; None: each is fetched when it is read."""
         self._entry, self._kind, self._ahead = entry, kind, ahead
-        self.pieces = sorted(map(_Piece, spans), key=lambda piece: piece.start)
+        self._pieces = sorted(pieces, key=_start)
         self._looks: deque[tuple[int, pa.Buffer]] = deque(maxlen=LOOKS_KEPT)
-        if begun:
-            self.pieces.append(piece := _Piece(Span(0, len(begun))))
-            piece.future = _done(pa.py_buffer(begun))
         self._at = 0
         self.closed = False
 
@@ -136,21 +134,21 @@ class RangedFile:
     def close(self) -> None:
         """Let go of all that was fetched."""
         self.closed = True
-        for piece in self.pieces:
+        for piece in self._pieces:
             self._let_go(piece)
-        self.pieces = []
+        self._pieces = []
         self._looks.clear()
 
     def _next(self, stop: int) -> memoryview:
         """Bytes from here on, up to `stop` at most: of one piece."""
-        place = bisect_right(self.pieces, self._at, key=lambda piece: piece.start)
-        if place and self._at < (piece := self.pieces[place - 1]).stop:
+        place = bisect_right(self._pieces, self._at, key=_start)
+        if place and self._at < (piece := self._pieces[place - 1]).stop:
             return self._take(piece, place - 1, min(stop, piece.stop))
-        if place < len(self.pieces):
-            stop = min(stop, self.pieces[place].start)
+        if place < len(self._pieces):
+            stop = min(stop, self._pieces[place].start)
         return self._look(stop)
 
-    def _take(self, piece: _Piece, place: int, stop: int) -> memoryview:
+    def _take(self, piece: Piece, place: int, stop: int) -> memoryview:
         if self._ahead is not None:
             buffer = self._ahead.wait_for(piece, self._entry, self._kind)
         else:
@@ -162,9 +160,9 @@ class RangedFile:
             piece.left -= len(data)
             gone = [piece] if piece.left <= 0 else []
         elif piece.passing:
-            gone = [earlier for earlier in self.pieces[:place] if earlier.passing]
+            gone = [earlier for earlier in self._pieces[:place] if earlier.passing]
         for one in gone:
-            self.pieces.remove(one)
+            self._pieces.remove(one)
             self._let_go(one)
         return data
 
@@ -175,9 +173,8 @@ class RangedFile:
                 return memoryview(buffer).cast("B")[self._at - start : stop - start]
         end, start = self._entry.size, self._at
         if end <= SMALL_BYTES:
-            insort(self.pieces, piece := _Piece(Span(0, end)), key=lambda piece: piece.start)
-            piece.future = _done(read_range(self._entry, 0, end, self._kind))
-            return self._take(piece, self.pieces.index(piece), stop)
+            insort(self._pieces, piece := Piece(Span(0, end)), key=_start)
+            return self._take(piece, self._pieces.index(piece), stop)
         fetched = min(max(stop, start + LOOK_BYTES), end, start + PIECE_BYTES)
         if fetched == end:
             start = max(0, min(start, end - LOOK_BYTES))
@@ -185,7 +182,7 @@ class RangedFile:
         self._looks.append((start, buffer))
         return memoryview(buffer).cast("B")[self._at - start : stop - start]
 
-    def _let_go(self, piece: _Piece) -> None:
+    def _let_go(self, piece: Piece) -> None:
         if self._ahead is not None:
             self._ahead.let_go(piece)
 
@@ -199,17 +196,20 @@ class ReadAhead:
 
     Fetching begins at once. Every file is to be closed when it was read, and this at the end; it is for one
     reader, while pyarrow's threads may read the file.
+    is_all_asked: nothing is left to fetch ahead; there would be room for what is read next.
     """
 
     def __init__(self, files: Iterable[Announced], kind: type[BatchonnxError] = InputError) -> None:
         self._files: Iterator[Announced] = iter(files)
         self._kind = kind
-        self._begun: deque[RangedFile] = deque()
-        self._coming: deque[tuple[_Piece, FileEntry]] = deque()
-        self._held: dict[_Piece, None] = {}
+        self._begun: deque[tuple[FileEntry, list[Piece]]] = deque()
+        self._coming: deque[tuple[Piece, FileEntry]] = deque()
+        self._unread: set[Piece] = set()
+        self._held: set[Piece] = set()
         self._bytes = 0
         self._most_bytes, self._most_requests = FIRST_BYTES, FIRST_REQUESTS
         self._has_read = self._is_closed = False
+        self.is_all_asked = False
         self._lock = Lock()
         with self._lock:
             self._pump()
@@ -219,23 +219,26 @@ class ReadAhead:
         with self._lock:
             if not self._begun:
                 self._begin_file()
-            return self._begun.popleft()
+            entry, pieces = self._begun.popleft()
+        return RangedFile(entry, pieces, self._kind, self)
 
-    def wait_for(self, piece: _Piece, entry: FileEntry, kind: type[BatchonnxError]) -> pa.Buffer:
+    def wait_for(self, piece: Piece, entry: FileEntry, kind: type[BatchonnxError]) -> pa.Buffer:
         """A piece's bytes; the window grows if they aren't there yet."""
         with self._lock:
             if piece.future is None:
                 self._ask(piece, entry)
             future = piece.future
             assert future is not None
-            if not future.done() and self._has_read:
-                self._most_bytes = min(2 * self._most_bytes, MOST_BYTES)
-                self._most_requests = min(2 * self._most_requests, MOST_REQUESTS)
-            self._has_read = True
-            self._pump()
+            if piece in self._unread:
+                if not future.done() and self._has_read:
+                    self._most_bytes = min(2 * self._most_bytes, MOST_BYTES)
+                    self._most_requests = min(2 * self._most_requests, MOST_REQUESTS)
+                self._has_read = True
+                self._forget_unread(piece)
+                self._pump()
         return future.result()
 
-    def let_go(self, piece: _Piece) -> None:
+    def let_go(self, piece: Piece) -> None:
         """A piece has been read: there is room for others."""
         with self._lock:
             self._release(piece)
@@ -257,14 +260,19 @@ class ReadAhead:
     def __del__(self) -> None:
         self.close()
 
-    def _release(self, piece: _Piece) -> None:
+    def _release(self, piece: Piece) -> None:
+        self._forget_unread(piece)
         if piece in self._held:
-            del self._held[piece]
-            self._bytes -= piece.size
+            self._held.remove(piece)
             take_room(-piece.size)
             if piece.future is not None:
                 piece.future.cancel()
         piece.future = _LET_GO
+
+    def _forget_unread(self, piece: Piece) -> None:
+        if piece in self._unread:
+            self._unread.remove(piece)
+            self._bytes -= piece.size
 
     def _pump(self) -> None:
         while not self._is_closed:
@@ -272,32 +280,37 @@ class ReadAhead:
                 try:
                     self._begin_file()
                 except StopIteration:
+                    self.is_all_asked = True
                     return
                 continue
             piece, entry = self._coming[0]
             if piece.future is None:
-                if self._held and not self._has_room(piece.size):
+                if self._unread and not self._has_room(piece.size):
                     return
                 self._ask(piece, entry)
             self._coming.popleft()
 
     def _has_room(self, size: int) -> bool:
-        fits = self._bytes + size <= self._most_bytes and len(self._held) < self._most_requests
+        fits = self._bytes + size <= self._most_bytes and len(self._unread) < self._most_requests
         return fits and has_room(size)
 
     def _begin_file(self) -> None:
         entry, spans = next(self._files)
-        told = spans()
-        file = RangedFile(entry, told, self._kind, self)
-        self._begun.append(file)
-        by_place = {(piece.start, piece.stop): piece for piece in file.pieces}
-        self._coming.extend((by_place[span.start, span.stop], entry) for span in told)
+        pieces = [Piece(span) for span in spans()]
+        self._begun.append((entry, pieces))
+        self._coming.extend((piece, entry) for piece in pieces)
 
-    def _ask(self, piece: _Piece, entry: FileEntry) -> None:
-        self._held[piece] = None
+    def _ask(self, piece: Piece, entry: FileEntry) -> None:
+        self._held.add(piece)
+        self._unread.add(piece)
         self._bytes += piece.size
         take_room(piece.size)
-        piece.future = fetch_soon(lambda: read_range(entry, piece.start, piece.stop, self._kind))
+        # Nothing of this reader: it may be given up while the request is under way.
+        piece.future = fetch_soon(partial(read_range, entry, piece.start, piece.stop, self._kind))
+
+
+def _start(piece: Piece) -> int:
+    return piece.start
 
 
 def _done(buffer: pa.Buffer) -> Future[pa.Buffer]:

@@ -25,9 +25,12 @@ from batchonnx.storage.settings import StorageSettings, current_settings
 TRIES = 9
 """Of one request, within botocore: with its waits of up to 20 s each, about a minute and a half."""
 
+FIRST_TRIES = 3
+"""Of a store that has never answered: it is more likely the wrong one than out of order."""
+
 CONNECT_S, ANSWER_S = 5, 20
 RACE_TRIES = 8
-BODY_BYTES = 1 << 20
+BODY_BYTES = 1 << 18
 CONNECTIONS = 64
 ATTEMPT = "batchonnx-attempt"
 """The key of the metadata by which an object is known for one attempt's."""
@@ -92,7 +95,9 @@ class S3:
             fix = "correct storage: in the job, or the AWS_… variables"
             raise StorageError(Problem("the S3 service can't be set up", facts, fix)) from error
         self.endpoint: str = self._client.meta.endpoint_url
+        self._has_answered = False
         self._client.meta.events.register("before-send.s3", self._count)
+        self._client.meta.events.register("needs-retry.s3", self._require_answer)
         _made.add(self)
 
     def list(self, bucket: str, prefix: str, kind: type[BatchonnxError] = StorageError) -> Iterator[S3Object]:
@@ -352,8 +357,19 @@ class S3:
             raise self._told(error, url, kind) from error
 
     def _call(self, operation: str, **arguments: Any) -> Any:
+        """An answer with a whole body; as any other request, one whose body breaks off is made again."""
+        from botocore.exceptions import ConnectionClosedError
+        from urllib3.exceptions import HTTPError
+
         method: Callable[..., Any] = getattr(self._client, operation)
-        return method(**arguments)
+        for tries_left in reversed(range(RACE_TRIES)):
+            try:
+                return method(**arguments)
+            except HTTPError as error:
+                if not tries_left:
+                    raise ConnectionClosedError(endpoint_url=self.endpoint, error=error) from error
+            _wait(RACE_TRIES - tries_left)
+        raise AssertionError
 
     def _require_broken(
         self, error: Exception, tries_left: int, url: str, kind: type[BatchonnxError]
@@ -390,6 +406,19 @@ class S3:
         if not isinstance(error, ClientError | BotoCoreError):
             raise error
         return store_error(error, url, self.endpoint, kind)
+
+    def _require_answer(
+        self, response: Any = None, attempts: int = 0, caught_exception: Exception | None = None, **_: Any
+    ) -> None:
+        """Called after each try: raising ends them."""
+        from botocore.exceptions import SSLError
+
+        if response is not None:
+            self._has_answered = True
+            return
+        is_over = attempts >= FIRST_TRIES or isinstance(caught_exception, SSLError)
+        if caught_exception is not None and is_over and not self._has_answered:
+            raise caught_exception
 
     def _count(self, event_name: str = "", **_: Any) -> None:
         with self._lock:

@@ -28,6 +28,7 @@ _ADVICE: Mapping[str, tuple[str, str]] = {
     "301": ("the bucket is in another region", "set storage.region to the bucket's"),
     "SlowDown": ("the store is overloaded", "run the same command again later: it goes on where it stopped"),
     "503": ("the store is overloaded", "run the same command again later: it goes on where it stopped"),
+    "400": ("that isn't how the store is spoken to", "correct the endpoint: http or https, host and port"),
     "InvalidBucketName": ("that can't be a bucket's name", "correct the bucket's name"),
 }
 _CHECK = "look at the request by its id in the store's log; the same command goes on where this one stopped"
@@ -79,7 +80,9 @@ def _unreachable(error: BotoCoreError) -> tuple[str, str]:
             "set storage.ca_file to the CA's certificate, or correct the endpoint's http or https"
         )
     if isinstance(error, boto.ConnectionClosedError | boto.HTTPClientError | boto.EndpointConnectionError):
-        return "the store can't be reached", "check the endpoint and the network; then run the same again"
+        return "the store can't be reached", (
+            "check the endpoint (http or https, host and port) and the network; then run the same again"
+        )
     return "the store can't be asked", "correct storage: in the job, or the environment"
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from batchonnx.errors import BatchonnxError, InputError
 from batchonnx.storage.entry import FileEntry
 from batchonnx.storage.globs import glob_regex, is_glob, literal_prefix
-from batchonnx.storage.ranged import RangedFile, ReadAhead
+from batchonnx.storage.ranged import Piece, RangedFile, ReadAhead
 from batchonnx.storage.s3 import S3Object, s3_client, split_url
-from batchonnx.storage.spans import PIECE_BYTES, SMALL_BYTES, announce, sequential
+from batchonnx.storage.spans import PIECE_BYTES, SMALL_BYTES, Span, announce, sequential
 
 
 def expand_s3(pattern: str, hidden: tuple[str, ...]) -> list[FileEntry] | None:
@@ -40,13 +40,14 @@ def open_s3(file: FileEntry | str, first_bytes: int) -> RangedFile | None:
     file: as it was listed, or a URL.
     """
     if isinstance(file, FileEntry):
-        return RangedFile(file, announce(file, first_bytes))
+        return RangedFile(file, map(Piece, announce(file, first_bytes)))
     bucket, key = split_url(file)
     first = s3_client().begin(bucket, key, SMALL_BYTES)
     if first is None:
         return None
     data, found = first
-    return RangedFile(FileEntry(file, found.size, found.etag), begun=data)
+    entry = FileEntry(file, found.size, found.etag)
+    return RangedFile(entry, [Piece(Span(0, len(data)), data)] if data else [])
 
 
 def copy_s3(url: str, target: Path, kind: type[BatchonnxError]) -> bool:
