@@ -75,9 +75,9 @@ class ObjectFolder:
         self.delete([entry.key for entry in found])
         return sum(entry.size for entry in found)
 
-    def uploads(self) -> Iterator[tuple[str, str]]:
-        """Names and ids of the uploads that are open."""
-        for key, upload in self.s3.uploads(self.bucket, self._prefix):
+    def uploads(self, prefix: str = "") -> Iterator[tuple[str, str]]:
+        """Names and ids of the uploads that are open and whose names begin with `prefix`."""
+        for key, upload in self.s3.uploads(self.bucket, self.key(prefix)):
             yield key[len(self._prefix) :], upload
 
     def abort(self, uploads: Iterable[tuple[str, str]]) -> None:

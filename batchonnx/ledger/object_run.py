@@ -253,22 +253,26 @@ def finish(folder: ObjectFolder, manifest: Manifest) -> None:
         folder.delete(record["files"])
         folder.delete_below(records_of(record["run"]))
     rest = [entry.key for entry in folder.list(prefix) if entry.key != f"{prefix}plan.json"]
-    folder.delete([UNFINISHED])
     folder.delete(rest)
+    folder.delete([UNFINISHED])  # last: by it, what is left to do is found again
 
 
 def discard(folder: ObjectFolder, run: str) -> int:
     """Remove an unfinished run, its uploads and records: bytes of the records.
 
-    Parts that are visible, since it died while it was published, go as well.
+    Parts that are visible, since it died while it was published, go as well. Without its plan, which goes
+    first, a run is never gone on with; unfinished.json, which goes last, has the next one end what was begun.
     """
+    prefix = records_of(run)
+    folder.delete([f"{prefix}plan.json"])
     folder.abort(folder.uploads())
-    if (complete := folder.get(f"{records_of(run)}manifest.json")) is not None:
+    if (complete := folder.get(f"{prefix}manifest.json")) is not None:
         published = folder.get(MANIFEST)
         stay = _files(published[0]) if published is not None else set()
         folder.delete(_files(complete[0]) - stay)
+    size = folder.delete_below(prefix)
     folder.delete([UNFINISHED])
-    return folder.delete_below(records_of(run))
+    return size
 
 
 def abort(folder: ObjectFolder, files: Iterable[StoredFile]) -> None:

@@ -51,8 +51,8 @@ class StoreOutput:
 
         @contextmanager
         def held() -> Iterator[None]:
-            check_store(self._folder, is_trusted=self._is_trusted)
             with ObjectLease(self._folder, on_lost) as lease:
+                check_store(self._folder, is_trusted=self._is_trusted)
                 self._lease = lease
                 yield
 
@@ -112,8 +112,9 @@ class StoreOutput:
             return open_again(self._folder, begun, self._lease, kept)
         if under_way is not None:
             discard(self._folder, under_way)
-        self._folder.put(f"{records_of(plan.run)}plan.json", to_bytes(plan))
+        # In this order: records that unfinished.json doesn't name would never be found again.
         self._folder.put(UNFINISHED, json.dumps({"run": plan.run}).encode())
+        self._folder.put(f"{records_of(plan.run)}plan.json", to_bytes(plan))
         return ObjectRun(self._folder, plan, self._lease, kept)
 
     def waiting(self) -> tuple[Run, Manifest] | None:

@@ -7,27 +7,28 @@ import secrets
 from batchonnx.errors import Problem, StorageError
 from batchonnx.ledger.object_folder import ObjectFolder
 
+PREFLIGHT = "_batchonnx/preflight"
+
 
 def check_store(folder: ObjectFolder, *, is_trusted: bool) -> None:
-    """Create, refuse, swap, open an upload, remove: on an object that is gone afterwards.
+    """Write, be refused, open an upload, find it, give it up, remove: on an object that is gone afterwards.
 
-    is_trusted: preconditions may be ignored. Raises StorageError: for a store that ignores them, and for
-    rights that are missing.
+    The lease is held: of one that died here, all is removed along with it. is_trusted: preconditions may be
+    ignored. Raises StorageError: for a store that ignores them, and for rights that are missing.
     """
-    name = f"_batchonnx/preflight-{secrets.token_hex(8)}"
     first, second = secrets.token_bytes(16), secrets.token_bytes(16)
-    folder.create(name, first)
+    folder.put(PREFLIGHT, first)
     try:
         if not is_trusted:
-            if folder.create(name, second) or folder.swap(name, second, "0" * 32) is not None:
+            if folder.create(PREFLIGHT, second) or folder.swap(PREFLIGHT, second, "0" * 32) is not None:
                 raise _lies(folder)
-            found = folder.get(name)
+            found = folder.get(PREFLIGHT)
             if found is None or found[0] != first:
                 raise _lies(folder)
-        upload = folder.s3.begin_upload(folder.bucket, folder.key(name), "preflight")
-        folder.s3.abort_upload(folder.bucket, folder.key(name), upload)
+        folder.s3.begin_upload(folder.bucket, folder.key(PREFLIGHT), "preflight")
+        folder.abort(folder.uploads(PREFLIGHT))
     finally:
-        folder.delete([name])
+        folder.delete([PREFLIGHT])
 
 
 def _lies(folder: ObjectFolder) -> StorageError:
