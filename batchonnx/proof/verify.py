@@ -210,7 +210,7 @@ def _files(output: Output, commit: Commit, lineage: Mapping[str, str]) -> Iterat
 def _lineage(
     planned: ShardRecord | None, commit: Commit, manifest: Manifest, *, is_kept: bool
 ) -> dict[str, str]:
-    """What the footers of a commit's files have to say. A part that was kept has its first run's fingerprint."""
+    """What the footers of a commit's files have to say. A kept part has its first run's fingerprint."""
     told = {"batchonnx.model": manifest.model, "batchonnx.shard": str(commit.shard)}
     if planned is not None:
         told["batchonnx.sources"] = json.dumps(planned.sources)

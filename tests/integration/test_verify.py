@@ -1,4 +1,4 @@
-"""`verify` finds whatever isn't as it was scored: a case for each of its checks, and for what forgers think of."""
+"""`verify` finds whatever isn't as it was scored: a case for each of its checks."""
 
 from __future__ import annotations
 
