@@ -10,7 +10,7 @@ from time import perf_counter
 from batchonnx.driver.describe import describe_plan, describe_result
 from batchonnx.driver.incremental import keep_unchanged
 from batchonnx.engines.local import LocalEngine
-from batchonnx.errors import Problem, StorageError
+from batchonnx.errors import Interrupted, Problem, StorageError
 from batchonnx.job.spec import JobFile
 from batchonnx.ledger.output import Output, Run
 from batchonnx.ledger.outputs import output_at
@@ -50,6 +50,7 @@ def run_job(
 ) -> RunSummary:
     """Score what is missing and publish the result. Raises as `api.run` tells."""
     begin = perf_counter()
+    _go_on(stop)
     output = output_at(job.resolve(job.job.output.path))
     with output.hold_lease(on_lost=stop.set):
         output.settle()
@@ -91,6 +92,7 @@ def _run(
     may_replace = job.job.output.overwrite if options.overwrite is None else options.overwrite
     may_replace = may_replace or options.fresh or options.incremental
     plan, model = open_job(job)
+    _go_on(stop)
     former = _former_manifest(output, may_replace)
     if former is not None and not options.fresh and _is_result_of(plan, former, output):
         return _summary(plan, former, perf_counter() - begin)
@@ -112,6 +114,7 @@ def _run(
         engine = _score(plan, model, run, former, budget.workers, stop, on_progress)
         manifest = _complete(plan, run, engine, output, former, tuple(zip(unchanged, kept, strict=True)))
         require_passed(manifest.gate, output.path, run.where)
+        _go_on(stop)
         run.publish(manifest, may_replace)
     except BaseException:
         run.discard_if_empty()
@@ -130,6 +133,13 @@ def _run(
         apart=len(run.suspects - run.commits.keys()),
         is_new=True,
     )
+
+
+def _go_on(stop: threading.Event) -> None:
+    """Raises Interrupted if the run is to end: outside of the engine, which looks for itself."""
+    if stop.is_set():
+        fix = "run the same command again: it goes on where it stopped"
+        raise Interrupted(Problem("interrupted: nothing was published", {}, fix))
 
 
 def _score(

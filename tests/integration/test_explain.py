@@ -258,7 +258,7 @@ def test_kept_parts_of_an_incremental_run_are_traced_too(scored: Path, tmp_path:
         assert source.column("id")[origin.file_row].as_py() == origin.values["id"]
 
 
-def batch(*arguments: str) -> "subprocess.CompletedProcess[str]":
+def batch(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "batchonnx", "explain", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
