@@ -11,7 +11,8 @@ from typing import Any, NoReturn
 
 import click
 
-from batchonnx.errors import BatchonnxError, Problem
+from batchonnx.cli.screen import complain
+from batchonnx.errors import BatchonnxError, Interrupted, Problem
 from batchonnx.report.text import printable
 
 
@@ -25,11 +26,14 @@ class ErrorBoundary(click.Group):
             return super().invoke(ctx)
         except BatchonnxError as error:
             _fail(error)
-        except (BrokenPipeError, click.ClickException, click.exceptions.Exit, click.Abort):
+        except KeyboardInterrupt:
+            complain("interrupted")
+            ctx.exit(Interrupted.exit_code)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception:
-            traceback.print_exc()
-            click.echo("error: this is a bug of batchonnx; please report it with the text above", err=True)
+            told = "error: this is a bug of batchonnx; please report it with the text above"
+            complain(f"{traceback.format_exc()}{told}")
             ctx.exit(1)
 
     def resolve_command(
@@ -47,15 +51,15 @@ class ErrorBoundary(click.Group):
 
 def _fail(error: BatchonnxError) -> NoReturn:
     if "--json" in sys.argv:
-        click.echo(json.dumps(error.as_dict(), indent=1, ensure_ascii=False))
+        complain(json.dumps(error.as_dict(), indent=1, ensure_ascii=False), is_json=True)
     else:
-        click.echo("\n\n".join(render(problem) for problem in error.problems), err=True)
+        complain("\n\n".join(render(problem) for problem in error.problems))
     sys.exit(error.exit_code)
 
 
 def render(problem: Problem) -> str:
     """`error: …`, its facts and its fix, aligned; control characters of data made harmless."""
-    is_coloured = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    is_coloured = sys.stderr is not None and sys.stderr.isatty() and "NO_COLOR" not in os.environ
     head = click.style("error:", fg="red", bold=True) if is_coloured else "error:"
     facts = {**problem.facts, **({"fix": problem.fix} if problem.fix else {})}
     width = max((len(label) for label in facts), default=0)

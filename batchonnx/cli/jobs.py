@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import click
 
+from batchonnx.cli.screen import complain, say
 from batchonnx.errors import OutputExistsError, Problem
 
 _set_option = click.option(
@@ -50,11 +51,11 @@ def init(model: str, data: str, out: Path | None, output: str | None, as_json: b
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text)
-        click.echo(f"wrote {out}; next: batchonnx plan {out}", err=True)
+        complain(f"wrote {out}; next: batchonnx plan {out}")
     if as_json:
-        click.echo(json.dumps({"job": text, "file": str(out) if out is not None else None}))
+        say(json.dumps({"job": text, "file": str(out) if out is not None else None}))
     elif out is None:
-        click.echo(text, nl=False)
+        say(text, nl=False)
 
 
 @click.command()
@@ -76,7 +77,7 @@ def plan(job: Path, settings: tuple[str, ...], as_json: bool) -> None:
     from batchonnx.report.plan_view import format_plan, plan_as_dict
 
     made = api.plan(job, parse_settings(settings))
-    click.echo(json.dumps(plan_as_dict(made), indent=1) if as_json else format_plan(made))
+    say(json.dumps(plan_as_dict(made), indent=1) if as_json else format_plan(made))
 
 
 @click.command()
@@ -112,28 +113,29 @@ def run(
       batchonnx run jobs/score.yaml --json | jq .predicted
       batchonnx run jobs/score.yaml --incremental
     """
-    from batchonnx import api
-    from batchonnx.job.variables import parse_settings
-    from batchonnx.report.live import live_view
-    from batchonnx.report.preview import format_preview
-    from batchonnx.report.summary import format_summary, summary_as_dict
-
     stop = threading.Event()
-    with _stopping(stop), live_view(quiet=quiet or as_json) as show:
-        summary = api.run(
-            job,
-            parse_settings(settings),
-            on_progress=show,
-            stop=stop,
-            overwrite=overwrite,
-            fresh=fresh,
-            incremental=incremental,
-        )
-    if as_json:
-        click.echo(json.dumps(summary_as_dict(summary), indent=1))
-    elif not quiet:
-        click.echo(format_summary(summary))
-        click.echo(format_preview(Path(summary.output)))
+    with _stopping(stop):
+        from batchonnx import api
+        from batchonnx.job.variables import parse_settings
+        from batchonnx.report.live import live_view
+        from batchonnx.report.preview import format_preview
+        from batchonnx.report.summary import format_summary, summary_as_dict
+
+        with live_view(quiet=quiet or as_json) as show:
+            summary = api.run(
+                job,
+                parse_settings(settings),
+                on_progress=show,
+                stop=stop,
+                overwrite=overwrite,
+                fresh=fresh,
+                incremental=incremental,
+            )
+        if as_json:
+            say(json.dumps(summary_as_dict(summary), indent=1))
+        elif not quiet:
+            say(format_summary(summary))
+            say(format_preview(Path(summary.output)))
 
 
 @click.command()
@@ -147,7 +149,7 @@ def schema() -> None:
     """
     from batchonnx.job.schema import job_schema
 
-    click.echo(json.dumps(job_schema(), indent=2))
+    say(json.dumps(job_schema(), indent=2))
 
 
 @contextmanager
@@ -159,9 +161,9 @@ def _stopping(stop: threading.Event) -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         stop.set()
-        print(
-            "\nstopping: what is scored is kept, nothing is published; again to end at once", file=sys.stderr
-        )
+        # Not by print: the signal may have come in the middle of one.
+        with suppress(OSError):
+            os.write(2, b"\nstopping: what is scored is kept, nothing is published; again to end at once\n")
 
     former: dict[signal.Signals, Callable[[int, FrameType | None], Any] | int | None] = {
         number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)

@@ -7,6 +7,7 @@ import json
 import click
 
 from batchonnx.cli.errors import ErrorBoundary
+from batchonnx.cli.screen import say
 
 
 @click.group(cls=ErrorBoundary)
@@ -34,4 +35,4 @@ def inspect(path: str, as_json: bool) -> None:
     from batchonnx.runtime.inspect import inspect_model
 
     card = inspect_model(path)
-    click.echo(json.dumps(card.as_dict(), indent=1) if as_json else format_card(card))
+    say(json.dumps(card.as_dict(), indent=1) if as_json else format_card(card))

@@ -7,6 +7,8 @@ from dataclasses import asdict
 
 import click
 
+from batchonnx.cli.screen import say
+
 _output_argument = click.argument("output")
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, errors included.")
 
@@ -33,7 +35,7 @@ def verify(output: str, deep: bool, rows: int, seed: int | None, as_json: bool) 
     from batchonnx.report.proof_view import format_proof
 
     proof = api.verify(output, deep=deep, rows=rows, seed=seed)
-    click.echo(json.dumps(asdict(proof), indent=1) if as_json else format_proof(proof))
+    say(json.dumps(asdict(proof), indent=1) if as_json else format_proof(proof))
 
 
 @click.command()
@@ -59,9 +61,9 @@ def explain(output: str, row: int | None, key: str | None, as_json: bool) -> Non
         raise click.UsageError(f"--key is COLUMN=VALUE, found {key!r}.")
     origins = api.explain(output, row=row, key=(column, value) if key is not None else None)
     if as_json:
-        click.echo(json.dumps([asdict(origin) for origin in origins], indent=1, default=str))
+        say(json.dumps([asdict(origin) for origin in origins], indent=1, default=str))
     else:
-        click.echo("\n\n".join(map(format_origin, origins)))
+        say("\n\n".join(map(format_origin, origins)))
 
 
 @click.command()
@@ -79,9 +81,9 @@ def publish(output: str, force: bool, as_json: bool) -> None:
 
     manifest = api.publish(output, force=force)
     if as_json:
-        click.echo(json.dumps({"output": output, "run": manifest.run, "predicted": manifest.predicted}))
+        say(json.dumps({"output": output, "run": manifest.run, "predicted": manifest.predicted}))
     else:
-        click.echo(f"published {manifest.predicted:,} predictions at {output}")
+        say(f"published {manifest.predicted:,} predictions at {output}")
 
 
 @click.command()
@@ -101,9 +103,9 @@ def clean(output: str, as_json: bool) -> None:
 
     cleared = api.clean(output)
     if as_json:
-        click.echo(json.dumps([asdict(one) for one in cleared], indent=1))
+        say(json.dumps([asdict(one) for one in cleared], indent=1))
         return
     for one in cleared:
         size = f"  ({of_bytes(one.bytes)})" if one.bytes is not None else ""
-        click.echo(f"removed {one.what}: {one.path}{size}")
-    click.echo(f"{plural(len(cleared), 'leftover')} removed at {output}")
+        say(f"removed {one.what}: {one.path}{size}")
+    say(f"{plural(len(cleared), 'leftover')} removed at {output}")

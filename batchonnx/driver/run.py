@@ -10,7 +10,7 @@ from time import perf_counter
 from batchonnx.driver.describe import describe_plan, describe_result
 from batchonnx.driver.incremental import keep_unchanged
 from batchonnx.engines.local import LocalEngine
-from batchonnx.errors import Problem, StorageError
+from batchonnx.errors import Interrupted, Problem, StorageError
 from batchonnx.job.spec import JobFile
 from batchonnx.ledger.output import Cleared, Output, Run
 from batchonnx.ledger.outputs import output_at
@@ -53,6 +53,7 @@ def run_job(
 ) -> RunSummary:
     """Score what is missing and publish the result. Raises as `api.run` tells."""
     begin, sent = perf_counter(), requests_sent()
+    _go_on(stop)
     use_stores(job)
     wanted = job.job.output
     output = output_at(job.resolve(wanted.path), is_trusted=wanted.single_writer == "trusted")
@@ -106,6 +107,7 @@ def _run(
     may_replace = job.job.output.overwrite if options.overwrite is None else options.overwrite
     may_replace = may_replace or options.fresh or options.incremental
     plan, model = open_job(job)
+    _go_on(stop)
     former = _former_manifest(output, may_replace)
     if former is not None and not options.fresh and _is_result_of(plan, former, output):
         return _summary(plan, former, perf_counter() - begin)
@@ -127,6 +129,7 @@ def _run(
         engine = _score(plan, model, run, former, budget.workers, stop, on_progress)
         manifest = _complete(plan, run, engine, output, former, tuple(zip(unchanged, kept, strict=True)))
         require_passed(manifest.gate, output.path, run.where)
+        _go_on(stop)
         complete_at = perf_counter()
         run.publish(manifest, may_replace)
     except BaseException:
@@ -147,6 +150,13 @@ def _run(
         is_new=True,
         publish_s=perf_counter() - complete_at,
     )
+
+
+def _go_on(stop: threading.Event) -> None:
+    """Raises Interrupted if the run is to end: outside of the engine, which looks for itself."""
+    if stop.is_set():
+        fix = "run the same command again: it goes on where it stopped"
+        raise Interrupted(Problem("interrupted: nothing was published", {}, fix))
 
 
 def _score(

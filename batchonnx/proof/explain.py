@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import time
 from typing import Any
 
 import pyarrow as pa
@@ -166,12 +167,19 @@ def _matches(output: Output, path: str, column: str, text: str) -> list[int]:
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
     try:
-        wanted = pa.scalar(text).cast(values.type)
+        wanted = _scalar(text, values.type)
         return list(pc.indices_nonzero(pc.equal(values, wanted).fill_null(False)).to_pylist())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+    except (ValueError, pa.ArrowException) as error:
         facts = {"column": column, "expected": str(values.type), "found": text}
         fix = "write the value as the column holds it"
         raise InputError(Problem("the key isn't a value of its column", facts, fix)) from error
+
+
+def _scalar(text: str, kind: pa.DataType) -> pa.Scalar:
+    """A value written as text. Raises ValueError, ArrowException."""
+    if pa.types.is_time(kind):  # Arrow has no cast from text to a time of day
+        return pa.scalar(time.fromisoformat(text), kind)
+    return pa.scalar(text).cast(kind)
 
 
 def _row_at(output: Output, path: str, place: int) -> dict[str, Any]:

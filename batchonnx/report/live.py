@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from batchonnx.report.text import count, duration
 from batchonnx.scoring.progress import Progress
@@ -59,7 +59,7 @@ def progress_line(progress: Progress, rate: float) -> str:
 @contextmanager
 def live_view(*, quiet: bool) -> Iterator[Show | None]:
     """What to call with each Progress; None if nothing is to be shown. Writes to stderr."""
-    if quiet:
+    if quiet or sys.stderr is None:  # None: whoever started us has closed it
         yield None
     elif sys.stderr.isatty():
         with _terminal() as show:
@@ -76,7 +76,8 @@ def _plain() -> Show:
         rate = pace.rate(progress)
         if progress.elapsed_s - last >= PLAIN_EVERY_S:
             last = progress.elapsed_s
-            print(progress_line(progress, rate), file=sys.stderr, flush=True)
+            with suppress(OSError):  # nobody reads it: no reason to end the run
+                print(progress_line(progress, rate), file=sys.stderr, flush=True)
 
     return show
 
