@@ -1,6 +1,6 @@
-"""Runs with very many files and shards: what it takes to plan one, and to take one up again.
+"""A plan of very many files: what it takes.
 
-python -m tests.benchmarks.many files|commits NUMBER FOLDER   one figure, in a process of its own
+python -m tests.benchmarks.many NUMBER FOLDER   one figure, in a process of its own
 """
 
 from __future__ import annotations
@@ -53,69 +53,10 @@ def plan_files(job: Path) -> dict[str, float]:
     return _figures(begin)
 
 
-def resume_commits(number: int, folder: Path) -> dict[str, float]:
-    """Taking up a run with so many commits, each with its part in place; made if it isn't there yet."""
-    from batchonnx.ledger.records import Commit, PlanRecord, ShardRecord, SourceRows, StoredFile
-    from batchonnx.ledger.run_folder import attempt_path, open_run, staging_of
-    from batchonnx.ledger.run_folder import commit as commit_files
-
-    paths = [f"/data/in/{n:06}.parquet" for n in range(number)]
-    shards = [
-        ShardRecord(n, f"part-{n:06}-3f9a1c07.parquet", ((path, (0,), 0, ROWS),))
-        for n, path in enumerate(paths)
-    ]
-    identity = {f"input {path}": f"2048 bytes, version 1, {ROWS} rows in 1 row groups" for path in paths}
-    plan = PlanRecord(
-        run="0123456789abcdef",
-        version="0",
-        created="2026-01-01T00:00:00Z",
-        job={},
-        folder=str(folder),
-        identity=identity,
-        fingerprint="3f9a1c07" * 8,
-        files=dict.fromkeys(paths, ROWS),
-        pruned=0,
-        since=None,
-        kept=(),
-        shards=tuple(shards),
-    )
-    output = folder / "out"
-    if not staging_of(output).exists():
-        run = open_run(output, plan)
-        for shard in shards:
-            attempt = f"{shard.shard:016x}"
-            attempt_path(run.path, attempt, "part").write_bytes(b"PAR1")
-            source = SourceRows(paths[shard.shard], (0,), 0, ROWS)
-            record = Commit(
-                shard=shard.shard,
-                attempt=attempt,
-                at="2026-01-01T00:00:00Z",
-                rows_in=ROWS,
-                predicted=ROWS,
-                quarantined=0,
-                filtered=0,
-                part=StoredFile(shard.part, ROWS, 4, "0" * 64),
-                quarantine=None,
-                sources=(source,),
-                batch_rows=1024,
-                calls=1,
-                seconds={"read": 0.01, "encode": 0.01, "predict": 0.01, "decode": 0.01, "write": 0.01},
-            )
-            commit_files(run.path, record)
-    begin = perf_counter()
-    run = open_run(output, plan)
-    assert len(run.commits) == number
-    return _figures(begin)
-
-
 def _figures(begin: float) -> dict[str, float]:
     seconds = perf_counter() - begin
     return {"seconds": seconds, "peak_mb": peak_mb()}
 
 
 if __name__ == "__main__":
-    what, number, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
-    if what == "files":
-        print(json.dumps(plan_files(make_files(number, folder))))
-    else:
-        print(json.dumps(resume_commits(number, folder)))
+    print(json.dumps(plan_files(make_files(int(sys.argv[1]), Path(sys.argv[2])))))
