@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from batchonnx.errors import InputError
 from batchonnx.storage import fetchers, ranged, spans
 from batchonnx.storage.entry import FileEntry
-from batchonnx.storage.ranged import Piece, RangedFile, ReadAhead
+from batchonnx.storage.ranged import RangedFile, ReadAhead
 from batchonnx.storage.s3 import s3_client
 from batchonnx.storage.spans import Span, coalesced, sequential, side_by_side, whole
 from tests.stores.faultproxy import FaultProxy
