@@ -413,11 +413,9 @@ class S3:
         """Called after each try: raising ends them."""
         from botocore.exceptions import SSLError
 
-        if response is not None:
-            self._has_answered = True
-            return
-        is_over = attempts >= FIRST_TRIES or isinstance(caught_exception, SSLError)
-        if caught_exception is not None and is_over and not self._has_answered:
+        self._has_answered = self._has_answered or response is not None
+        is_enough = attempts >= FIRST_TRIES or isinstance(caught_exception, SSLError)
+        if caught_exception is not None and is_enough and not self._has_answered:
             raise caught_exception
 
     def _count(self, event_name: str = "", **_: Any) -> None:

@@ -19,6 +19,11 @@ Three more look at what keeping records costs:
     plan    a plan of 10,000 Parquet files: footers from the files, and from the cache
     resume  taking up a run with 100,000 committed shards
     uploads the same in a bucket, each part an upload that is held open (some minutes to make)
+
+Two read from a real S3 server on this machine, the output being local:
+
+    s3      the middle and the tiny MLP, in turn with the local run; the tiny one with 30 ms, too
+    small   4,000 objects of 250 rows with 30 ms added to every request, and with none
 """
 
 from __future__ import annotations
@@ -34,6 +39,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tests.benchmarks import stores
 from tests.benchmarks.data import CASES, Case, make_case
 
 CONTENDERS = ("loop", "ours", "limit")
@@ -133,7 +139,28 @@ def uploads(folder: Path, rounds: int) -> Iterator[str]:
     yield f"  {figures['seconds']:.2f} s {figures['peak_mb']:6.0f} MB {figures['requests']:,.0f} requests"
 
 
-RECORDS = {"ledger": ledger, "plan": plan, "resume": resume, "uploads": uploads}
+def from_s3(folder: Path, rounds: int) -> Iterator[str]:
+    """A large object against the same file here."""
+    return stores.s3(folder, rounds, _ours)
+
+
+def from_small(folder: Path, rounds: int) -> Iterator[str]:
+    """Very many small objects."""
+    return stores.small(folder, rounds, _ours)
+
+
+def _ours(folder: Path) -> dict[str, float]:
+    return _process("tests.benchmarks.contenders", "ours", str(folder))
+
+
+RECORDS = {
+    "ledger": ledger,
+    "plan": plan,
+    "resume": resume,
+    "uploads": uploads,
+    "s3": from_s3,
+    "small": from_small,
+}
 FILES, COMMITS = 10_000, 100_000
 
 

@@ -16,7 +16,7 @@ COLUMNS = 28
 ROWS, ROW_GROUP = 200, 100
 
 
-def make_files(number: int, folder: Path) -> Path:
+def make_files(number: int, folder: Path, rows: int = ROWS, row_group: int = ROW_GROUP) -> Path:
     """`number` small Parquet files of 28 float columns and an id, a model, and a job over them."""
     import numpy as np
     import onnx
@@ -32,9 +32,9 @@ def make_files(number: int, folder: Path) -> Path:
     (folder / "in").mkdir(parents=True)
     rng = np.random.default_rng(0)
     for n in range(number):
-        columns = {name: rng.random(ROWS, dtype=np.float32) for name in names}
-        table = pa.table({"id": np.arange(n * ROWS, (n + 1) * ROWS), **columns})
-        pq.write_table(table, folder / "in" / f"{n:06}.parquet", row_group_size=ROW_GROUP)
+        columns = {name: rng.random(rows, dtype=np.float32) for name in names}
+        table = pa.table({"id": np.arange(n * rows, (n + 1) * rows), **columns})
+        pq.write_table(table, folder / "in" / f"{n:06}.parquet", row_group_size=row_group)
     onnx.save(make_mlp([COLUMNS, 64, 32, 1]), folder / "model.onnx")
     job.write_text(
         "name: many\nmodel: {path: model.onnx}\ninput: {path: in}\n"
