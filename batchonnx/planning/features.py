@@ -23,7 +23,7 @@ from batchonnx.planning.bindings import (
 )
 from batchonnx.planning.hooks import load_hook
 from batchonnx.planning.match import match_input
-from batchonnx.planning.types import cast_price, column_shape, is_binary, is_text
+from batchonnx.planning.types import cast_price, column_shape, exact_value, is_binary, is_text
 from batchonnx.runtime.signature import ModelSignature, TensorSpec
 
 
@@ -141,6 +141,7 @@ def _bind(
     if feature.bytes is not None:
         return _bind_bytes(spec, feature, job, schema, wanted, where)
     _check_casts(spec, feature, names, schema, job, where, bound)
+    _check_fill(spec, feature, job, where)
     is_stack = feature.columns is not None or not column_shape(schema.field(names[0]).type).shape
     if is_stack:
         shape = _stack_shape(spec, names, schema, wanted, job, where)
@@ -238,6 +239,17 @@ def _check_casts(
         bound.notes.append(f'feature "{spec.name}" narrows to {spec.dtype}: {shown}')
 
 
+def _check_fill(spec: TensorSpec, feature: Feature, job: JobFile, where: str) -> None:
+    if feature.fill is None:
+        return
+    try:
+        exact_value(feature.fill, spec.dtype)
+    except ValueError as error:
+        facts = {"job": job.where(f"{where}.fill"), "model": str(spec), "found": f"{feature.fill!r}: {error}"}
+        title = f'fill of "{spec.name}" is no {spec.dtype}'
+        raise _Mismatch(Problem(title, facts, "name a value that the model input can have")) from error
+
+
 def _stack_shape(
     spec: TensorSpec, names: list[str], schema: pa.Schema, wanted: RowShape | None, job: JobFile, where: str
 ) -> RowShape:
@@ -328,18 +340,12 @@ def _bind_bytes(
 def _bind_constant(spec: TensorSpec, feature: Feature, job: JobFile, where: str) -> Constant:
     facts = {"job": job.where(f"{where}.value"), "model": str(spec), "found": repr(feature.value)[:80]}
     try:
-        value = np.array(feature.value, dtype=object if spec.dtype == "string" else None)
-        exact = value if spec.dtype == "string" else value.astype(np.dtype(spec.dtype))
-    except (TypeError, ValueError, OverflowError) as error:
+        exact = exact_value(feature.value, spec.dtype)
+    except (TypeError, ValueError) as error:
         fix = f"give a {spec.dtype} or a list of them"
         raise _Mismatch(
             Problem(f'value of "{spec.name}" is no {spec.dtype} ({error})', facts, fix)
         ) from error
-    is_integer = np.issubdtype(exact.dtype, np.integer)
-    if is_integer and not np.array_equal(exact, value):
-        raise _Mismatch(
-            Problem(f'value of "{spec.name}" doesn\'t fit {spec.dtype}', facts, "give another value")
-        )
     if spec.shape is None:
         return Constant(spec, exact, per_row=False)
     dims = [dim if isinstance(dim, int) else None for dim in spec.shape]

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.types as pat
 
@@ -117,6 +118,32 @@ def _holds_every(integer: pa.DataType, dtype: str) -> bool:
     if dtype.startswith("u"):
         return bool(unsigned and integer.bit_width <= width)
     return bool(digits <= width - 1)
+
+
+def exact_value(value: object, dtype: str) -> np.ndarray:
+    """A constant of the job file as an array of `dtype`, or of text.
+
+    Raises ValueError, with what is wrong, if it isn't a value of that type: another kind, a fraction or too
+    large. A float may lose digits, as decimal fractions do.
+    """
+    if dtype == "string":
+        texts = np.array(value, dtype=object)
+        if not all(isinstance(text, str) for text in texts.flat):
+            raise ValueError("text is wanted: put quotes around it")
+        return texts
+    given = np.array(value)
+    if given.dtype.kind in "US":
+        raise ValueError(f"text is no {dtype}")
+    try:
+        with np.errstate(over="raise"):
+            exact = given.astype(np.dtype(dtype))
+    except (FloatingPointError, OverflowError) as error:
+        raise ValueError(f"it doesn't fit {dtype}") from error
+    except TypeError as error:
+        raise ValueError(f"it is no {dtype}") from error
+    if exact.dtype.kind != "f" and not np.array_equal(exact, given):
+        raise ValueError(f"it doesn't fit {dtype}")
+    return exact
 
 
 def row_bytes(schema: pa.Schema, columns: Iterable[str], table_row_bytes: float) -> float:

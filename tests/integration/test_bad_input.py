@@ -231,6 +231,41 @@ CASES: list[tuple[str, Break, int, Sequence[str]]] = [
         ["f0", "1 nulls", "fill"],
     ),
     (
+        "a fill of another type",
+        _line("features", "features: {x: {columns: [f0, f1, f2], fill: none}}"),
+        2,
+        ["job.yaml:3", 'fill of "x" is no float32', "'none': text is no float32"],
+    ),
+    (
+        "a fill that is too large",
+        _line("features", "features: {x: {columns: [f0, f1, f2], fill: 1.0e+300}}"),
+        2,
+        ["job.yaml:3", "it doesn't fit float32"],
+    ),
+    (
+        "a fraction for integers",
+        lambda b: (
+            models.identity(b.model, "int64"),
+            b.write("a.parquet", pa.table({f"f{i}": pa.array([1, None, 3]) for i in range(3)})),
+            _line("outputs", "outputs: {s: {from: y}}")(b),
+            _line("features", "features: {x: {columns: [f0, f1, f2], fill: 0.5}}")(b),
+        ),
+        2,
+        ["job.yaml:3", "0.5: it doesn't fit int64"],
+    ),
+    (
+        "a constant that is too large",
+        _line("features", "features: {x: {value: [0, 0, 1.0e+300]}}"),
+        2,
+        ["job.yaml:3", "it doesn't fit float32"],
+    ),
+    (
+        "a value that would become infinite",
+        lambda b: b.write("a.parquet", b.table(f1=np.append(np.zeros(99), 1e300))),
+        3,
+        ["a.parquet", "row 99", "f1", "1e+300 doesn't fit float32"],
+    ),
+    (
         "a filter that doesn't parse",
         _line("input", "input: {path: data, filter: 'id >'}"),
         2,

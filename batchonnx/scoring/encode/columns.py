@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +26,7 @@ def to_numpy(
     """A flat array of scalars as [len(values)] of `dtype`; a view where type and nulls allow.
 
     fill: what a null becomes; None: NaN for floats, BadRow for anything else.
-    cast: integers may be rounded; overflow is a BadRow all the same.
+    cast: integers may be rounded, fractions dropped; overflow is a BadRow all the same.
     """
     if values.null_count == 0 and values.type == _ARROW.get(dtype):
         return np.asarray(values.to_numpy(zero_copy_only=False))
@@ -33,35 +34,29 @@ def to_numpy(
         values = values.dictionary_decode()
     if dtype == "string":
         return _strings(values, column, fill, row_of)
-    if pat.is_decimal(values.type):
-        values = _from_decimal(values, dtype, column, cast, row_of)
-    missing = values.null_count and values.is_null().to_numpy(zero_copy_only=False)
-    if values.null_count:
-        values = _without_nulls(values, dtype, column, fill, row_of)
-    found = values.to_numpy(zero_copy_only=False)
-    if found.dtype == dtype:
-        if values is not None and np.any(missing) and fill is None:
-            found = found.copy()
-            found[missing] = np.nan
-        return np.asarray(found)
-    target = np.dtype(dtype)
-    result = _cast(found, target, column, cast, row_of)
-    if np.any(missing) and fill is None:
-        result[missing] = np.nan
+    if values.null_count == 0:
+        return _numbers(values, dtype, column, cast, row_of)
+    missing = values.is_null().to_numpy(zero_copy_only=False)
+    if fill is None and not dtype.startswith("float"):
+        raise BadRow(row_of(int(np.argmax(missing))), column, f"null, and {dtype} has no NaN")
+    zero = Decimal(0) if pat.is_decimal(values.type) else 0
+    known = pc.fill_null(values, pa.array([zero]).cast(values.type)[0])
+    result = _numbers(known, dtype, column, cast, row_of)
+    # Only now, in the tensor's own type: the column's may not have the value.
+    result = result if result.flags.writeable else result.copy()
+    result[missing] = np.nan if fill is None else fill
     return result
 
 
-def _without_nulls(values: pa.Array, dtype: str, column: str, fill: Scalar | None, row_of: RowOf) -> pa.Array:
-    """Nulls replaced: by `fill`, or by a zero that becomes NaN once the array is a float's."""
-    if fill is None and not dtype.startswith("float"):
-        index = int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))
-        raise BadRow(row_of(index), column, f"null, and {dtype} has no NaN")
-    try:
-        scalar = pa.scalar(0 if fill is None else fill).cast(values.type)
-    except pa.ArrowInvalid:
-        # A fill that the column's own type can't hold (0.5 into integers): widen the column.
-        return pc.fill_null(values.cast(pa.float64()), pa.scalar(float(fill or 0)))
-    return pc.fill_null(values, scalar)
+def _numbers(values: pa.Array, dtype: str, column: str, cast: bool, row_of: RowOf) -> np.ndarray:
+    """Numbers without nulls."""
+    target = np.dtype(dtype)
+    if pat.is_decimal(values.type):
+        if target.kind in "iu":
+            return _whole_decimals(values, target, column, cast, row_of)
+        values = values.cast(pa.float64())
+    found = values.to_numpy(zero_copy_only=False)
+    return np.asarray(found) if found.dtype == target else _cast(found, target, column, cast, row_of)
 
 
 def _strings(values: pa.Array, column: str, fill: Scalar | None, row_of: RowOf) -> np.ndarray:
@@ -74,19 +69,32 @@ def _strings(values: pa.Array, column: str, fill: Scalar | None, row_of: RowOf) 
     return np.array(values.to_pylist(), dtype=object)
 
 
-def _from_decimal(values: pa.Array, dtype: str, column: str, cast: bool, row_of: RowOf) -> pa.Array:
-    return values.cast(pa.float64())
+def _whole_decimals(values: pa.Array, target: np.dtype, column: str, cast: bool, row_of: RowOf) -> np.ndarray:
+    """Decimals as integers, not by way of floats: those have digits for 2**53 alone."""
+    if pat.is_decimal32(values.type) or pat.is_decimal64(values.type):
+        values = values.cast(
+            pa.decimal128(values.type.precision, values.type.scale)
+        )  # Arrow can't round those
+    whole = pc.round(values, 0, "towards_zero")
+    if not cast and not whole.equals(values):
+        even = pc.equal(whole, values).to_numpy(zero_copy_only=False)
+        _require(even, values, column, f"is no whole number, {target} is", row_of)
+    try:
+        return np.asarray(whole.cast(_ARROW[target.name]).to_numpy(zero_copy_only=False))
+    except pa.ArrowInvalid:
+        limits = np.iinfo(target)
+        fits = np.array([limits.min <= value <= limits.max for value in whole.to_pylist()])
+        _require(fits, values, column, f"doesn't fit {target}", row_of)
+        raise
 
 
 def _cast(found: np.ndarray, target: np.dtype, column: str, cast: bool, row_of: RowOf) -> np.ndarray:
-    """A cast that never wraps and, unless `cast`, never rounds an integer."""
-    if found.dtype.kind == "b" or (target.kind == "f" and found.dtype.kind == "f"):
-        with np.errstate(over="ignore"):
-            return found.astype(target)
+    """A cast that never wraps, never overflows and, unless `cast`, never rounds an integer."""
+    if found.dtype.kind == "b":
+        return found.astype(target)
     if target.kind == "f":
-        with np.errstate(over="ignore"):
-            result = found.astype(target)
-        if not cast:
+        result = _to_float(found, target, column, row_of)
+        if found.dtype.kind != "f" and not cast:
             _require(_equal(found, result), found, column, f"can't be {target} without rounding", row_of)
         return result
     if np.can_cast(found.dtype, target, "safe"):
@@ -102,6 +110,18 @@ def _cast(found: np.ndarray, target: np.dtype, column: str, cast: bool, row_of: 
     if not cast:
         _require(whole == found, found, column, f"is no whole number, {target} is", row_of)
     return whole.astype(target)
+
+
+def _to_float(found: np.ndarray, target: np.dtype, column: str, row_of: RowOf) -> np.ndarray:
+    """Only what was infinite becomes infinite."""
+    try:
+        with np.errstate(over="raise"):  # the processor notices by itself
+            return found.astype(target)
+    except FloatingPointError:
+        with np.errstate(over="ignore"):
+            fits = np.isfinite(found.astype(target)) | ~np.isfinite(found)
+        _require(fits, found, column, f"doesn't fit {target}", row_of)
+        raise
 
 
 def _equal(integers: np.ndarray, floats: np.ndarray) -> np.ndarray:
@@ -123,7 +143,7 @@ def _within(values: np.ndarray, low: int, high: int) -> np.ndarray:
     return fits
 
 
-def _require(good: np.ndarray, values: np.ndarray, column: str, what: str, row_of: RowOf) -> None:
+def _require(good: np.ndarray, values: np.ndarray | pa.Array, column: str, what: str, row_of: RowOf) -> None:
     if not good.all():
         index = int(np.argmin(good))
         raise BadRow(row_of(index), column, f"{values[index]} {what}")

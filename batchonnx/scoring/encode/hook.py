@@ -68,12 +68,16 @@ def _checked(
             Problem(f'the hook\'s "{spec.name}" has the wrong shape', facts, "return one row for each row")
         )
     if array.dtype != dtype:
-        is_text = spec.dtype == "string" and array.dtype.kind == "U"
+        is_text = spec.dtype == "string" and array.dtype.kind in "UST"
         if not is_text and not np.can_cast(array.dtype, dtype, "same_kind"):
             facts["expected"] = str(dtype)
             fix = f"return {dtype}: array.astype({str(dtype)!r})"
             raise HookError(Problem(f'the hook\'s "{spec.name}" has the wrong type', facts, fix))
         array = array.astype(dtype)
+    if dtype == object and (odd := next((v for v in array.flat if not isinstance(v, str)), "")) != "":
+        facts |= {"expected": "str", "found": f"{type(odd).__name__}: {odd!r:.80}"}
+        fix = "return text: str(value), or value.decode()"
+        raise HookError(Problem(f'the hook\'s "{spec.name}" holds values that are no text', facts, fix))
     return np.ascontiguousarray(array)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -123,6 +124,13 @@ class TestScalars:
             ([1.0, float("nan")], pa.float32(), "int64", True, 1),
             ([1.0, 2.0**63], pa.float64(), "int64", True, 1),
             ([1.0, 1.5], pa.float64(), "int64", False, 1),
+            ([0.0, 1e300], pa.float64(), "float32", True, 1),
+            ([float("-inf"), -70000.0], pa.float32(), "float16", True, 1),
+            ([0, 70000], pa.int32(), "float16", True, 1),
+            ([Decimal(1), Decimal("1.5")], pa.decimal128(20, 2), "int64", False, 1),
+            ([Decimal(1), Decimal(2**63)], pa.decimal128(30, 2), "int64", True, 1),
+            ([Decimal(1), Decimal(-1)], pa.decimal64(10, 0), "uint8", True, 1),
+            ([Decimal(1), Decimal(10**50)], pa.decimal256(60, 0), "float32", True, 1),
         ],
     )
     def test_a_value_that_would_be_lost_names_its_row(
@@ -132,6 +140,55 @@ class TestScalars:
         with pytest.raises(BadRow) as caught:
             encode(binding, {"a": pa.array(values, source)})
         assert caught.value.row == row
+
+    def test_infinity_stays_what_it_was(self) -> None:
+        values = np.array([np.inf, -np.inf, np.nan, 1e-300])
+        found = encode(StackedScalars(spec("float32"), ("a",), ()), {"a": values})
+        np.testing.assert_array_equal(found, values.astype(np.float32))
+
+    @pytest.mark.parametrize(
+        "kind",
+        [
+            pa.decimal32(9, 2),
+            pa.decimal64(18, 2),
+            pa.decimal128(38, 2),
+            pa.decimal256(70, 2),
+            pa.decimal128(5, -2),
+        ],
+    )
+    def test_decimals_become_integers_digit_by_digit(self, kind: pa.DataType) -> None:
+        values = [Decimal(700), None, Decimal(-300)]
+        found = encode(StackedScalars(spec("int64"), ("a",), (), fill=-1), {"a": pa.array(values, kind)})
+        assert found.tolist() == [700, -1, -300]
+
+    @given(st.lists(st.decimals(-(2**63), 2**63 - 1, places=3), min_size=1, max_size=5))
+    def test_no_digit_of_a_large_decimal_is_lost(self, values: list[Decimal]) -> None:
+        column = pa.array(values, pa.decimal128(38, 3))
+        found = encode(StackedScalars(spec("int64"), ("a",), (), cast=True), {"a": column}, 8)
+        assert found.tolist() == [int(value) for value in values]
+
+    @pytest.mark.parametrize(
+        ("source", "dtype", "fill"),
+        [
+            (pa.int64(), "float64", 0.5),
+            (pa.int64(), "float16", 0.5),
+            (pa.float32(), "float64", 0.1),
+            (pa.float16(), "float16", 0.5),
+            (pa.float16(), "float32", -1),
+            (pa.bool_(), "float32", 0.5),
+            (pa.bool_(), "bool", True),
+            (pa.bool_(), "int8", -1),
+            (pa.uint8(), "int16", -300),
+            (pa.decimal128(5, 2), "int32", 70_000),
+        ],
+    )
+    def test_the_fill_is_of_the_tensors_type_whatever_the_columns(
+        self, source: pa.DataType, dtype: str, fill: float
+    ) -> None:
+        column = pa.array([1, None, 0], pa.float32()).cast(source)
+        found = encode(StackedScalars(spec(dtype), ("a",), (), fill=fill), {"a": column})
+        assert found.dtype == dtype
+        assert found.tolist() == [1, np.array(fill, dtype).item(), 0]
 
     @given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=5))
     def test_a_cast_that_was_asked_for_rounds_as_numpy_does(self, values: list[int]) -> None:
@@ -267,6 +324,24 @@ class TestConstants:
         binding = Constant(TensorSpec("x", "int64", ()), np.array(16000), per_row=False)
         tensors = Encoder([binding], 4, {}).load(pa.record_batch({"a": [1, 2]}))
         assert tensors(0, 2)["x"].shape == ()
+
+
+class TestTextOfHooks:
+    @pytest.mark.parametrize(
+        "values",
+        [["a", b"b"], ["a", None], ["a", 1], np.array([b"a", b"b"]), np.array(["a", float("nan")], object)],
+        ids=repr,
+    )
+    def test_what_is_no_text_is_told(self, values: object) -> None:
+        binding = HookFeature("f", (spec("string"),), ("a",), "hooks:encode", ((),))
+        with pytest.raises(HookError, match="no text") as caught:
+            encode(binding, {"a": [1, 2]}, f=lambda _: np.array(values, object))
+        assert caught.value.problems[0].facts["expected"] == "str"
+
+    @pytest.mark.parametrize("values", [np.array(["a", ""]), np.array(["a", ""], object)], ids=repr)
+    def test_text_is_taken(self, values: np.ndarray) -> None:
+        binding = HookFeature("f", (spec("string"),), ("a",), "hooks:encode", ((),))
+        assert encode(binding, {"a": [1, 2]}, f=lambda _: values).tolist() == ["a", ""]
 
 
 class TestHooks:
