@@ -20,7 +20,7 @@ Three more look at what keeping records costs:
     resume  taking up a run with 100,000 committed shards
     uploads the same in a bucket, each part an upload that is held open (some minutes to make)
 
-Two read from a real S3 server on this machine, the output being local:
+Two read from a real S3 server on this machine, and write to it:
 
     s3      the middle and the tiny MLP, in turn with the local run; the tiny one with 30 ms, too
     small   4,000 objects of 250 rows with 30 ms added to every request, and with none

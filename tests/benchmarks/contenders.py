@@ -13,6 +13,7 @@ if __name__ == "__main__" and {"ours", "unrecorded"} & {*sys.argv}:
 import json
 import os
 import resource
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -74,7 +75,9 @@ def ours(folder: Path) -> dict[str, float]:
 
     shutil.rmtree(folder / "out", ignore_errors=True)  # or it would know the batch size already
     begin = perf_counter()
-    summary = api.run(folder / "job.yaml", on_progress=watch)
+    job = folder / "job.yaml"
+    variables = {"run": secrets.token_hex(4)} if "{{ run }}" in job.read_text() else {}
+    summary = api.run(job, variables, on_progress=watch)
     seconds = perf_counter() - begin
     figures = {"seconds": seconds, "peak_mb": peak_mb(), "peak_mb_at_tenth": at_tenth or peak_mb()}
     return figures | {"batch_rows": summary.batch_rows, "first_row_s": summary.first_row_s or 0.0}

@@ -137,9 +137,10 @@ def _in_turn(
 
 
 def _copy_of_job(home: Path, target: Path, source: str) -> Path:
-    """A folder with the same job over another input."""
+    """A folder with the same job over another input, and into the store."""
     target.mkdir(parents=True, exist_ok=True)
     text = (home / "job.yaml").read_text()
     changed = re.sub(r"(input: \{path: )[^}]+", rf"\g<1>{source}", text)
+    changed = re.sub(r"(output: \{path: )[^,}]+", r"\g<1>s3://lake/out/{{ run }}", changed)
     (target / "job.yaml").write_text(changed)
     return target
