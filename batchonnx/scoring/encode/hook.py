@@ -74,7 +74,7 @@ def _checked(
             fix = f"return {dtype}: array.astype({str(dtype)!r})"
             raise HookError(Problem(f'the hook\'s "{spec.name}" has the wrong type', facts, fix))
         array = array.astype(dtype)
-    if dtype == object and (odd := next((v for v in array.flat if not isinstance(v, str)), "")) != "":
+    if spec.dtype == "string" and (odd := next((v for v in array.flat if not isinstance(v, str)), "")) != "":
         facts |= {"expected": "str", "found": f"{type(odd).__name__}: {odd!r:.80}"}
         fix = "return text: str(value), or value.decode()"
         raise HookError(Problem(f'the hook\'s "{spec.name}" holds values that are no text', facts, fix))
