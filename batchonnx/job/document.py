@@ -24,6 +24,9 @@ from batchonnx.job.node import MAX_DEPTH, UNSET, Node, Place, dotted, resolve_pl
 from batchonnx.job.syntax import character_problem, syntax_problem
 from batchonnx.job.variables import fill, is_name, mark, marked_keys, unmark, unused_settings
 
+MOST_VALUES = 1_000_000
+"""With aliases written out; ten lines of them can stand for more than a machine holds."""
+
 _STRING = "tag:yaml.org,2002:str"
 
 
@@ -47,10 +50,18 @@ def read_document(text: str, variables: Mapping[str, str], shown: str) -> Docume
         )
     except ReaderError as error:
         return Document(None, (character_problem(error, text, shown),))
+    except RecursionError:
+        # The parser's own: it goes down by a call for each bracket of a key.
+        return Document(None, (*reader.variable_problems(), *reader.problems, _too_deep(shown)))
     except JobFileError as error:
         return Document(None, (*reader.variable_problems(), *reader.problems, *error.problems))
     unused = unused_settings(variables, reader.used, shown)
     return Document(root, (*reader.variable_problems(), *unused, *reader.problems))
+
+
+def _too_deep(job: str) -> Problem:
+    facts = {"job": job, "expected": f"{MAX_DEPTH} levels at most"}
+    return Problem("the job is nested too deeply", facts, "look for brackets that aren't closed")
 
 
 @dataclass
@@ -66,6 +77,8 @@ class _Reader:
     def __post_init__(self) -> None:
         self._events: Iterator[Any] = iter(YAML(typ="safe", pure=True).parse(self.text))
         self._anchors: dict[str, Node | None] = {}
+        self._sizes: dict[str, int] = {}
+        self._values = 0
 
     def document(self) -> Node | None:
         root = None
@@ -99,20 +112,17 @@ class _Reader:
 
     def _node(self, event: Any, place: Place) -> Node:
         if len(place) > MAX_DEPTH:
-            raise JobFileError(
-                Problem(
-                    "the job is nested too deeply",
-                    {"job": self._job(event, place[:3]), "expected": f"{MAX_DEPTH} levels at most"},
-                    "look for brackets that aren't closed",
-                )
-            )
+            raise JobFileError(_too_deep(self._job(event, place[:3])))
         if isinstance(event, AliasEvent):
             return self._alias(event, place)
+        before = self._values
+        self._values += 1
         if event.anchor:
             self._anchors[event.anchor] = None
         node = self._anchorless(event, place)
         if event.anchor:
             self._anchors[event.anchor] = node
+            self._sizes[event.anchor] = self._values - before
         return node
 
     def _anchorless(self, event: Any, place: Place) -> Node:
@@ -128,6 +138,11 @@ class _Reader:
         line = event.start_mark.line + 1
         node = self._anchors.get(event.anchor)
         if node is not None:
+            self._values += self._sizes[event.anchor]
+            if self._values > MOST_VALUES:
+                facts = {"job": self._job(event, place[:3]), "expected": f"{MOST_VALUES:,} values at most"}
+                fix = "write fewer aliases of aliases"
+                raise JobFileError(Problem("the job's aliases stand for too many values", facts, fix))
             return node
         if event.anchor in self._anchors:
             self._report(
@@ -146,6 +161,9 @@ class _Reader:
         if any(key not in self.variables for key in keys):
             return Node(UNSET, line, written)
         value = fill(event.value, self.variables)
+        if "\0" in value:
+            self._report("a value has a NUL character in it", event, place, "take it out")
+            return Node(UNSET, line, written)
         if keys:
             written = f"{value}  from {written}"
         is_plain = not event.style and event.ctag is None

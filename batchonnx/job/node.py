@@ -116,7 +116,7 @@ def resolve_plain(text: str) -> Any:
 def from_python(data: Any, depth: int = 0) -> Node:
     """Nodes of a job given as Python data: mappings, lists, tuples, paths and scalars.
 
-    Raises JobFileError if it is nested without end.
+    Raises JobFileError if it is nested without end, or text holds a NUL character.
     """
     if depth > MAX_DEPTH:
         raise JobFileError(
@@ -128,6 +128,10 @@ def from_python(data: Any, depth: int = 0) -> Node:
         return Node([from_python(value, depth + 1) for value in data])
     if isinstance(data, os.PathLike):
         data = os.fspath(data)
+    if isinstance(data, str) and "\0" in data:
+        raise JobFileError(
+            Problem("a value has a NUL character in it", {"found": repr(data)[:80]}, "take it out")
+        )
     return Node(data, text=repr(data))
 
 

@@ -14,6 +14,8 @@ from pydantic_core import PydanticCustomError
 
 Scalar = bool | int | float | str
 Place = Annotated[str, Field(min_length=1)]
+LARGEST_BATCH = 2**31 - 1
+"""Arrow and ONNX Runtime count rows of a batch with 32 bits in places."""
 Hook = Annotated[
     str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="text like module:function")
 ]
@@ -161,7 +163,7 @@ class Output(Section):
     threshold: float | None = Field(
         None, description="True (or the second label) where the value is at least this."
     )
-    labels: str | list[str] | None = Field(
+    labels: str | Annotated[list[str], Field(min_length=1)] | None = Field(
         None, description="Names of the classes: a list, or a file with one a line; relative to the job file."
     )
     python: Hook | None = Field(
@@ -227,6 +229,14 @@ class Result(Section):
     )
     compression: Literal["zstd", "snappy", "lz4", "none"] = Field("zstd", description="Of the Parquet parts.")
 
+    @field_validator("path", mode="after")
+    @classmethod
+    def _a_folder(cls, path: str) -> str:
+        if not path.partition("://")[2].strip("/") and not path.strip("/"):
+            fix = "name a folder of its own: the result replaces it as a whole"
+            raise _rule("the root can't become a result", found=path, fix=fix)
+        return path
+
 
 class Engine(Section):
     """Where the work is done."""
@@ -239,6 +249,16 @@ class Engine(Section):
     batch_rows: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         "auto", description="Rows in one call of the model; auto measures a few sizes first."
     )
+
+    @field_validator("batch_rows", mode="after")
+    @classmethod
+    def _countable(cls, rows: int | str) -> int | str:
+        if isinstance(rows, int) and rows > LARGEST_BATCH:
+            fix = "leave it out: a batch that is larger than the input is no faster"
+            raise _rule(
+                "a batch too large", expected=f"at most {LARGEST_BATCH:,}", found=f"{rows:,}", fix=fix
+            )
+        return rows
 
 
 class Errors(Section):

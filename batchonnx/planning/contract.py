@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from difflib import get_close_matches
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from batchonnx.errors import ContractError, Problem
 from batchonnx.job.spec import JobFile
@@ -18,7 +19,7 @@ from batchonnx.planning.bindings import (
     StackedScalars,
     TensorColumn,
 )
-from batchonnx.planning.features import bind_features
+from batchonnx.planning.features import bind_features, feature_columns
 from batchonnx.planning.listing import Listing
 from batchonnx.planning.outputs import bind_outputs
 from batchonnx.runtime.signature import ModelSignature
@@ -50,6 +51,8 @@ def make_contract(job: JobFile, model: ModelSignature, listing: Listing) -> Cont
     may_be_bad = job.job.errors.max_bad_rows != 0
     problems += [] if may_be_bad else nulls
     problems += _keep_problems(job, listing.schema, outputs.bindings)
+    read = {column for binding in features.bindings for column in feature_columns(binding)}
+    problems += _unwritable(job, listing.schema, read if may_be_bad else set())
     sizes = _declared_batches(features.bindings)
     problems += _batch_problems(job, sizes)
     if problems:
@@ -104,6 +107,28 @@ def _keep_problems(job: JobFile, schema: pa.Schema, outputs: Sequence[OutputBind
         elif name in predicted:
             fix = f"give the output column another name in outputs.{name}"
             problems.append(Problem(f'column "{name}" is both kept and predicted', facts, fix))
+    return problems
+
+
+def _unwritable(job: JobFile, schema: pa.Schema, quarantined: Set[str]) -> list[Problem]:
+    """Columns that parts or quarantine would hold, of types that Parquet can't.
+
+    quarantined: columns that features read, if bad rows are kept with them.
+    """
+    problems = []
+    for field in schema:
+        if field.name not in quarantined and field.name not in job.job.keep:
+            continue
+        try:
+            pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([field])).close()
+        except pa.ArrowNotImplementedError:
+            is_kept = field.name in job.job.keep
+            facts = {"job": job.where("keep" if is_kept else "errors.max_bad_rows"), "found": str(field)}
+            fix = "leave it out of keep" if is_kept else "set errors.max_bad_rows: 0"
+            fix += ", or write the input with another type"
+            what = "kept" if is_kept else "put aside with bad rows"
+            title = f'column "{field.name}" can\'t be {what}: Parquet has no such type'
+            problems.append(Problem(title, facts, fix))
     return problems
 
 

@@ -120,10 +120,15 @@ def _labels(output: Output, job: JobFile, where: str) -> tuple[str, ...] | None:
         raise _LabelsError(
             Problem("the labels are no UTF-8 text", facts, "save the file as UTF-8")
         ) from error
-    if path.endswith(".json"):
-        return _json_labels(text, facts)
-    lines = text.splitlines()
-    return tuple(line.strip() for line in lines)
+    labels = _json_labels(text, facts) if path.endswith(".json") else _lines(text)
+    if not labels:
+        fix = "write a name on each line, or leave labels out"
+        raise _LabelsError(Problem("the labels file is empty", facts, fix))
+    return labels
+
+
+def _lines(text: str) -> tuple[str, ...]:
+    return tuple(line.strip() for line in text.splitlines())
 
 
 def _json_labels(text: str, facts: Mapping[str, str]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pyarrow as pa
+import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 from onnx import helper
@@ -311,6 +312,15 @@ CASES: list[tuple[str, Break, int, Sequence[str]]] = [
         ["3 names", "2 values", "job.yaml:4"],
     ),
     (
+        "an empty labels file",
+        lambda b: (
+            (b.folder / "labels.txt").write_text(""),
+            _line("outputs", "outputs: {s: {from: scores, argmax: true, labels: labels.txt}}")(b),
+        ),
+        2,
+        ["labels file is empty", "labels.txt", "job.yaml:4"],
+    ),
+    (
         "an index beyond",
         _line("outputs", "outputs: {s: {from: scores, index: 2}}"),
         2,
@@ -321,6 +331,36 @@ CASES: list[tuple[str, Break, int, Sequence[str]]] = [
         lambda b: b.lines.__setitem__("keep", "keep: [idd]"),
         2,
         ["idd", 'did you mean "id"'],
+    ),
+    (
+        "a kept column that Parquet can't hold",
+        lambda b: (
+            (b.data / "a.parquet").unlink(),
+            feather.write_feather(
+                b.table(gap=pa.array([pa.MonthDayNano([1, 2, 3])] * 100)), b.data / "a.arrow", "uncompressed"
+            ),
+            b.lines.__setitem__("keep", "keep: [gap]"),
+        ),
+        2,
+        ["job.yaml:6", "gap", "month_day_nano_interval", "leave it out of keep"],
+    ),
+    (
+        "a column that no quarantine can hold",
+        lambda b: (
+            (b.data / "a.parquet").unlink(),
+            feather.write_feather(b.table(nothing=[{}] * 100), b.data / "a.arrow", "uncompressed"),
+            _hook("    return np.zeros((batch.num_rows, 3), np.float32)")(b),
+            _line("features", "features: {x: {columns: [nothing], python: 'hooks:encode'}}")(b),
+            b.lines.__setitem__("errors", "errors: {max_bad_rows: 1}"),
+        ),
+        2,
+        ["job.yaml:6", "nothing", "struct<>", "max_bad_rows: 0"],
+    ),
+    (
+        "a batch that no machine can count",
+        lambda b: b.lines.__setitem__("engine", "engine: {batch_rows: 1000000000000}"),
+        2,
+        ["job.yaml:6", "batch_rows", "at most 2,147,483,647"],
     ),
     (
         "an unknown key",

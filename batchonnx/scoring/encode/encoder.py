@@ -59,7 +59,7 @@ def _loader(
     if isinstance(feature, HookFeature):
         return hook_slicer(feature, hooks[feature.name])
     if isinstance(feature, Constant):
-        slicer = constant_slicer(feature, batch_rows)
+        slicer = constant_slicer(feature)
         return lambda chunk: slicer
     if isinstance(feature, StackedScalars):
         return _named(feature, scalars_loader(feature, batch_rows))

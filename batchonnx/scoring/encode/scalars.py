@@ -61,7 +61,8 @@ class Strip:
 
     def __init__(self, width: int, element: np.dtype, batch_rows: int) -> None:
         batches = max(1, STRIP_BYTES // (width * element.itemsize) // batch_rows)
-        self._out = np.empty((batches * batch_rows, width), element)
+        self._rows = batches * batch_rows
+        self._out = np.empty((0, width), element)
         self._shift = SHIFT_BYTES // element.itemsize
         self._names = [str(index) for index in range(width)]
         self._columns = pa.RecordBatch.from_arrays([], names=[])
@@ -73,6 +74,9 @@ class Strip:
         arrays = [pa.array(column.view(np.uint8) if column.dtype == bool else column) for column in columns]
         self._columns = pa.RecordBatch.from_arrays(arrays, names=self._names)
         self._first = self._end = 0
+        # A job may allow batches that are larger than any chunk.
+        if len(self._out) < (rows := min(self._rows, self._columns.num_rows)):
+            self._out = np.empty((rows, self._out.shape[1]), self._out.dtype)
 
     def rows(self, start: int, stop: int) -> np.ndarray:
         """[stop - start, k], C-contiguous; valid until the next call."""

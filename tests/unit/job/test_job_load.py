@@ -247,7 +247,12 @@ VALUES = [
     ("features: [x]", "names, each with its keys", "[x] (a list)", ""),
     ("outputs: {y: {from: p, threshold: a}}", "a number", "a (text)", "write a number"),
     ("outputs: {y: {from: p, top_k: 0}}", "a whole number (1 or more)", "0", ""),
-    ("outputs: {y: {from: p, argmax: true, labels: 5}}", "text or a list of text", "5 (a number)", ""),
+    (
+        "outputs: {y: {from: p, argmax: true, labels: 5}}",
+        "text or a list of text (not empty)",
+        "5 (a number)",
+        "",
+    ),
     (
         "engine: {workers: 0}",
         '"auto" or a whole number (1 or more)',

@@ -136,3 +136,25 @@ def test_the_line_is_that_of_the_key_and_not_of_its_section(refuse):
 )
 def test_keys_that_do_go_together_are_accepted(load, text):
     load(JOB + text + "\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ('model: {path: "m\\0"}', "model.path"),
+        ('input: {path: "d\\0"}', "input.path"),
+        ('input: {path: [a, "d\\0"]}', "input.path.1"),
+        ('output: {path: "o\\0"}', "output.path"),
+        ('outputs: {y: {from: p, argmax: true, labels: "l\\0"}}', "outputs.y.labels"),
+        ("outputs: {y: {from: p, argmax: true, labels: []}}", "outputs.y.labels"),
+        ("output: {path: /}", "output.path"),
+        ("output: {path: //}", "output.path"),
+        ("engine: {batch_rows: 1000000000000}", "engine.batch_rows"),
+    ],
+)
+def test_what_no_path_and_no_batch_can_be_is_refused(refuse, text, place):
+    key = text.partition(":")[0]
+    job = "".join(line for line in JOB.splitlines(keepends=True) if not line.startswith(f"{key}:"))
+    (problem,) = refuse(f"{job}{text}\n")
+    assert problem.facts["job"].endswith(place)
+    assert problem.fix

@@ -159,7 +159,20 @@ def test_yaml_that_no_job_needs_is_refused_with_its_line(refuse, text, title):
     assert problem.facts["job"].startswith("job.yaml:4")
 
 
-def test_brackets_without_end_are_refused(refuse):
-    for depth in (50, 5000):
-        (problem,) = refuse(f"{JOB}features: {{x: {{value: {'[' * depth}1{']' * depth}}}}}\n")
-        assert problem.title == "the job is nested too deeply"
+@pytest.mark.parametrize(("brackets", "depth"), [("[]", 50), ("[]", 5000), ("{}", 5000)])
+def test_brackets_without_end_are_refused(refuse, brackets, depth):
+    problems = refuse(f"{JOB}features: {{x: {{value: {brackets[0] * depth}1{brackets[1] * depth}}}}}\n")
+    assert problems[-1].title == "the job is nested too deeply"
+
+
+def test_braces_within_braces_are_refused(refuse):
+    problems = refuse("{" * 5000 + "}" * 5000)
+    assert problems[-1].title == "the job is nested too deeply"
+
+
+def test_aliases_that_stand_for_more_than_a_machine_holds_are_refused(refuse):
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
+    (problem,) = refuse(JOB + "\n".join(lines) + "\n")
+    assert problem.title == "the job's aliases stand for too many values"
+    assert problem.facts["job"].startswith("job.yaml:9")

@@ -196,6 +196,15 @@ class TestScalars:
         found = encode(binding, {"a": pa.array(values, pa.int64())})
         np.testing.assert_array_equal(found, np.array(values, np.int64).astype(np.float32))
 
+    @pytest.mark.parametrize("width", [1, 2])
+    def test_batches_may_be_larger_than_any_chunk(self, width: int) -> None:
+        names = tuple("ab"[:width])
+        columns = {name: np.arange(9, dtype=np.float32) for name in names}
+        encoder = Encoder([StackedScalars(spec("float32", width), names, (width,))], 2**31 - 1, {})
+        for rows in (3, 9, 5):
+            tensor = encoder.load(pa.record_batch(columns).slice(0, rows))(0, rows)["x"]
+            np.testing.assert_array_equal(tensor, np.stack([np.arange(rows)] * width, 1))
+
 
 class TestTensors:
     @pytest.mark.parametrize("offset", [0, 3])
