@@ -92,7 +92,7 @@ def read_snapshot(job: JobFile) -> Snapshot:
     from batchonnx.tables.iceberg import read_iceberg
 
     assert wanted.table is not None, "the job was checked"
-    return read_iceberg(wanted.table, wanted.version, job.folder)
+    return read_iceberg(wanted.table, wanted.version)
 
 
 def open_sink(job: JobFile) -> Sink | None:
@@ -106,7 +106,7 @@ def open_sink(job: JobFile) -> Sink | None:
         from batchonnx.tables.iceberg import IcebergSink
 
         assert wanted.table is not None, "the job was checked"
-        return IcebergSink(wanted.table, job.folder)
+        return IcebergSink(wanted.table)
     return None
 
 
