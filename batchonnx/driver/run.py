@@ -9,8 +9,10 @@ from time import perf_counter
 
 from batchonnx.driver.describe import describe_plan, describe_result
 from batchonnx.driver.incremental import keep_unchanged
+from batchonnx.driver.table import TableStep, check_table, table_step
 from batchonnx.engines.local import LocalEngine
 from batchonnx.errors import Interrupted, Problem, StorageError
+from batchonnx.job.load import job_from_dict
 from batchonnx.job.spec import JobFile
 from batchonnx.ledger.output import Cleared, Output, Run
 from batchonnx.ledger.outputs import output_at
@@ -45,7 +47,9 @@ def open_job(job: JobFile) -> tuple[Plan, Model]:
     """The job's plan, and its model on one thread."""
     use_stores(job)
     model = open_model(job.resolve(job.job.model.path), threads=1, sha256=job.job.model.sha256)
-    return make_plan(job, model.signature), model
+    plan = make_plan(job, model.signature)
+    check_table(plan)
+    return plan, model
 
 
 def run_job(
@@ -54,12 +58,21 @@ def run_job(
     """Score what is missing and publish the result. Raises as `api.run` tells."""
     begin, sent = perf_counter(), requests_sent()
     _go_on(stop)
-    use_stores(job)
-    wanted = job.job.output
-    output = output_at(job.resolve(wanted.path), is_trusted=wanted.single_writer == "trusted")
+    plan, model = open_job(job)
+    _go_on(stop)
+    table = table_step(plan.job, plan.fingerprint, options.overwrite, incremental=options.incremental)
+    output = output_at(plan.output, is_trusted=job.job.output.single_writer == "trusted")
     with output.hold_lease(on_lost=stop.set):
         output.settle()
-        summary = _run(job, output, options, stop, on_progress, begin)
+        if table is None:
+            summary = _run(plan, model, output, options, stop, on_progress, begin)[0]
+        elif (done := table.done(output)) is not None:
+            summary = _in_table(_summary(plan, done[0], perf_counter() - begin), table, done[1])
+        else:
+            # Nobody knows of the run's folder: whatever is in it may be replaced.
+            alone = dataclasses.replace(options, overwrite=True)
+            summary, manifest = _run(plan, model, output, alone, stop, on_progress, begin)
+            summary = _in_table(summary, table, table.add(output, manifest))
     return dataclasses.replace(summary, requests=dict(requests_sent() - sent))
 
 
@@ -84,6 +97,11 @@ def publish_staged(output: Output, *, force: bool) -> Manifest:
         former = output.read_manifest()
         is_expected = (former.run if former is not None else None) == manifest.replaces
         run.publish(manifest, overwrite=is_expected and former is not None)
+        job = job_from_dict(run.plan.job, run.plan.folder)
+        table = table_step(job, run.plan.fingerprint, None, incremental=False)
+        if table is not None:
+            use_stores(job)
+            table.add(output, manifest)
         return manifest
 
 
@@ -97,20 +115,20 @@ def clean_output(output: Output) -> Iterator[Cleared]:
 
 
 def _run(
-    job: JobFile,
+    plan: Plan,
+    model: Model,
     output: Output,
     options: RunOptions,
     stop: threading.Event,
     on_progress: OnProgress | None,
     begin: float,
-) -> RunSummary:
+) -> tuple[RunSummary, Manifest]:
+    job = plan.job
     may_replace = job.job.output.overwrite if options.overwrite is None else options.overwrite
     may_replace = may_replace or options.fresh or options.incremental
-    plan, model = open_job(job)
-    _go_on(stop)
     former = _former_manifest(output, may_replace)
     if former is not None and not options.fresh and _is_result_of(plan, former, output):
-        return _summary(plan, former, perf_counter() - begin)
+        return _summary(plan, former, perf_counter() - begin), former
     output.check(may_replace)
     unchanged: tuple[Commit, ...] = ()
     since: PlanRecord | None = None
@@ -123,6 +141,7 @@ def _run(
     if budget.threads_per_worker > 1:
         model = open_model(model.signature.path, threads=budget.threads_per_worker, sha256=plan.model.digest)
     plan = with_types(plan, model)
+    check_table(plan)
     by_shard = {commit.shard: commit for commit in kept}
     run = output.open_run(describe_plan(plan, since, kept), by_shard, fresh=options.fresh)
     try:
@@ -136,7 +155,7 @@ def _run(
         run.discard_if_empty()
         raise
     first_at = engine.first_at
-    return dataclasses.replace(
+    summary = dataclasses.replace(
         _summary(plan, manifest, perf_counter() - begin),
         first_row_s=first_at - begin if first_at is not None else None,
         busy_s=engine.busy_s,
@@ -150,6 +169,7 @@ def _run(
         is_new=True,
         publish_s=perf_counter() - complete_at,
     )
+    return summary, manifest
 
 
 def _go_on(stop: threading.Event) -> None:
@@ -233,6 +253,10 @@ def _former_manifest(output: Output, may_replace: bool) -> Manifest | None:
 def _is_result_of(plan: Plan, manifest: Manifest, output: Output) -> bool:
     is_same = manifest.fingerprint == plan.fingerprint
     return is_same and all(output.holds(commit) for commit in manifest.commits)
+
+
+def _in_table(summary: RunSummary, table: TableStep, version: int | None) -> RunSummary:
+    return dataclasses.replace(summary, table=table.where, table_version=version)
 
 
 def _summary(plan: Plan, manifest: Manifest, elapsed_s: float) -> RunSummary:

@@ -6,6 +6,7 @@ Descriptions end up in the JSON Schema, so an editor shows them while the file i
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -30,6 +31,11 @@ Endpoint = Annotated[
 ]
 
 
+SECRETS = ("token", "credential", "password", "secret", "secret-access-key", "access-key-id")
+PASSWORD = re.compile(r"://[^/@]*:[^/@]+@")
+"""In a URL."""
+
+
 class Section(BaseModel):
     """Strict and frozen; an unknown key is an error."""
 
@@ -49,20 +55,95 @@ class Model(Section):
     sha256: Digest | None = Field(None, description="Refuse a model with another SHA-256 digest.")
 
 
+class Table(Section):
+    """An Iceberg table."""
+
+    name: Place = Field(description="Namespace and name, like db.scores.")
+    catalog: Place = Field(
+        "default",
+        description="The catalog's name, as ~/.pyiceberg.yaml or the PYICEBERG_CATALOG__… variables know it.",
+    )
+    properties: dict[str, Scalar] = Field(
+        {}, description="Of the catalog, in place of configured ones; secrets don't belong here."
+    )
+
+    @model_validator(mode="after")
+    def _without_secrets(self) -> Self:
+        named = [key for key in self.properties if key.lower().endswith(SECRETS)]
+        inside = [key for key, value in self.properties.items() if PASSWORD.search(str(value))]
+        if found := [*named, *inside]:
+            variable = f"PYICEBERG_CATALOG__{self.catalog.upper()}__{found[0].upper().replace('-', '_')}"
+            raise _rule(
+                "a job file holds no secrets: it is copied into records",
+                found=found[0],
+                fix=f"set it in ~/.pyiceberg.yaml, or as {variable}",
+                key="properties",
+            )
+        return self
+
+
 class Input(Section):
     """The rows."""
 
-    path: Place | Annotated[list[Place], Field(min_length=1)] = Field(
-        description="File, folder, glob or a list of them; relative to the job file."
+    path: Place | Annotated[list[Place], Field(min_length=1)] | None = Field(
+        None,
+        description="File, folder, glob or a list of them, or a Delta table; relative to the job file.",
     )
-    format: Literal["parquet", "arrow", "csv", "jsonl", "files"] | None = Field(
+    format: Literal["parquet", "arrow", "csv", "jsonl", "files", "delta", "iceberg"] | None = Field(
         None,
         description="Left out: told by the file names. `files` makes a row of every file, with columns "
         "path, size and bytes.",
     )
+    table: Table | None = Field(None, description="With format: iceberg, the table, in place of path.")
+    version: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="Of a Delta table, or an Iceberg table's snapshot id. Left out: the newest."
+    )
     filter: str | None = Field(
         None, description="Rows to score, as in SQL's WHERE: amount > 0 and country in ('DE', 'FR')."
     )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if self.format == "iceberg":
+            if self.table is None or self.path is not None:
+                raise _rule(
+                    "an Iceberg table is named by table",
+                    expected="table: {name: NAMESPACE.NAME}, and no path",
+                    found="path" if self.path is not None else "no table",
+                    fix="name the table: table: {name: db.events, catalog: lake}",
+                )
+        elif self.table is not None:
+            raise _rule(
+                "table goes with Iceberg only",
+                expected="format: iceberg",
+                found=f"format: {self.format}" if self.format else "no format",
+                fix="add format: iceberg, or name files by path",
+                key="table",
+            )
+        elif self.path is None:
+            raise _rule(
+                'no "path"',
+                expected="path: a file, folder, glob or a list of them",
+                found="none",
+                fix='add "path: …" under input',
+            )
+        if self.format == "delta" and not isinstance(self.path, str):
+            raise _rule(
+                "a Delta table is one folder",
+                expected="path: the table's folder",
+                found="a list",
+                fix="name one table",
+                key="path",
+            )
+        if self.version is not None and self.format not in ("delta", "iceberg"):
+            raise _rule(
+                "version goes with tables only",
+                expected="format: delta or iceberg",
+                found=f"format: {self.format}" if self.format else "no format",
+                fix="leave version out, or say which kind of table it is: format",
+                key="version",
+            )
+        return self
 
 
 class BytesWindow(Section):
@@ -219,9 +300,16 @@ class Result(Section):
 
     path: Place = Field(
         description="A folder, or s3://bucket/folder; it appears when the run is complete. Relative to the "
-        "job file."
+        "job file. Of a Delta table: its root; with Iceberg: the folder for its new files."
     )
-    overwrite: bool = Field(False, description="Replace a former result, when this one is complete.")
+    format: Literal["parquet", "delta", "iceberg"] = Field(
+        "parquet", description="delta, iceberg: the parts are added to a table in one commit."
+    )
+    table: Table | None = Field(None, description="With format: iceberg, the table; made if there is none.")
+    overwrite: bool = Field(
+        False,
+        description="Replace a former result, or whatever the table holds, when this one is complete.",
+    )
     single_writer: Literal["proved", "trusted"] = Field(
         "proved",
         description="`trusted`: a store that ignores preconditions may be written to; nothing keeps a "
@@ -236,6 +324,20 @@ class Result(Section):
             fix = "name a folder of its own: the result replaces it as a whole"
             raise _rule("the root can't become a result", found=path, fix=fix)
         return path
+
+    @model_validator(mode="after")
+    def _table_of_iceberg(self) -> Self:
+        if (self.table is not None) != (self.format == "iceberg"):
+            raise _rule(
+                "table and format: iceberg go together",
+                expected="format: iceberg, table: {name: NAMESPACE.NAME}, and path for the new files",
+                found=f"format: {self.format}" if self.table is not None else "no table",
+                fix="name the table: table: {name: db.scores, catalog: lake}"
+                if self.table is None
+                else "add format: iceberg, or leave table out",
+                key="" if self.table is None else "table",
+            )
+        return self
 
 
 class Engine(Section):

@@ -119,7 +119,8 @@ def _describe_one(kind: Kind) -> str:
         values = [f'"{value}"' for value in kind.args]
         return values[0] if len(values) == 1 else f"one of: {', '.join(map(str, kind.args))}"
     if kind.base is dict:
-        return "names, each with its keys"
+        has_sections = kinds(kind.args[1])[0].model is not None
+        return "names, each with its keys" if has_sections else "names with values"
     if kind.base is list:
         return _describe_list(kind)
     words = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind.base]

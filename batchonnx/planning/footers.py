@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from batchonnx.errors import InputError, Problem
 from batchonnx.formats.footer import Footer
@@ -23,7 +23,13 @@ SHOWN = 10
 CACHED = ("parquet",)
 """Formats whose footer has to be fetched, and says nothing that this release made up."""
 
-File = TypeVar("File", bound=FileEntry)
+
+class _Placed(Protocol):
+    @property
+    def path(self) -> str: ...
+
+
+File = TypeVar("File", bound=_Placed)
 Result = TypeVar("Result")
 
 

@@ -20,8 +20,8 @@ _LIBRARIES = ("onnxruntime", "onnxruntime-gpu", "pyarrow")
 _IRRELEVANT: Mapping[str, Any] = {
     "name": True,
     "model": True,  # its digest counts, not where it lies
-    "input": {"path"},  # the files that were found there count
-    "output": {"path", "overwrite", "single_writer"},
+    "input": {"path", "table", "version"},  # the files that were found there count
+    "output": {"path", "table", "overwrite", "single_writer"},
     "engine": {"name", "device", "workers"},
     "storage": True,  # another way to the same files
     "errors": True,  # a bad row changes no other
@@ -54,6 +54,8 @@ def make_identity(
             identity[library] = version(library)
         except PackageNotFoundError:
             continue
+    if listing.version is not None:
+        identity[input_name("table")] = f"version {listing.version}"
     return identity | {input_name(file.path): describe_file(file) for file in listing.files}
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -11,10 +11,11 @@ import pyarrow as pa
 from batchonnx.errors import ContractError, InputError, Problem
 from batchonnx.formats.footer import Footer
 from batchonnx.formats.registry import format_of
-from batchonnx.planning.footers import read_footers
+from batchonnx.planning.footers import map_files, read_footers
 from batchonnx.planning.types import joinable
 from batchonnx.storage.entry import FileEntry
-from batchonnx.storage.paths import HIDDEN_FROM_TABLES, list_files
+from batchonnx.storage.paths import HIDDEN_FROM_TABLES, find_file, list_files, natural
+from batchonnx.tables.table import Snapshot
 
 SHOWN = 10
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
@@ -25,11 +26,11 @@ class SourceFile(FileEntry):
     """One input file as the plan saw it.
 
     path: absolute path or URL. version: an etag, or mtime in ns; another one means another file.
-    partition: Hive key -> value, parsed from the folders' names (None is Hive's null).
+    partition: column -> value, from the folders' names (None is Hive's null) or a table's records.
     """
 
     footer: Footer
-    partition: dict[str, int | str | None]
+    partition: Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,15 @@ class Listing:
     """All input files in a fixed order, and the one schema that they share.
 
     format: parquet, arrow, csv, jsonl or files.
-    schema: the files' columns, then the Hive partition columns.
+    schema: the files' columns, then the partition columns.
+    version: of the table whose files these are; None where they were found by path.
     """
 
     format: str
     files: tuple[SourceFile, ...]
     schema: pa.Schema
     partition_columns: tuple[str, ...] = ()
+    version: int | None = None
 
     @property
     def is_remote(self) -> bool:
@@ -61,6 +64,72 @@ def list_input(paths: Sequence[str], format_name: str | None) -> Listing:
     footers = read_footers(name, entries)
     parsed = [{} if name == "files" else _parse_hive(entry.path) for entry in entries]
     partitions = _typed_partitions(entries, parsed)
+
+    def hive_field(key: str) -> pa.Field:
+        is_number = all(isinstance(partition[key], int | None) for partition in partitions)
+        return pa.field(key, pa.int64() if is_number else pa.string())
+
+    return _make_listing(name, entries, footers, partitions, tuple(map(hive_field, partitions[0])))
+
+
+def list_table(snapshot: Snapshot, where: str) -> Listing:
+    """List a table's live files and read their footers, in parallel. where: the table, for messages.
+
+    Raises InputError naming the file.
+    """
+    version = f"version {snapshot.version}"
+    if not snapshot.files:
+        facts = {"table": where, "found": f"no rows at {version}"}
+        raise InputError(
+            Problem("the table is empty", facts, "name another version, or run when it has rows")
+        )
+    live = {file.path: file for file in snapshot.files}
+    paths = natural(live)
+    found = map_files(lambda file: find_file(file.path), [live[path] for path in paths])
+    entries = [entry for entry in found if entry is not None and entry.size == live[entry.path].size]
+    if len(entries) < len(paths):
+        gone = next(path for path in paths if path not in {entry.path for entry in entries})
+        facts = {"table": f"{where}, {version}", "file": gone}
+        fix = "name a newer version: this one's files have been removed (VACUUM, expired snapshots)"
+        raise InputError(Problem("a file of the table is gone, or isn't what its records say", facts, fix))
+    footers = read_footers("parquet", entries)
+    _check_names(entries, footers, snapshot, where)
+    partitions = [live[entry.path].partition for entry in entries]
+    listing = _make_listing("parquet", entries, footers, partitions, snapshot.partitions)
+    return replace(listing, version=snapshot.version)
+
+
+def _check_names(
+    entries: Sequence[FileEntry], footers: Sequence[Footer], snapshot: Snapshot, where: str
+) -> None:
+    """Columns are read by name, so a name has to mean the same in a file as in the table."""
+    names = snapshot.names or {}
+    checked: set[int] = set()
+    for entry, footer in zip(entries, footers, strict=True):
+        if id(footer.schema) in checked:
+            continue
+        checked.add(id(footer.schema))
+        for field in footer.schema:
+            number = (field.metadata or {}).get(b"PARQUET:field_id")
+            now = names.get(int(number), field.name) if number is not None else field.name
+            if names and now != field.name:
+                facts = {
+                    "table": where,
+                    "file": entry.path,
+                    "column": field.name,
+                    "found": f"now called {now}",
+                }
+                fix = "rewrite the table's data files (rewrite_data_files), or score another snapshot"
+                raise InputError(Problem("a column has been renamed since a file was written", facts, fix))
+
+
+def _make_listing(
+    name: str,
+    entries: Sequence[FileEntry],
+    footers: Sequence[Footer],
+    partitions: Sequence[Mapping[str, object]],
+    keys: tuple[pa.Field, ...],
+) -> Listing:
     files = tuple(
         SourceFile(entry.path, entry.size, entry.version, footer, partition)
         for entry, footer, partition in zip(entries, footers, partitions, strict=True)
@@ -73,15 +142,12 @@ def list_input(paths: Sequence[str], format_name: str | None) -> Listing:
         facts = {"file": files[0].path, "column": twice}
         fix = "write the file again with names that differ"
         raise InputError(Problem(f'the file has several columns named "{twice}"', facts, fix))
-    keys = tuple(partitions[0])
     for key in keys:
-        if key in taken:
-            facts = {"file": files[0].path, "column": key}
+        if key.name in taken:
+            facts = {"file": files[0].path, "column": key.name}
             fix = "rename the folder's key, or the column"
-            raise InputError(Problem(f'"{key}" is both a column and a partition folder', facts, fix))
-        is_number = all(isinstance(partition[key], int | None) for partition in partitions)
-        fields.append(pa.field(key, pa.int64() if is_number else pa.string()))
-    return Listing(name, files, pa.schema(fields), keys)
+            raise InputError(Problem(f'"{key.name}" is both a column and a partition folder', facts, fix))
+    return Listing(name, files, pa.schema([*fields, *keys]), tuple(key.name for key in keys))
 
 
 def _common_field(field: pa.Field, footers: Sequence[Footer]) -> pa.Field:

@@ -18,7 +18,8 @@ from batchonnx.planning.filter import Filter, parse_filter
 from batchonnx.planning.gate import check_gate
 from batchonnx.planning.hooks import forget_hooks
 from batchonnx.planning.identity import Identity, fingerprint, make_identity
-from batchonnx.planning.listing import Listing, check_columns, list_input
+from batchonnx.planning.inputs import list_job
+from batchonnx.planning.listing import Listing, check_columns
 from batchonnx.planning.shards import Shard, make_shards
 from batchonnx.planning.types import row_bytes
 from batchonnx.runtime.signature import ModelSignature
@@ -40,7 +41,7 @@ class Plan:
     pruned_rows: rows of files and row groups that the filter leaves out without reading them.
     fixed_batch: rows that the model takes in each call; None: any number.
     row_bytes: estimated bytes of one row of `columns`, in memory.
-    output: absolute path of the output folder.
+    output: absolute path of the output folder; of a table, of the run's own folder in it.
     notes: what a user should know and need not mend (a narrowing cast, a guessed match).
     identity: all that decides the result's bytes, by name.
     """
@@ -107,6 +108,11 @@ def part_name(shard: int, fingerprint: str) -> str:
     return f"part-{shard:06}-{fingerprint[:8]}.parquet"
 
 
+def run_name(fingerprint: str) -> str:
+    """The folder of a run's files among those of a table. No run's files are ever another's."""
+    return f"run-{fingerprint[:16]}"
+
+
 def make_plan(job: JobFile, model: ModelSignature) -> Plan:
     """Decide what a run will do.
 
@@ -114,9 +120,8 @@ def make_plan(job: JobFile, model: ModelSignature) -> Plan:
     ContractError or HookError.
     """
     forget_hooks()
+    job, listing = list_job(job)
     spec = job.job
-    paths = [spec.input.path] if isinstance(spec.input.path, str) else spec.input.path
-    listing = list_input([job.resolve(path) for path in paths], spec.input.format)
     output = job.resolve(spec.output.path).rstrip("/")
     _check_apart(job, listing, output)
     contract = make_contract(job, model, listing)
@@ -133,6 +138,9 @@ def make_plan(job: JobFile, model: ModelSignature) -> Plan:
     check_gate(job, types)
     check_columns(listing, [name for name in listing.schema.names if name in used or name in filtered_by])
     shards = make_shards(listing, row_filter)
+    identity = make_identity(job, model.digest, listing, contract.features, contract.outputs)
+    if spec.output.format != "parquet":
+        output = f"{output}/{run_name(fingerprint(identity))}"
     return Plan(
         job=job,
         model=model,
@@ -148,7 +156,7 @@ def make_plan(job: JobFile, model: ModelSignature) -> Plan:
         row_bytes=row_bytes(listing.schema, columns, _table_row_bytes(shards.shards)),
         output=output,
         notes=contract.notes,
-        identity=make_identity(job, model.digest, listing, contract.features, contract.outputs),
+        identity=identity,
     )
 
 

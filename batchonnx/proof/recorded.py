@@ -7,7 +7,8 @@ from batchonnx.job.load import job_from_dict
 from batchonnx.job.spec import JobFile
 from batchonnx.ledger.records import PlanRecord
 from batchonnx.planning.identity import describe_file, input_name
-from batchonnx.planning.listing import Listing, list_input
+from batchonnx.planning.inputs import list_job
+from batchonnx.planning.listing import Listing
 from batchonnx.planning.shards import Shard, Source
 
 
@@ -17,11 +18,8 @@ def recorded_job(plan: PlanRecord) -> JobFile:
 
 
 def recorded_listing(plan: PlanRecord) -> Listing:
-    """The job's input as it is now. Raises InputError."""
-    job = recorded_job(plan)
-    path = job.job.input.path
-    paths = [path] if isinstance(path, str) else path
-    return list_input([job.resolve(one) for one in paths], job.job.input.format)
+    """The job's input as it is now; a table's, as it was at its version. Raises InputError."""
+    return list_job(recorded_job(plan))[1]
 
 
 def recorded_shard(plan: PlanRecord, number: int, listing: Listing) -> Shard:

@@ -29,6 +29,8 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield f"  model    {plan.model.path}  ({of_bytes(plan.model.bytes)}, sha256 {plan.model.digest[:12]}…)"
     rows = "unknown number of rows" if plan.rows is None else plural(plan.rows + plan.pruned_rows, "row")
     yield f"  input    {plural(len(listing.files), 'file')}, {listing.format}, {of_bytes(size)}, {rows}"
+    if listing.version is not None:
+        yield f"           of version {listing.version} of the {str(job.input.format).capitalize()} table"
     if listing.partition_columns:
         yield f"           partitioned by {', '.join(listing.partition_columns)}"
     if plan.filter is not None:
@@ -44,6 +46,10 @@ def _lines(plan: Plan) -> Iterator[str]:
     rows_of = "measured on the first rows" if batch == "auto" else f"{batch:,} rows"
     yield f"  work     {plural(len(plan.shards), 'shard')}, batches: {rows_of}"
     yield f"  output   {plan.output}"
+    if job.output.format != "parquet":
+        table = plan.job.resolve(job.output.path) if job.output.table is None else job.output.table.name
+        how = "in place of all that it holds" if job.output.overwrite else "in one commit"
+        yield f"  table    {job.output.format} {table}: the parts are added {how}"
     for note in plan.notes:
         yield f"  note     {note}"
 
@@ -102,6 +108,7 @@ def plan_as_dict(plan: Plan) -> dict[str, object]:
             "rows": plan.rows,
             "pruned_rows": plan.pruned_rows,
             "partitions": list(listing.partition_columns),
+            "version": listing.version,
             "filter": plan.filter.text if plan.filter is not None else None,
         },
         "features": [_feature(binding) for binding in plan.features],

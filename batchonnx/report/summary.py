@@ -18,6 +18,9 @@ def format_summary(summary: RunSummary) -> str:
     head = f"{printable(summary.job)}: {rows}"
     output = f"  output   {printable(summary.output)}  "
     output += f"({plural(summary.parts, 'part')}, {of_bytes(summary.bytes)})"
+    if summary.table is not None:
+        version = f"version {summary.table_version}" if summary.table_version is not None else "no rows yet"
+        output += f"\n  table    {printable(summary.table)}, {version}"
     if not summary.is_new:
         note = "  note     the result of this job, model and input was there already: nothing was scored"
         return "\n".join([head, output, note])

@@ -38,6 +38,7 @@ class RunSummary:
     processes had died over them. is_new: False if the result was there already.
     requests: operation -> requests to a store, retries included. publish_s: from the last commit until
     the result was there.
+    table, table_version: where the parts were added; None where the result is a folder.
     bytes: of all parts. first_row_s: from the run's start to the first predicted batch.
     model_calls: calls of the session, the ones for choosing batch_rows left out.
     """
@@ -65,3 +66,5 @@ class RunSummary:
     is_new: bool = True
     publish_s: float | None = None
     requests: Mapping[str, int] = field(default_factory=dict)
+    table: str | None = None
+    table_version: int | None = None

@@ -114,7 +114,28 @@ def list_files(patterns: Sequence[str], hidden: tuple[str, ...] = HIDDEN_FROM_TA
             fix = f"correct input.path; names that begin with {' or '.join(hidden)} are left out"
             raise InputError(Problem(title, {"path": pattern}, fix))
         found.update((entry.path, entry) for entry in entries)
-    return sorted(found.values(), key=lambda entry: _natural(entry.path))
+    return [found[path] for path in natural(found)]
+
+
+def natural(paths: Iterable[str]) -> list[str]:
+    """Sorted as people count: part-2 before part-10."""
+    return sorted(paths, key=_natural)
+
+
+def find_file(path: str) -> FileEntry | None:
+    """One file as a listing would tell of it; None if it isn't there. Raises InputError."""
+    if is_ranged(path):
+        from batchonnx.storage.s3 import s3_client, split_url
+
+        bucket, key = split_url(path)
+        found = s3_client().head(bucket, key, InputError)
+        return FileEntry(path, found.size, found.etag) if found is not None else None
+    filesystem, inner = open_filesystem(path)
+    try:
+        info = filesystem.get_file_info(inner)
+    except OSError as error:
+        raise _unreadable(error, path, InputError, "the file") from error
+    return FileEntry(path, info.size, _version(info)) if info.type == pafs.FileType.File else None
 
 
 def version_of(path: str) -> str | None:
@@ -129,7 +150,6 @@ def version_of(path: str) -> str | None:
 
 
 def _natural(path: str) -> list[tuple[int, int, str]]:
-    """part-2 before part-10."""
     return [(0, int(t), "") if t.isdigit() else (1, 0, t) for t in re.split(r"(\d+)", path) if t]
 
 
@@ -182,7 +202,11 @@ def _below(
 
 
 def _entry(prefix: str, info: pafs.FileInfo) -> FileEntry:
-    return FileEntry(prefix + info.path, info.size, str(info.mtime_ns or ""))
+    return FileEntry(prefix + info.path, info.size, _version(info))
+
+
+def _version(info: pafs.FileInfo) -> str:
+    return str(info.mtime_ns or "")
 
 
 def _missing(path: str, kind: type[BatchonnxError], what: str) -> BatchonnxError:

@@ -13,9 +13,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
+from urllib.parse import urlsplit
 from weakref import WeakSet
 
 from batchonnx.errors import BatchonnxError, InputError, Problem, StorageError
@@ -44,6 +45,20 @@ class S3Object:
     size: int
     etag: str
     metadata: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class S3Access:
+    """What another client needs to be let in as this one is. Short-lived: never kept, never shown.
+
+    endpoint: None where it is AWS's own.
+    """
+
+    endpoint: str | None
+    region: str
+    key: str | None
+    secret: str | None = field(repr=False)
+    token: str | None = field(repr=False)
 
 
 _made: WeakSet[S3] = WeakSet()
@@ -96,9 +111,25 @@ class S3:
             raise StorageError(Problem("the S3 service can't be set up", facts, fix)) from error
         self.endpoint: str = self._client.meta.endpoint_url
         self._has_answered = False
+        self._session = session
         self._client.meta.events.register("before-send.s3", self._count)
         self._client.meta.events.register("needs-retry.s3", self._require_answer)
         _made.add(self)
+
+    def access(self) -> S3Access:
+        """Endpoint and credentials as they are now. Raises StorageError if these can't be renewed."""
+        from botocore.exceptions import BotoCoreError
+
+        from batchonnx.storage.s3_errors import store_error
+
+        try:
+            found = self._session.get_credentials()
+            frozen = found.get_frozen_credentials() if found is not None else None
+        except BotoCoreError as error:
+            raise store_error(error, "s3://", self.endpoint, StorageError) from error
+        key, secret, token = (frozen.access_key, frozen.secret_key, frozen.token) if frozen else (None,) * 3
+        is_aws = (urlsplit(self.endpoint).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
+        return S3Access(None if is_aws else self.endpoint, self._client.meta.region_name, key, secret, token)
 
     def list(self, bucket: str, prefix: str, kind: type[BatchonnxError] = StorageError) -> Iterator[S3Object]:
         """Objects whose key begins with `prefix`, by key."""

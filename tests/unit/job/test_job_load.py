@@ -173,7 +173,7 @@ def test_an_unknown_key_is_told_with_its_line_and_the_nearest_key_of_that_place(
 
 def test_the_keys_of_a_place_are_listed(refuse):
     (problem,) = refuse(MINIMAL.replace("path: data", "path: data, zzz: 1"))
-    assert problem.facts["expected"] == "one of: path, format, filter"
+    assert problem.facts["expected"] == "one of: path, format, table, version, filter"
     assert problem.fix == "leave it out"
 
 
@@ -202,7 +202,11 @@ def test_the_python_name_of_a_key_is_no_key_of_the_file(refuse):
 def test_every_missing_key_is_told_with_the_line_of_its_section(refuse):
     problems = refuse("model: {}\noutput: {path: out}\noutputs:\n  y: {argmax: true}\n")
     assert [(p.title, p.facts["job"], p.facts["expected"]) for p in problems] == [
-        ('the job has no "input"', "job.yaml", "input: keys with values (path, format, filter)"),
+        (
+            'the job has no "input"',
+            "job.yaml",
+            "input: keys with values (path, format, table, version, filter)",
+        ),
         ('model has no "path"', "job.yaml:1  model", "path: text (not empty)"),
         ('outputs.y has no "from"', "job.yaml:4  outputs.y", "from: text"),
     ]
@@ -301,7 +305,7 @@ def test_a_value_where_keys_are_wanted_is_shown_as_keys(refuse, section, fix):
 
 def test_a_format_has_its_choices_listed(refuse):
     (problem,) = refuse(MINIMAL.replace("path: data", "path: data, format: parqet"))
-    assert problem.facts["expected"] == "one of: parquet, arrow, csv, jsonl, files"
+    assert problem.facts["expected"] == "one of: parquet, arrow, csv, jsonl, files, delta, iceberg"
     assert problem.fix == 'did you mean "parquet"?'
 
 

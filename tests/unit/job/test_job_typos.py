@@ -24,6 +24,7 @@ from batchonnx.job.spec import (
     Output,
     Result,
     Storage,
+    Table,
 )
 from batchonnx.job.words import fields_by_key
 
@@ -33,8 +34,12 @@ model:
   path: m.onnx
   sha256: 0000000000000000000000000000000000000000000000000000000000000abc
 input:
-  path: data
-  format: parquet
+  format: iceberg
+  table:
+    name: db.events
+    catalog: lake
+    properties: {type: sql}
+  version: 12
   filter: a > 0
 features:
   x0:
@@ -76,6 +81,9 @@ outputs:
 keep: [id]
 output:
   path: out
+  format: iceberg
+  table:
+    name: db.scores
   overwrite: true
   single_writer: proved
   compression: lz4
@@ -103,7 +111,7 @@ gate:
     max_psi: 0.2
 """.splitlines()
 
-SECTIONS = (Job, Model, Input, Feature, BytesWindow, Output, Result, Engine, Errors, Storage, Check)
+SECTIONS = (Job, Model, Input, Feature, BytesWindow, Output, Result, Engine, Errors, Storage, Check, Table)
 
 KEY = re.compile(r"\s*([a-z_][a-z0-9_]*):")
 KEYS = [
