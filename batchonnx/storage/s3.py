@@ -30,7 +30,8 @@ FIRST_TRIES = 3
 """Of a store that has never answered: it is more likely the wrong one than out of order."""
 
 CONNECT_S, ANSWER_S = 5, 20
-RACE_TRIES = 8
+RACE_TRIES, BODY_TRIES = 8, 5
+"""Of a request whose outcome nobody knows, and of one whose answer broke off in its body."""
 BODY_BYTES = 1 << 18
 CONNECTIONS = 64
 ATTEMPT = "batchonnx-attempt"
@@ -393,13 +394,13 @@ class S3:
         from urllib3.exceptions import HTTPError
 
         method: Callable[..., Any] = getattr(self._client, operation)
-        for tries_left in reversed(range(RACE_TRIES)):
+        for tries_left in reversed(range(BODY_TRIES)):
             try:
                 return method(**arguments)
             except HTTPError as error:
                 if not tries_left:
                     raise ConnectionClosedError(endpoint_url=self.endpoint, error=error) from error
-            _wait(RACE_TRIES - tries_left)
+            _wait(BODY_TRIES - tries_left)
         raise AssertionError
 
     def _require_broken(

@@ -334,9 +334,10 @@ class FaultProxy:
     async def _end(self) -> None:
         self._server.close()
         self._control_server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._tasks:  # a task may miss its cancellation: wait_for of Python 3.11 swallows some
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks, timeout=0.2)
 
     async def _client(self, down: asyncio.StreamReader, down_w: asyncio.StreamWriter) -> None:
         """One client connection: request after request, over one connection to the store."""

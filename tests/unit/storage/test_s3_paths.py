@@ -17,14 +17,22 @@ from tests.stores.fixtures import UseStore
 from tests.stores.s3server import S3Server
 
 
+@pytest.fixture(scope="module")
+def put_names(s3: S3Server) -> str:
+    """A folder whose names S3 allows and others don't."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in s3.access.env().items():
+            patch.setenv(name, value)
+        for name in NAMES:
+            s3_client().put("lake", f"names/{name}", name.encode())
+    return "s3://lake/names"
+
+
 @pytest.fixture
-def lake(s3: S3Server, proxy: FaultProxy, s3_folder: str, use_store: UseStore) -> str:
-    """A folder whose names S3 allows and others don't; requests are counted."""
+def lake(put_names: str, s3: S3Server, proxy: FaultProxy, use_store: UseStore) -> str:
+    """That folder; requests are counted."""
     use_store(s3.access.via(proxy.url))
-    bucket, prefix = split_url(s3_folder)
-    for name in NAMES:
-        s3_client().put(bucket, f"{prefix}/{name}", name.encode())
-    return s3_folder
+    return put_names
 
 
 NAMES = (
@@ -110,9 +118,7 @@ def test_what_isnt_there_is_named(lake: str, pattern: str, title: str) -> None:
     assert caught.value.problems[0].facts["path"] == f"{lake}/{pattern}"
 
 
-def test_a_model_is_copied_in_pieces_of_one_version(
-    lake: str, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_is_copied_in_pieces_of_one_version(lake: str, proxy: FaultProxy) -> None:
     data = os.urandom(20 << 20)
     url = f"{lake}/model.onnx"
     s3_client().put(*split_url(url), data)
