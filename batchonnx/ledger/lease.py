@@ -132,6 +132,11 @@ def busy(path: Path | str, record: Mapping[str, object]) -> OutputBusyError:
     """Who holds a lease, told with what to do."""
     facts = {"lease": str(path)}
     if record:
-        facts["held by"] = f"process {record.get('pid')} on {record.get('host')}, since {record.get('since')}"
+        facts["held by"] = holder_of(record)
     fix = "wait until it is done; the same command then finds the result, or goes on where it stopped"
     return OutputBusyError(Problem("another run is writing this output", facts, fix))
+
+
+def holder_of(record: Mapping[str, object]) -> str:
+    """Which process a lease's record tells of, for people."""
+    return f"process {record.get('pid')} on {record.get('host')}, since {record.get('since')}"

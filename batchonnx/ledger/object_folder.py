@@ -60,6 +60,10 @@ class ObjectFolder:
         """See `S3.put`."""
         return self.s3.put(self.bucket, self.key(name), data)
 
+    def delete_if(self, name: str, etag: str) -> None:
+        """See `S3.delete_if`."""
+        self.s3.delete_if(self.bucket, self.key(name), etag)
+
     def delete(self, names: Iterable[str]) -> None:
         """Remove objects; those that aren't there are no error."""
         self.s3.delete(self.bucket, [self.key(name) for name in names])

@@ -3,9 +3,9 @@
 Its holder counts up a beat; whoever wants it watches that count by its own clock, so that no two
 clocks are compared. A holder of this machine is looked for among its processes, which needs no wait.
 The token grows with each change of holder, and is in every record that a holder writes. A holder that
-slept and wakes finds at its next beat that the lease isn't its own; it may have opened uploads and
-committed shards meanwhile, which harms nobody: the run's next life takes them or leaves them. Before
-it publishes, it proves the lease once more.
+slept and wakes sees by its own clock that it has, and proves the lease before it writes anything; one
+that slept in the middle of a request has that request carried out, so that what would harm another
+holder is conditional, or preceded by a proof.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from batchonnx.errors import StorageError
-from batchonnx.ledger.lease import busy
+from batchonnx.errors import Interrupted, OutputBusyError, OutputExistsError, Problem, StorageError
+from batchonnx.ledger.lease import busy, holder_of
 from batchonnx.ledger.object_folder import ObjectFolder
 from batchonnx.ledger.process import is_alive, is_dead, this_process
 
@@ -27,6 +27,9 @@ LEASE = "_batchonnx/lease.json"
 BEAT_S = 4.0
 WATCH_S = 6 * BEAT_S
 """A holder elsewhere whose count stands still for so long is taken for dead."""
+
+SURE_S = 3 * BEAT_S
+"""For so long after a beat its holder needs no proof: nobody can have watched it for WATCH_S."""
 
 LOOK_S = 1.0
 
@@ -43,6 +46,7 @@ class ObjectLease:
         self.token = 0
         self._record: dict[str, object] = {}
         self._etag = ""
+        self._beaten = 0.0
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._beating = threading.Thread(target=self._beat, name="lease", daemon=True)
@@ -58,29 +62,46 @@ class ObjectLease:
         self._ended.set()
         self._beating.join()
         with self._lock:
-            free = {"holder": None, "token": self.token, "mark": secrets.token_hex(8)}
+            free = {**self._record, "holder": None, "mark": secrets.token_hex(8)}
             try:
-                self._folder.swap(LEASE, _bytes(free), self._etag)
+                is_lost = self._folder.swap(LEASE, _bytes(free), self._etag) is None
+                lost = self._lost() if is_lost and isinstance(error, _BY_LOSS) else None
             except StorageError:
                 if kind is None:
-                    raise  # else the first error is the one to tell; this one's process can be looked for
+                    raise
+                return  # the first error is the one to tell; this one's process can be looked for
+        if lost is not None:
+            raise lost from error
 
     def prove(self) -> None:
         """Make sure that nobody has taken the lease over. Raises OutputBusyError, StorageError."""
         with self._lock:
             if not self._renew():
-                found = self._folder.get(LEASE)
-                raise busy(self._folder.url_of(LEASE), json.loads(found[0]) if found else {})
+                raise self._lost()
+
+    def confirm(self) -> None:
+        """As `prove`, without asking the store if a beat was not long ago."""
+        if _now() - self._beaten > SURE_S:
+            self.prove()
+
+    def _lost(self) -> OutputBusyError:
+        found = self._folder.get(LEASE)
+        record = _record(found[0]) if found is not None else {}
+        facts = {"lease": self._folder.url_of(LEASE)}
+        if record:
+            facts["taken by"] = holder_of(record)
+        fix = "run the same command again: it finds the other's result, or goes on where that one stops"
+        return OutputBusyError(Problem("another run has taken this output over", facts, fix))
 
     def _take(self) -> None:
-        seen, since = "", time.monotonic()
+        seen, since = "", _now()
         while True:
             found = self._folder.get(LEASE)
             if found is None:
                 if self._write(1, None):
                     return
                 continue
-            record = json.loads(found[0])
+            record = _record(found[0])
             if record.get("holder") is None or is_dead(record) or _elapsed(since, seen == found[1]) > WATCH_S:
                 if self._write(int(record.get("token", 0)) + 1, found[1]):
                     return
@@ -89,33 +110,35 @@ class ObjectLease:
             if is_alive(record) or (seen and seen != found[1]):
                 raise busy(self._folder.url_of(LEASE), record)
             if not seen:
-                seen, since = found[1], time.monotonic()
+                seen, since = found[1], _now()
             time.sleep(LOOK_S)
 
     def _write(self, token: int, etag: str | None) -> bool:
         """Become the holder, in place of the lease of that etag, or of none."""
+        asked_at = _now()
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         record = {"holder": secrets.token_hex(8), "token": token, **this_process(), "since": since, "beat": 0}
         if etag is None:
             if not self._folder.create(LEASE, _bytes(record)):
                 return False
             found = self._folder.get(LEASE)
-            if found is None or json.loads(found[0])["holder"] != record["holder"]:
+            if found is None or _record(found[0]).get("holder") != record["holder"]:
                 return False
             written: str | None = found[1]
         else:
             written = self._folder.swap(LEASE, _bytes(record), etag)
         if written is None:
             return False
-        self._record, self._etag, self.token = record, written, token
+        self._record, self._etag, self.token, self._beaten = record, written, token, asked_at
         return True
 
     def _renew(self) -> bool:
+        asked_at = _now()
         record = {**self._record, "beat": int(str(self._record["beat"])) + 1}
         etag = self._folder.swap(LEASE, _bytes(record), self._etag)
         if etag is None:
             return False
-        self._record, self._etag = record, etag
+        self._record, self._etag, self._beaten = record, etag, asked_at
         return True
 
     def _beat(self) -> None:
@@ -130,8 +153,27 @@ class ObjectLease:
                 return
 
 
+_BY_LOSS = (Interrupted, StorageError, OutputExistsError)
+"""How a run may end because another one has its output."""
+
+
+def _now() -> float:
+    """A clock that also goes on while the machine sleeps, where there is one."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return time.clock_gettime(clock)
+
+
 def _elapsed(since: float, is_same: bool) -> float:
-    return time.monotonic() - since if is_same else 0.0
+    return _now() - since if is_same else 0.0
+
+
+def _record(data: bytes) -> dict[str, Any]:
+    """A lease as it was written; something else is nobody's."""
+    try:
+        record = json.loads(data)
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def _bytes(record: Mapping[str, object]) -> bytes:

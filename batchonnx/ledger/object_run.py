@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +28,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from batchonnx.errors import OutputExistsError, Problem
+from batchonnx.errors import OutputBusyError, OutputExistsError, Problem
 from batchonnx.ledger.object_folder import AT_ONCE, ObjectFolder
 from batchonnx.ledger.output import Kept, Staged
 from batchonnx.ledger.records import (
@@ -60,6 +61,10 @@ class Lease(Protocol):
         """Raise unless it is still held."""
         ...
 
+    def confirm(self) -> None:
+        """Raise if it may not be held any more; costs nothing as a rule."""
+        ...
+
 
 def records_of(run: str) -> str:
     """The prefix of a run's records."""
@@ -89,6 +94,7 @@ class ObjectRun:
 
     def start(self, shard: int, part: str) -> None:
         """The part's upload is begun: one that is open without a commit is the mark of a death."""
+        self._lease.confirm()
         upload = OpenUpload(self._folder, part)
         with self._lock:
             self._begun[part] = upload
@@ -110,21 +116,36 @@ class ObjectRun:
         return UploadStaged(begun or OpenUpload(self._folder, path))
 
     def commit(self, record: Commit) -> Commit:
-        """By an object that is created once."""
+        """By an object that is created once.
+
+        One of a former holder of the lease, that came when this life had looked for commits, doesn't count:
+        its uploads may have been given up.
+        """
+        self._lease.confirm()
         record = replace(record, token=self._lease.token)
         name = self._commit_name(record.part)
-        if self._folder.create(name, to_bytes(record)):
-            with self._lock:
-                self._recent.append(record)
-            self._compact(COMPACTED_AT_ONCE)
-            return record
-        abort(self._folder, files_of(record))
-        found = self._folder.get(name)
-        assert found is not None, f"{name} was refused, but isn't there"
-        return from_bytes(found[0], Commit, self._folder.url_of(name))
+        if not self._folder.create(name, to_bytes(record)):
+            found = self._folder.get(name)
+            other = from_bytes(found[0], Commit, self._folder.url_of(name)) if found is not None else None
+            if found is None or other is None or other.token > record.token:
+                abort(self._folder, files_of(record))
+                self._lease.prove()
+                raise AssertionError(f"{name} is another's, although the lease is held")
+            if other.token == record.token:
+                abort(self._folder, files_of(record))
+                return other
+            if self._folder.swap(name, to_bytes(record), found[1]) is None:
+                self._lease.prove()
+                raise AssertionError(f"{name} was changed, although the lease is held")
+            abort(self._folder, files_of(other))
+        with self._lock:
+            self._recent.append(record)
+        self._compact(COMPACTED_AT_ONCE)
+        return record
 
     def keep_probe(self, probe: Probe) -> None:
         """In a record beside the plan's."""
+        self._lease.confirm()
         self._folder.put(f"{self._records}probe.json", to_bytes(probe))
 
     def open_staged(self, record: Commit) -> pa.NativeFile:
@@ -136,6 +157,7 @@ class ObjectRun:
 
     def complete(self, manifest: Manifest, kept: Kept) -> None:
         """The manifest, among the run's own records; kept parts stay where they are."""
+        self._lease.confirm()
         self._folder.put(f"{self._records}manifest.json", to_bytes(manifest))
 
     def publish(self, manifest: Manifest, overwrite: bool) -> None:
@@ -148,19 +170,26 @@ class ObjectRun:
         if former is not None:
             self._publish_over(former, manifest, overwrite)
         else:
+            self._lease.prove()
             self._complete_uploads(manifest)
             self._lease.prove()
             if not self._folder.create(MANIFEST, to_bytes(manifest)):
                 raise self._taken()
-        finish(self._folder, manifest)
+        finish(self._folder, manifest, self._lease)
 
     def discard_if_empty(self) -> None:
-        """Unless a shard is committed, or all are."""
-        if not any(
-            name.key.startswith((f"{self._records}commits/", f"{self._records}manifest"))
-            for name in self._folder.list(self._records)
-        ):
-            discard(self._folder, self.plan.run)
+        """Unless a shard is committed, or all are; or it isn't this run's to remove any more."""
+        counts = (f"{self._records}commits/", f"{self._records}manifest")
+        try:
+            if any(entry.key.startswith(counts) for entry in self._folder.list(self._records)):
+                return
+            under_way, _ = read_unfinished(self._folder)
+            published = self._folder.get(MANIFEST)
+            is_published = published is not None and json.loads(published[0]).get("run") == self.plan.run
+            if under_way == self.plan.run and not is_published:
+                discard(self._folder, self.plan.run, self._lease)
+        except OutputBusyError:
+            return
 
     def _publish_over(self, former: tuple[bytes, str], manifest: Manifest, overwrite: bool) -> None:
         before = from_bytes(former[0], Manifest, self._folder.url_of(MANIFEST))
@@ -174,8 +203,10 @@ class ObjectRun:
         ]
         replaced = {"run": before.run, "files": gone}
         self._folder.put(f"{self._records}replaced.json", json.dumps(replaced).encode())
+        mark = self._folder.get(SUCCESS)
         self._lease.prove()
-        self._folder.delete([SUCCESS])
+        if mark is not None:
+            self._folder.delete_if(SUCCESS, mark[1])
         self._complete_uploads(manifest)
         self._lease.prove()
         if self._folder.swap(MANIFEST, to_bytes(manifest), former[1]) is None:
@@ -219,7 +250,7 @@ def open_again(folder: ObjectFolder, plan: PlanRecord, lease: Lease, kept: Mappi
     """A run that was begun: with its commits, what it learnt, and the deaths it has seen."""
     prefix = records_of(plan.run)
     commits = {**kept, **read_commits(folder, plan.run)}
-    suspects = _count_deaths(folder, prefix, commits)
+    suspects = _count_deaths(folder, prefix, commits, lease)
     found = folder.get(f"{prefix}probe.json")
     probe = from_bytes(found[0], Probe, folder.url_of(prefix)) if found is not None else None
     return ObjectRun(folder, plan, lease, commits, suspects, probe)
@@ -243,36 +274,74 @@ def read_commits(folder: ObjectFolder, run: str) -> dict[int, Commit]:
     return found
 
 
-def finish(folder: ObjectFolder, manifest: Manifest) -> None:
+def finish(folder: ObjectFolder, manifest: Manifest, lease: Lease) -> None:
     """What is left to do when a manifest was published: mark it, and remove what it has replaced."""
     prefix = records_of(manifest.run)
-    folder.put(SUCCESS, b"")
+    lease.confirm()
+    # The run's name tells this mark from another result's, for whoever removes it.
+    folder.put(SUCCESS, manifest.run.encode())
     replaced = folder.get(f"{prefix}replaced.json")
     if replaced is not None:
         record = json.loads(replaced[0])
+        lease.prove()
         folder.delete(record["files"])
         folder.delete_below(records_of(record["run"]))
     rest = [entry.key for entry in folder.list(prefix) if entry.key != f"{prefix}plan.json"]
     folder.delete(rest)
-    folder.delete([UNFINISHED])  # last: by it, what is left to do is found again
+    found = folder.get(UNFINISHED)  # last: by it, what is left to do is found again
+    if found is not None and json.loads(found[0])["run"] == manifest.run:
+        folder.delete_if(UNFINISHED, found[1])
 
 
-def discard(folder: ObjectFolder, run: str) -> int:
+def read_unfinished(folder: ObjectFolder) -> tuple[str | None, str | None]:
+    """The run under way, and one that was given up, of which something may be left."""
+    found = folder.get(UNFINISHED)
+    record = json.loads(found[0]) if found is not None else {}
+    return record.get("run"), record.get("given_up")
+
+
+def begin(folder: ObjectFolder, plan: PlanRecord, lease: Lease) -> None:
+    """Name a run as the one under way: before its records are there, which would else not be found again."""
+    found, named = folder.get(UNFINISHED), _unfinished(run=plan.run)
+    lease.prove()
+    if not (folder.create(UNFINISHED, named) if found is None else folder.swap(UNFINISHED, named, found[1])):
+        lease.prove()
+        raise AssertionError("another run is under way, although the lease is held")
+    lease.confirm()
+    folder.put(f"{records_of(plan.run)}plan.json", to_bytes(plan))
+
+
+def discard(folder: ObjectFolder, run: str, lease: Lease) -> int:
     """Remove an unfinished run, its uploads and records: bytes of the records.
 
-    Parts that are visible, since it died while it was published, go as well. Without its plan, which goes
-    first, a run is never gone on with; unfinished.json, which goes last, has the next one end what was begun.
+    Parts that are visible, since it died while it was published, go as well. First of all it is marked as
+    given up, so that nobody goes on with it, or has done so and finds it removed.
     """
     prefix = records_of(run)
-    folder.delete([f"{prefix}plan.json"])
-    folder.abort(folder.uploads())
+    found = folder.get(UNFINISHED)
+    if found is None or run not in json.loads(found[0]).values():
+        lease.prove()
+        return 0
+    mark = folder.swap(UNFINISHED, _unfinished(given_up=run), found[1])
+    uploads = list(folder.uploads())
+    lease.prove()  # so nobody else has begun one of these uploads
+    if mark is None:
+        raise AssertionError(f"{UNFINISHED} was changed, although the lease is held")
+    folder.abort(uploads)
     if (complete := folder.get(f"{prefix}manifest.json")) is not None:
         published = folder.get(MANIFEST)
         stay = _files(published[0]) if published is not None else set()
-        folder.delete(_files(complete[0]) - stay)
+        gone = _files(complete[0]) - stay
+        lease.confirm()
+        folder.delete(gone)
     size = folder.delete_below(prefix)
-    folder.delete([UNFINISHED])
+    folder.delete_if(UNFINISHED, mark)
     return size
+
+
+def _unfinished(run: str | None = None, given_up: str | None = None) -> bytes:
+    record = {"run": run, "given_up": given_up, "mark": secrets.token_hex(8)}
+    return json.dumps(record).encode()
 
 
 def abort(folder: ObjectFolder, files: Iterable[StoredFile]) -> None:
@@ -284,10 +353,13 @@ def _files(manifest: bytes) -> set[str]:
     return {s.path for c in from_bytes(manifest, Manifest, MANIFEST).commits for s in files_of(c)}
 
 
-def _count_deaths(folder: ObjectFolder, prefix: str, commits: Mapping[int, Commit]) -> frozenset[int]:
+def _count_deaths(
+    folder: ObjectFolder, prefix: str, commits: Mapping[int, Commit], lease: Lease
+) -> frozenset[int]:
     """Shards that were being scored in at least ENOUGH lives that died. Their uploads are given up."""
     held = {s.upload.id for c in commits.values() for s in files_of(c) if s.upload is not None}
     lost = [(name, upload) for name, upload in folder.uploads() if upload not in held]
+    lease.prove()  # so nobody else has begun one of these
     found = folder.get(f"{prefix}deaths.json")
     deaths: dict[str, int] = json.loads(found[0]) if found is not None else {}
     for shard in {match[1] for name, _ in lost if (match := _SHARD.match(name))}:

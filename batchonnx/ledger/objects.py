@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -16,21 +15,23 @@ from batchonnx.ledger.object_run import (
     MANIFEST,
     RECORDS,
     SUCCESS,
-    UNFINISHED,
     ObjectRun,
+    begin,
     discard,
     finish,
     open_again,
     read_commits,
+    read_unfinished,
     records_of,
 )
 from batchonnx.ledger.output import NONE, Cleared, Run
 from batchonnx.ledger.preflight import check_store
-from batchonnx.ledger.records import Commit, Manifest, PlanRecord, files_of, from_bytes, to_bytes
+from batchonnx.ledger.records import Commit, Manifest, PlanRecord, files_of, from_bytes
 from batchonnx.ledger.run_folder import require_same
 from batchonnx.storage.entry import FileEntry
 from batchonnx.storage.paths import HIDDEN_FROM_TABLES
 from batchonnx.storage.ranged import Piece, RangedFile
+from batchonnx.storage.s3 import S3Object
 from batchonnx.storage.spans import sequential
 
 _PART = re.compile(r"part-\d{6,}-[0-9a-f]{8}\.parquet")
@@ -62,7 +63,8 @@ class StoreOutput:
         """Finish a publication whose manifest is there."""
         manifest = self._readable_manifest()
         if manifest is not None and self._unfinished_run() == manifest.run:
-            finish(self._folder, manifest)
+            assert self._lease is not None, "what a run left is brought in order under the lease"
+            finish(self._folder, manifest, self._lease)
 
     def check(self, overwrite: bool) -> None:
         """Only a former result may be replaced."""
@@ -105,16 +107,14 @@ class StoreOutput:
     def open_run(self, plan: PlanRecord, kept: Mapping[int, Commit] = NONE, *, fresh: bool = False) -> Run:
         """One run is under way at a time: `unfinished.json` names it."""
         assert self._lease is not None, "a run is opened under the lease"
-        under_way = self._unfinished_run()
+        under_way, given_up = read_unfinished(self._folder)
         begun = self._plan_of(under_way) if under_way is not None and not fresh else None
         if begun is not None:
             require_same(begun, plan, self._folder.url_of(records_of(begun.run)))
             return open_again(self._folder, begun, self._lease, kept)
-        if under_way is not None:
-            discard(self._folder, under_way)
-        # In this order: records that unfinished.json doesn't name would never be found again.
-        self._folder.put(UNFINISHED, json.dumps({"run": plan.run}).encode())
-        self._folder.put(f"{records_of(plan.run)}plan.json", to_bytes(plan))
+        if (useless := under_way or given_up) is not None:
+            discard(self._folder, useless, self._lease)
+        begin(self._folder, plan, self._lease)
         return ObjectRun(self._folder, plan, self._lease, kept)
 
     def waiting(self) -> tuple[Run, Manifest] | None:
@@ -156,23 +156,39 @@ class StoreOutput:
         )
 
     def clean(self) -> Iterator[Cleared]:
-        """Uploads without a commit, records of runs that are neither published nor under way, stray parts."""
+        """Uploads without a commit, records that neither result nor unfinished run needs, stray parts."""
+        assert self._lease is not None, "an output is cleaned under the lease"
         self.settle()
-        manifest, under_way = self.read_manifest(), self._unfinished_run()
+        manifest = self.read_manifest()
+        under_way, given_up = read_unfinished(self._folder)
+        if under_way is not None and self._plan_of(under_way) is None:
+            under_way, given_up = None, under_way
+        if given_up is not None:
+            size = discard(self._folder, given_up, self._lease)
+            yield Cleared("a run that was given up", self._folder.url_of(records_of(given_up)), size)
         commits = read_commits(self._folder, under_way) if under_way is not None else {}
         held = {s.upload.id for c in commits.values() for s in files_of(c) if s.upload is not None}
         for name, upload in self._folder.uploads():
             if upload not in held:
                 self._folder.abort([(name, upload)])
                 yield Cleared("an upload that no run needs", self._folder.url_of(name), None)
-        needed = {under_way, manifest.run if manifest is not None else None}
-        prefix = f"{RECORDS}/runs/"
-        for run in sorted({entry.key[len(prefix) :].split("/")[0] for entry in self._folder.list(prefix)}):
-            if run not in needed:
-                size = self._folder.delete_below(records_of(run))
-                yield Cleared("records of a run that is gone", self._folder.url_of(records_of(run)), size)
+        yield from self._clean_records(manifest.run if manifest is not None else None, under_way)
         if under_way is None:
             yield from self._clean_parts(manifest)
+
+    def _clean_records(self, published: str | None, under_way: str | None) -> Iterator[Cleared]:
+        """Of runs that are gone; and what a writer that slept has left of the published one."""
+        prefix = f"{RECORDS}/runs/"
+        plan = f"{records_of(published)}plan.json" if published is not None else None
+        useless: dict[str, list[S3Object]] = {}
+        for entry in self._folder.list(prefix):
+            run = entry.key[len(prefix) :].split("/")[0]
+            if run != under_way and entry.key != plan:
+                useless.setdefault(run, []).append(entry)
+        for run, entries in sorted(useless.items()):
+            self._folder.delete([entry.key for entry in entries])
+            size = sum(entry.size for entry in entries)
+            yield Cleared("records that no run needs", self._folder.url_of(records_of(run)), size)
 
     def _clean_parts(self, manifest: Manifest | None) -> Iterator[Cleared]:
         """Parts that no manifest tells of: of a publication that died and was then given up."""
@@ -190,8 +206,7 @@ class StoreOutput:
             return None  # whoever may replace it will
 
     def _unfinished_run(self) -> str | None:
-        found = self._folder.get(UNFINISHED)
-        return str(json.loads(found[0])["run"]) if found is not None else None
+        return read_unfinished(self._folder)[0]
 
     def _plan_of(self, run: str) -> PlanRecord | None:
         """None if it is gone: of a run that was discarded, or died before it was written."""

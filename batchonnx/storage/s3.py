@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from weakref import WeakSet
 
 from batchonnx.errors import BatchonnxError, InputError, Problem, StorageError
-from batchonnx.storage.s3_codes import GONE, RACED, REFUSED
+from batchonnx.storage.s3_codes import GONE, RACED, REFUSED, UNKNOWN
 from batchonnx.storage.settings import StorageSettings, current_settings
 
 TRIES = 9
@@ -272,11 +272,14 @@ class S3:
                 raise StorageError(Problem("an object can't be removed", facts, "ask for s3:DeleteObject"))
 
     def delete_if(self, bucket: str, key: str, etag: str) -> None:
-        """Remove the object of that etag; another one stays."""
+        """Remove the object of that etag; another one stays, unless the store can't tell them apart here."""
         try:
             self._call("delete_object", Bucket=bucket, Key=key, IfMatch=f'"{etag}"')
         except Exception as error:
-            if self._code(error) not in {*GONE, *REFUSED}:
+            code = self._code(error)
+            if code in UNKNOWN:
+                self.delete(bucket, [key])
+            elif code not in {*GONE, *REFUSED}:
                 raise self._told(error, f"s3://{bucket}/{key}", StorageError) from error
 
     def begin_upload(self, bucket: str, key: str, attempt: str) -> str:

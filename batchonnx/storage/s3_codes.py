@@ -7,3 +7,5 @@ REFUSED = frozenset({"PreconditionFailed", "412"})
 """A precondition didn't hold."""
 RACED = frozenset({"ConditionalRequestConflict", "OperationAborted", "409"})
 """Another request for the same key was under way: nobody knows who won."""
+UNKNOWN = frozenset({"NotImplemented", "501"})
+"""The store hasn't got what was asked for."""

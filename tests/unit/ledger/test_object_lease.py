@@ -1,0 +1,208 @@
+"""One writer of an output in a store: who holds it, and when a lease may be taken over."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from batchonnx.errors import Interrupted, OutputBusyError
+from batchonnx.ledger import object_lease
+from batchonnx.ledger.object_folder import ObjectFolder
+from batchonnx.ledger.object_lease import LEASE, ObjectLease
+from batchonnx.ledger.process import is_alive, this_process
+from tests.stores.fixtures import UseStore
+from tests.stores.s3server import S3Server
+
+BEAT_S = 0.03
+
+
+@pytest.fixture
+def output(
+    s3: S3Server, s3_folder: str, use_store: UseStore, monkeypatch: pytest.MonkeyPatch
+) -> ObjectFolder:
+    """An output; leases of a quick beat."""
+    use_store(s3)
+    for name, value in {"BEAT_S": 1, "WATCH_S": 20, "SURE_S": 3, "LOOK_S": 1}.items():
+        monkeypatch.setattr(object_lease, name, value * BEAT_S)
+    return ObjectFolder(f"{s3_folder}/out")
+
+
+def never() -> None:
+    raise AssertionError("the lease was lost")
+
+
+def record(output: ObjectFolder) -> dict[str, object]:
+    found = output.get(LEASE)
+    assert found is not None
+    told = json.loads(found[0])
+    assert isinstance(told, dict)
+    return told
+
+
+def leave_record(output: ObjectFolder, beat: int = 7, **changed: object) -> None:
+    """What a holder left, or one elsewhere keeps writing."""
+    told = {"holder": "another", "token": 5, **this_process(), "since": "noon", "beat": beat}
+    output.put(LEASE, json.dumps(told | changed).encode())
+
+
+ELSEWHERE = {"machine": "far", "host": "far", "pid": 42}
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_it_is_free_when_its_block_ends_and_may_be_held_again(output: ObjectFolder) -> None:
+    for token in (1, 2, 3):
+        with ObjectLease(output, never) as lease:
+            assert record(output)["pid"] == os.getpid()
+            assert (lease.token, record(output)["token"]) == (token, token)
+        assert record(output)["holder"] is None
+
+
+def test_it_is_free_when_its_block_raises(output: ObjectFolder) -> None:
+    with pytest.raises(ValueError, match="of the block"), ObjectLease(output, never):
+        raise ValueError("of the block")
+    assert record(output)["holder"] is None
+
+
+def test_a_second_holder_is_told_who_has_it(output: ObjectFolder) -> None:
+    with ObjectLease(output, never) as lease:
+        with pytest.raises(OutputBusyError) as caught, ObjectLease(output, never):
+            pytest.fail("held twice")
+        assert f"process {os.getpid()} on " in caught.value.problems[0].facts["held by"]
+        lease.prove()
+
+
+def test_it_beats(output: ObjectFolder) -> None:
+    with ObjectLease(output, never):
+        wait_until(lambda: int(str(record(output)["beat"])) >= 3)
+
+
+def test_a_dead_holder_of_this_machine_is_followed_at_once(output: ObjectFolder) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    leave_record(output, pid=gone.pid)
+    with ObjectLease(output, never) as lease:
+        assert lease.token == 6
+
+
+def test_a_process_that_has_the_number_of_a_dead_holder_is_not_taken_for_it(output: ObjectFolder) -> None:
+    leave_record(output, born="1")
+    with ObjectLease(output, never) as lease:
+        assert lease.token == 6
+
+
+def test_a_dead_holder_elsewhere_is_followed_once_its_count_stands_still(output: ObjectFolder) -> None:
+    leave_record(output, **ELSEWHERE)
+    start = time.monotonic()
+    with ObjectLease(output, never) as lease:
+        assert time.monotonic() - start >= 20 * BEAT_S
+        assert lease.token == 6
+
+
+def test_a_living_holder_elsewhere_is_left_alone(output: ObjectFolder) -> None:
+    leave_record(output, **ELSEWHERE)
+    ended = threading.Event()
+
+    def beat() -> None:
+        count = 7
+        while not ended.wait(BEAT_S):
+            count += 1
+            leave_record(output, count, **ELSEWHERE)
+
+    beating = threading.Thread(target=beat)
+    beating.start()
+    try:
+        with pytest.raises(OutputBusyError) as caught, ObjectLease(output, never):
+            pytest.fail("held twice")
+    finally:
+        ended.set()
+        beating.join()
+    assert caught.value.problems[0].facts["held by"] == "process 42 on far, since noon"
+
+
+def test_a_holder_of_this_machine_that_is_silent_lives(output: ObjectFolder) -> None:
+    """Stopped, or without the store for a while; it needs no watching."""
+    leave_record(output)
+    assert is_alive(record(output))
+    with pytest.raises(OutputBusyError), ObjectLease(output, never):
+        pytest.fail("held twice")
+
+
+def test_who_was_taken_over_is_told_and_leaves_the_new_record(output: ObjectFolder) -> None:
+    lost = threading.Event()
+    with ObjectLease(output, lost.set) as lease:
+        leave_record(output, **ELSEWHERE)
+        assert lost.wait(10)
+        with pytest.raises(OutputBusyError) as caught:
+            lease.prove()
+        assert caught.value.problems[0].facts["taken by"] == "process 42 on far, since noon"
+    assert record(output)["host"] == "far"
+
+
+def test_a_run_that_was_interrupted_by_the_loss_ends_with_who_took_it(output: ObjectFolder) -> None:
+    with pytest.raises(OutputBusyError, match="process 42 on far"), ObjectLease(output, lambda: None):
+        leave_record(output, **ELSEWHERE)
+        raise Interrupted
+    assert record(output)["host"] == "far"
+
+
+def test_whoever_has_not_beaten_for_long_asks_the_store(
+    output: ObjectFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_lease, "BEAT_S", 60)
+    with ObjectLease(output, never) as lease:
+        leave_record(output, **ELSEWHERE)
+        monkeypatch.setattr(object_lease, "SURE_S", 60)
+        lease.confirm()
+        monkeypatch.setattr(object_lease, "SURE_S", 0)
+        with pytest.raises(OutputBusyError):
+            lease.confirm()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "\0" * 512])
+def test_half_a_record_is_none(output: ObjectFolder, text: str) -> None:
+    output.put(LEASE, text.encode())
+    with ObjectLease(output, never) as lease:
+        assert (record(output)["pid"], lease.token) == (os.getpid(), 1)
+
+
+def test_threads_at_once_hold_it_one_after_another(output: ObjectFolder) -> None:
+    held, most, refused = 0, 0, 0
+    tokens: list[int] = []
+    count = threading.Lock()
+
+    def try_often() -> None:
+        nonlocal held, most, refused
+        for _ in range(10):
+            try:
+                with ObjectLease(output, never) as lease:
+                    with count:
+                        held += 1
+                        most = max(most, held)
+                        tokens.append(lease.token)
+                    with count:
+                        held -= 1
+            except OutputBusyError:
+                with count:
+                    refused += 1
+
+    threads = [threading.Thread(target=try_often) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+    assert tokens == sorted(set(tokens))
+    assert len(tokens) + refused == 40
