@@ -56,7 +56,7 @@ def _numbers(values: pa.Array, dtype: str, column: str, cast: bool, row_of: RowO
             return _whole_decimals(values, target, column, cast, row_of)
         values = values.cast(pa.float64())
     found = values.to_numpy(zero_copy_only=False)
-    return np.asarray(found) if found.dtype == target else _cast(found, target, column, cast, row_of)
+    return np.asarray(found) if found.dtype == target else cast_numbers(found, target, column, cast, row_of)
 
 
 def _strings(values: pa.Array, column: str, fill: Scalar | None, row_of: RowOf) -> np.ndarray:
@@ -88,7 +88,7 @@ def _whole_decimals(values: pa.Array, target: np.dtype, column: str, cast: bool,
         raise
 
 
-def _cast(found: np.ndarray, target: np.dtype, column: str, cast: bool, row_of: RowOf) -> np.ndarray:
+def cast_numbers(found: np.ndarray, target: np.dtype, column: str, cast: bool, row_of: RowOf) -> np.ndarray:
     """A cast that never wraps, never overflows and, unless `cast`, never rounds an integer."""
     if found.dtype.kind == "b":
         return found.astype(target)
