@@ -12,8 +12,7 @@ import pyarrow as pa
 from batchonnx.errors import HookError, HookRaised, Problem
 from batchonnx.planning.bindings import HookFeature, RowShape
 from batchonnx.runtime.signature import TensorSpec
-from batchonnx.scoring.chunk import BadRow
-from batchonnx.scoring.encode.columns import RowOf, cast_numbers
+from batchonnx.scoring.encode.columns import RowOf, bad_rows, cast_numbers
 
 Function = Callable[[pa.RecordBatch], object]
 
@@ -98,9 +97,13 @@ def _checked(
 
 
 def _require_text(values: np.ndarray, name: str, row_of: RowOf) -> None:
-    for index, value in enumerate(values):
-        if not isinstance(value, str):
-            raise BadRow(row_of(index), name, f"{value!r:.80} ({type(value).__name__}), text is wanted")
+    odd = np.array([not isinstance(value, str) for value in values], bool)
+    if odd.any():
+
+        def reason(index: int) -> str:
+            return f"{values[index]!r:.80} ({type(values[index]).__name__}), text is wanted"
+
+        raise bad_rows(odd, name, reason, row_of)
 
 
 def hook_failed(reference: str, error: Exception) -> HookRaised:
