@@ -52,7 +52,7 @@ def read_document(text: str, variables: Mapping[str, str], shown: str) -> Docume
         return Document(None, (character_problem(error, text, shown),))
     except RecursionError:
         # The parser's own: it goes down by a call for each bracket of a key.
-        return Document(None, (*reader.variable_problems(), *reader.problems, _too_deep(shown)))
+        return Document(None, (_too_deep(shown),))
     except JobFileError as error:
         return Document(None, (*reader.variable_problems(), *reader.problems, *error.problems))
     unused = unused_settings(variables, reader.used, shown)
@@ -203,7 +203,7 @@ class _Reader:
             self._note_variables(event, place)
             return fill(event.value, self.variables)
         self._report("a key isn't text", event, place, "put quotes around it")
-        self._node(event, place)
+        self._node(event, (*place, "?"))
         return None
 
     def _note_variables(self, event: Any, place: Place) -> None:

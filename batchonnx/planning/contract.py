@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from batchonnx.errors import ContractError, Problem
 from batchonnx.job.spec import JobFile
@@ -22,6 +21,7 @@ from batchonnx.planning.bindings import (
 from batchonnx.planning.features import bind_features, feature_columns
 from batchonnx.planning.listing import Listing
 from batchonnx.planning.outputs import bind_outputs
+from batchonnx.planning.types import is_writable
 from batchonnx.runtime.signature import ModelSignature
 
 
@@ -117,11 +117,8 @@ def _unwritable(job: JobFile, schema: pa.Schema, quarantined: Set[str]) -> list[
     """
     problems = []
     for field in schema:
-        if field.name not in quarantined and field.name not in job.job.keep:
-            continue
-        try:
-            pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([field])).close()
-        except pa.ArrowNotImplementedError:
+        is_written = field.name in quarantined or field.name in job.job.keep
+        if is_written and not is_writable(field.type):
             is_kept = field.name in job.job.keep
             facts = {"job": job.where("keep" if is_kept else "errors.max_bad_rows"), "found": str(field)}
             fix = "leave it out of keep" if is_kept else "set errors.max_bad_rows: 0"

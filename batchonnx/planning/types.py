@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pyarrow.types as pat
 
 from batchonnx.planning.bindings import RowShape
@@ -118,6 +119,15 @@ def _holds_every(integer: pa.DataType, dtype: str) -> bool:
     if dtype.startswith("u"):
         return bool(unsigned and integer.bit_width <= width)
     return bool(digits <= width - 1)
+
+
+def is_writable(arrow_type: pa.DataType) -> bool:
+    """Parquet has such a type."""
+    try:
+        pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([("column", arrow_type)])).close()
+    except pa.ArrowNotImplementedError:
+        return False
+    return True
 
 
 def exact_value(value: object, dtype: str) -> np.ndarray:

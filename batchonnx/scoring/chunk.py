@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+
+Others = Callable[[], Iterable[tuple[int, str]]]
+"""Rows and why they are bad, told on demand."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,26 @@ class BadRow(Exception):
     """A row that can't be encoded: raised by encoders, who know the row but not its file.
 
     row: index in the chunk. column: the column at fault. reason: what was expected and found.
+    others: rows behind it that the same look has found, with their reasons; asked for only where bad
+    rows are told apart.
     """
 
-    def __init__(self, row: int, column: str, reason: str) -> None:
+    def __init__(self, row: int, column: str, reason: str, others: Others = tuple) -> None:
         super().__init__(row, column, reason)
-        self.row, self.column, self.reason = row, column, reason
+        self.row, self.column, self.reason, self._others = row, column, reason, others
+
+    def each(self) -> Iterator[BadRow]:
+        """This row and the others, each once, without others of its own."""
+        reasons = {self.row: self.reason}
+        for row, reason in self._others():
+            reasons.setdefault(row, reason)
+        for row, reason in reasons.items():
+            yield BadRow(row, self.column, reason)
+
+    def moved(self, start: int) -> BadRow:
+        """The same for rows that begin at `start`."""
+
+        def others() -> Iterator[tuple[int, str]]:
+            return ((start + row, reason) for row, reason in self._others())
+
+        return BadRow(start + self.row, self.column, self.reason, others)

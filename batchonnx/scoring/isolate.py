@@ -56,13 +56,16 @@ def _search(
     blame: Callable[[int, Exception], None],
 ) -> None:
     """Blame all bad rows of a run that is known to fail with `error`."""
-    if isinstance(error, BadRow):
-        # Encoders name the row: no need to search for it.
-        blame(indexes[error.row], error)
-        rest = [*indexes[: error.row], *indexes[error.row + 1 :]]
-        if rest and (again := _try(attempt, rest)) is not None:
-            _search(rest, again, attempt, blame)
-        return
+    while isinstance(error, BadRow):
+        # Encoders name the rows: no need to search for them.
+        bad = {one.row: one for one in error.each()}
+        for row, one in bad.items():
+            blame(indexes[row], one)
+        indexes = [index for place, index in enumerate(indexes) if place not in bad]
+        again = _try(attempt, indexes) if indexes else None
+        if again is None:
+            return
+        error = again
     if len(indexes) == 1:
         blame(indexes[0], error)
         return

@@ -196,6 +196,22 @@ def test_a_null_is_put_aside_and_the_rest_of_its_batch_is_scored(folder: Path) -
     assert all("null" in str(row["batchonnx_error"]) for row in told)
 
 
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_a_batch_may_be_nothing_but_nulls(folder: Path, share: float) -> None:
+    """Encoders tell all rows that they see at fault: one by one they would take the square of the time."""
+    rows = 60_000
+    missing = np.random.default_rng(0).random(rows) < share
+    (folder / "in").mkdir()
+    codes = np.arange(rows) % WORDS
+    table = pa.table({"id": np.arange(rows), "code": pa.array(codes, mask=missing)})
+    pq.write_table(table, folder / "in" / "0.parquet")
+    found = batchonnx.run(job(folder, "100%", rows, features={"code": {"columns": ["code"]}}))
+    assert (found.predicted, found.quarantined) == (rows - missing.sum(), missing.sum())
+    assert found.model_calls <= 4
+    assert [row["id"] for row in quarantined(folder)] == np.flatnonzero(missing).tolist()
+    require_good(folder, codes, dict.fromkeys(np.flatnonzero(missing).tolist(), 0))
+
+
 def test_a_value_too_large_to_keep_is_left_out_of_the_quarantine(folder: Path) -> None:
     (folder / "in").mkdir()
     codes = pa.array([1, WORDS, WORDS])

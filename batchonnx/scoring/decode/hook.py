@@ -13,6 +13,7 @@ from batchonnx.errors import HookError, HookRaised, Problem
 from batchonnx.planning.bindings import OutputBinding
 from batchonnx.planning.hooks import raised_at
 from batchonnx.planning.output_types import shaped_type
+from batchonnx.planning.types import is_writable
 
 
 def call_hook(binding: OutputBinding, function: Callable[..., object], values: Iterable[Any]) -> pa.Array:
@@ -40,6 +41,10 @@ def _call(binding: OutputBinding, function: Callable[..., object], value: Any) -
         title = f"the hook {binding.function} raised {type(error).__name__}"
         raise HookRaised(Problem(title, facts, "mend the function")) from error
     array = _to_arrow(binding, result)
+    if not is_writable(array.type):
+        facts = {"found": str(array.type)}
+        fix = "return numbers, text, dates or lists of them"
+        raise HookError(Problem(f"the hook {binding.function} returned what Parquet can't hold", facts, fix))
     if len(array) != len(value):
         facts = {"expected": f"{len(value)} rows", "found": f"{len(array)} rows"}
         fix = "return one value for each row"

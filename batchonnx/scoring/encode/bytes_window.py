@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from batchonnx.planning.bindings import BytesColumn
-from batchonnx.scoring.chunk import BadRow
+from batchonnx.scoring.encode.columns import bad_rows
 
 
 def load_bytes(feature: BytesColumn, chunk: pa.RecordBatch) -> np.ndarray:
@@ -17,10 +17,10 @@ def load_bytes(feature: BytesColumn, chunk: pa.RecordBatch) -> np.ndarray:
     array = chunk.column(feature.column)
     window = feature.window
     out = np.full((len(array), window.head + window.tail), window.pad, np.dtype(feature.input.dtype))
+    if array.null_count:
+        missing = array.is_null().to_numpy(zero_copy_only=False)
+        raise bad_rows(missing, feature.column, lambda _: "null, a value with bytes is wanted")
     for row, scalar in zip(out, array, strict=True):
-        if not scalar.is_valid:
-            index = int(np.argmax(array.is_null().to_numpy(zero_copy_only=False)))
-            raise BadRow(index, feature.column, "null, a value with bytes is wanted")
         value = memoryview(scalar.as_buffer())
         reach = window.window or len(value)
         if window.head:

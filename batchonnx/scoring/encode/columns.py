@@ -38,7 +38,7 @@ def to_numpy(
         return _numbers(values, dtype, column, cast, row_of)
     missing = values.is_null().to_numpy(zero_copy_only=False)
     if fill is None and not dtype.startswith("float"):
-        raise BadRow(row_of(int(np.argmax(missing))), column, f"null, and {dtype} has no NaN")
+        raise bad_rows(missing, column, lambda _: f"null, and {dtype} has no NaN", row_of)
     zero = Decimal(0) if pat.is_decimal(values.type) else 0
     known = pc.fill_null(values, pa.array([zero]).cast(values.type)[0])
     result = _numbers(known, dtype, column, cast, row_of)
@@ -56,14 +56,14 @@ def _numbers(values: pa.Array, dtype: str, column: str, cast: bool, row_of: RowO
             return _whole_decimals(values, target, column, cast, row_of)
         values = values.cast(pa.float64())
     found = values.to_numpy(zero_copy_only=False)
-    return np.asarray(found) if found.dtype == target else _cast(found, target, column, cast, row_of)
+    return np.asarray(found) if found.dtype == target else cast_numbers(found, target, column, cast, row_of)
 
 
 def _strings(values: pa.Array, column: str, fill: Scalar | None, row_of: RowOf) -> np.ndarray:
     if values.null_count:
         if fill is None:
-            index = int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))
-            raise BadRow(row_of(index), column, "null, and text has no NaN")
+            missing = values.is_null().to_numpy(zero_copy_only=False)
+            raise bad_rows(missing, column, lambda _: "null, and text has no NaN", row_of)
         values = pc.fill_null(values, pa.scalar(str(fill), values.type))
     # An object array of str: ONNX Runtime needs quadratic memory for numpy's byte strings.
     return np.array(values.to_pylist(), dtype=object)
@@ -88,7 +88,7 @@ def _whole_decimals(values: pa.Array, target: np.dtype, column: str, cast: bool,
         raise
 
 
-def _cast(found: np.ndarray, target: np.dtype, column: str, cast: bool, row_of: RowOf) -> np.ndarray:
+def cast_numbers(found: np.ndarray, target: np.dtype, column: str, cast: bool, row_of: RowOf) -> np.ndarray:
     """A cast that never wraps, never overflows and, unless `cast`, never rounds an integer."""
     if found.dtype.kind == "b":
         return found.astype(target)
@@ -143,7 +143,12 @@ def _within(values: np.ndarray, low: int, high: int) -> np.ndarray:
     return fits
 
 
+def bad_rows(bad: np.ndarray, column: str, reason: Callable[[int], str], row_of: RowOf = int) -> BadRow:
+    """All rows that one look at a column has found. bad: bool[n values], some true; reason: of a value."""
+    first, *rest = np.flatnonzero(bad).tolist()
+    return BadRow(row_of(first), column, reason(first), lambda: ((row_of(i), reason(i)) for i in rest))
+
+
 def _require(good: np.ndarray, values: np.ndarray | pa.Array, column: str, what: str, row_of: RowOf) -> None:
     if not good.all():
-        index = int(np.argmin(good))
-        raise BadRow(row_of(index), column, f"{values[index]} {what}")
+        raise bad_rows(~good, column, lambda index: f"{values[index]} {what}", row_of)

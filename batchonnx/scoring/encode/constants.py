@@ -10,7 +10,7 @@ from batchonnx.planning.bindings import Constant
 
 
 def constant_slicer(feature: Constant) -> Callable[[int, int], dict[str, np.ndarray]]:
-    """Rows of a block made for the longest batch so far; or the value itself, without a batch axis."""
+    """Rows of a block as long as the longest batch so far; or the value itself, if no axis counts rows."""
     name, axis = feature.input.name, feature.batch_axis
     value = np.ascontiguousarray(feature.value) if feature.value.ndim else feature.value
     if not feature.per_row:

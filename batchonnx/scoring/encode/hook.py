@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping
+from math import prod
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pyarrow as pa
 from batchonnx.errors import HookError, HookRaised, Problem
 from batchonnx.planning.bindings import HookFeature, RowShape
 from batchonnx.runtime.signature import TensorSpec
+from batchonnx.scoring.encode.columns import RowOf, bad_rows, cast_numbers
 
 Function = Callable[[pa.RecordBatch], object]
 
@@ -22,12 +24,14 @@ def hook_slicer(
 
     def load(chunk: pa.RecordBatch) -> Callable[[int, int], dict[str, np.ndarray]]:
         given = chunk.select(list(feature.columns))
-        return lambda start, stop: _call(feature, function, given.slice(start, stop - start))
+        return lambda start, stop: _call(feature, function, given.slice(start, stop - start), start)
 
     return load
 
 
-def _call(feature: HookFeature, function: Function, rows: pa.RecordBatch) -> dict[str, np.ndarray]:
+def _call(
+    feature: HookFeature, function: Function, rows: pa.RecordBatch, first: int
+) -> dict[str, np.ndarray]:
     try:
         result = function(rows)
     except Exception as error:
@@ -43,15 +47,21 @@ def _call(feature: HookFeature, function: Function, rows: pa.RecordBatch) -> dic
         fix = "return one tensor, or a dict with a tensor for each of the feature's inputs"
         raise HookError(Problem(f"the hook {feature.function} returned other inputs", facts, fix))
     return {
-        spec.name: _checked(feature, spec, shape, result[spec.name], rows.num_rows)
+        spec.name: _checked(feature, spec, shape, result[spec.name], rows.num_rows, first)
         for spec, shape in zip(feature.inputs, feature.row_shapes, strict=True)
     }
 
 
 def _checked(
-    feature: HookFeature, spec: TensorSpec, row_shape: RowShape | None, value: object, rows: int
+    feature: HookFeature, spec: TensorSpec, row_shape: RowShape | None, value: object, rows: int, first: int
 ) -> np.ndarray:
-    array = np.asarray(value)
+    """first: index in the chunk of the hook's first row."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        facts = {"hook": feature.function, "model": str(spec), "found": str(error)[:200]}
+        fix = "return rows of one shape"
+        raise HookError(Problem(f'the hook\'s "{spec.name}" is no tensor', facts, fix)) from error
     found = f"{array.dtype}{list(array.shape)}"
     dtype = np.dtype(object if spec.dtype == "string" else spec.dtype)
     axis = feature.batch_axis
@@ -73,13 +83,27 @@ def _checked(
             facts["expected"] = str(dtype)
             fix = f"return {dtype}: array.astype({str(dtype)!r})"
             raise HookError(Problem(f'the hook\'s "{spec.name}" has the wrong type', facts, fix))
-        array = array.astype(dtype)
-    odd = [value for value in array.flat if not isinstance(value, str)] if spec.dtype == "string" else []
-    if odd:
-        facts |= {"expected": "str", "found": f"{type(odd[0]).__name__}: {odd[0]!r:.80}"}
-        fix = "return text: str(value), or value.decode()"
-        raise HookError(Problem(f'the hook\'s "{spec.name}" holds values that are no text', facts, fix))
+    by_row = np.moveaxis(array, axis, 0)
+    size = max(1, prod(by_row.shape[1:]))
+    flat = np.ascontiguousarray(by_row).reshape(-1)
+    name = f"{spec.name} of {feature.function}"
+    if spec.dtype == "string":
+        flat = flat.astype(object)
+        _require_text(flat, name, lambda index: first + index // size)
+    elif flat.dtype != dtype:
+        flat = cast_numbers(flat, dtype, name, False, lambda index: first + index // size)
+    array = np.moveaxis(flat.reshape(by_row.shape), 0, axis)
     return np.ascontiguousarray(array)
+
+
+def _require_text(values: np.ndarray, name: str, row_of: RowOf) -> None:
+    odd = np.array([not isinstance(value, str) for value in values], bool)
+    if odd.any():
+
+        def reason(index: int) -> str:
+            return f"{values[index]!r:.80} ({type(values[index]).__name__}), text is wanted"
+
+        raise bad_rows(odd, name, reason, row_of)
 
 
 def hook_failed(reference: str, error: Exception) -> HookRaised:

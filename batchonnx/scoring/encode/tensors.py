@@ -12,7 +12,7 @@ import pyarrow.types as pat
 
 from batchonnx.planning.bindings import TensorColumn
 from batchonnx.scoring.chunk import BadRow
-from batchonnx.scoring.encode.columns import to_numpy
+from batchonnx.scoring.encode.columns import bad_rows, to_numpy
 
 
 def tensor_rows(feature: TensorColumn, chunk: pa.RecordBatch) -> Callable[[int, int], np.ndarray]:
@@ -32,7 +32,7 @@ def _one_batch(feature: TensorColumn, chunk: pa.RecordBatch, start: int, stop: i
     try:
         return load_tensors(feature, chunk.slice(start, stop - start))
     except BadRow as bad:
-        raise BadRow(start + bad.row, bad.column, bad.reason) from bad
+        raise bad.moved(start) from bad
 
 
 def load_tensors(feature: TensorColumn, chunk: pa.RecordBatch) -> np.ndarray:
@@ -94,9 +94,12 @@ def _equal_lists(array: pa.Array, column: str, items_per_row: int) -> tuple[pa.A
     length = int(lengths[np.argmax(valid)])
     odd = valid & (lengths != length)
     if odd.any():
-        item = int(np.argmax(odd))
-        row = item // max(1, items_per_row)
-        raise BadRow(row, column, f"a list of {lengths[item]}, its neighbours have {length}")
+        per_row = max(1, items_per_row)
+
+        def reason(item: int) -> str:
+            return f"a list of {lengths[item]}, its neighbours have {length}"
+
+        raise bad_rows(odd, column, reason, lambda item: item // per_row)
     if valid.all():
         return array.values.slice(int(offsets[0]), length * len(array)), length
     places = offsets[:-1, None] + np.arange(length)
@@ -121,8 +124,7 @@ def _as_wanted(feature: TensorColumn, tensor: np.ndarray) -> np.ndarray:
 
 def _fill_rows(feature: TensorColumn, tensor: np.ndarray, missing: np.ndarray) -> np.ndarray:
     if feature.fill is None and not feature.input.dtype.startswith("float"):
-        reason = f"null, and {feature.input.dtype} has no NaN"
-        raise BadRow(int(np.argmax(missing)), feature.column, reason)
+        raise bad_rows(missing, feature.column, lambda _: f"null, and {feature.input.dtype} has no NaN")
     filled = tensor.copy()
     filled[missing] = np.nan if feature.fill is None else feature.fill
     return filled

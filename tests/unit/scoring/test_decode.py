@@ -210,6 +210,8 @@ class TestHooks:
             (lambda v: v * 1j, "array of complex"),
             (lambda v: np.stack([v, v], axis=1) * 1j, "array of complex"),
             (lambda v: (x for x in v[:1]), "other rows"),
+            (lambda v: pa.array([pa.MonthDayNano([1, 2, 3])] * len(v)), "Parquet can't hold"),
+            (lambda v: pa.array([{}] * len(v)), "Parquet can't hold"),
         ],
     )
     def test_what_it_does_wrong_is_told(self, hook: Any, words: str) -> None:

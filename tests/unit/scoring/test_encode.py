@@ -343,14 +343,45 @@ class TestTextOfHooks:
     )
     def test_what_is_no_text_is_told(self, values: object) -> None:
         binding = HookFeature("f", (spec("string"),), ("a",), "hooks:encode", ((),))
-        with pytest.raises(HookError, match="no text") as caught:
-            encode(binding, {"a": [1, 2]}, f=lambda _: np.array(values, object))
-        assert caught.value.problems[0].facts["expected"] == "str"
+        with pytest.raises(BadRow, match="text is wanted") as caught:
+            encode(binding, {"a": [0, 1, 2]}, 2, f=lambda rows: np.array(values, object)[: rows.num_rows])
+        row = 0 if isinstance(values, np.ndarray) and values.dtype.kind == "S" else 1
+        assert caught.value.row == row
 
     @pytest.mark.parametrize("values", [np.array(["a", ""]), np.array(["a", ""], object)], ids=repr)
     def test_text_is_taken(self, values: np.ndarray) -> None:
         binding = HookFeature("f", (spec("string"),), ("a",), "hooks:encode", ((),))
         assert encode(binding, {"a": [1, 2]}, f=lambda _: values).tolist() == ["a", ""]
+
+
+class TestNumbersOfHooks:
+    @pytest.mark.parametrize(
+        ("values", "dtype"),
+        [
+            ([[1.0, 1.0], [1.0, 1e300]], "float32"),
+            ([[1, 2], [2**40, 3]], "int32"),
+            ([[1, 2], [3, 2**53 + 1]], "float64"),
+            ([[1, 2], [-(2**24) - 1, 3]], "float32"),
+        ],
+    )
+    def test_a_number_that_would_be_lost_names_its_row(self, values: list[list[float]], dtype: str) -> None:
+        for axis in (0, 1):
+            given = np.array(values) if axis == 0 else np.array(values).T
+            binding = HookFeature("f", (TensorSpec("x", dtype, (None, None)),), ("a",), "h:e", (None,), axis)
+            with pytest.raises(BadRow) as caught:
+                encode(binding, {"a": [1, 2]}, f=lambda _, given=given: given)
+            assert caught.value.row == 1
+
+    def test_numbers_that_fit_are_cast(self) -> None:
+        binding = HookFeature("f", (spec("int32", 2),), ("a",), "h:e", ((2,),))
+        found = encode(binding, {"a": [1, 2]}, f=lambda _: [[1, 2], [3, 2**31 - 1]])
+        assert (found.dtype, found.tolist()) == ("int32", [[1, 2], [3, 2**31 - 1]])
+
+    def test_rows_of_unequal_length_are_told(self) -> None:
+        binding = HookFeature("f", (spec("float32", 2),), ("a",), "h:e", ((2,),))
+        with pytest.raises(HookError, match="no tensor") as caught:
+            encode(binding, {"a": [1, 2]}, f=lambda _: [[1, 2], [3]])
+        assert "inhomogeneous" in caught.value.problems[0].facts["found"]
 
 
 class TestHooks:
