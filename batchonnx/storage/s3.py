@@ -118,7 +118,11 @@ class S3:
         _made.add(self)
 
     def access(self) -> S3Access:
-        """Endpoint and credentials as they are now. Raises StorageError if these can't be renewed."""
+        """Endpoint and credentials as they are now, for a client that isn't ours.
+
+        Such clients know of certificates by OpenSSL's variable alone, which is set where it isn't.
+        Raises StorageError if the credentials can't be renewed.
+        """
         from botocore.exceptions import BotoCoreError
 
         from batchonnx.storage.s3_errors import store_error
@@ -128,6 +132,8 @@ class S3:
             frozen = found.get_frozen_credentials() if found is not None else None
         except BotoCoreError as error:
             raise store_error(error, "s3://", self.endpoint, StorageError) from error
+        if (trusted := current_settings().ca_file or os.environ.get("AWS_CA_BUNDLE")) is not None:
+            os.environ.setdefault("SSL_CERT_FILE", trusted)
         key, secret, token = (frozen.access_key, frozen.secret_key, frozen.token) if frozen else (None,) * 3
         is_aws = (urlsplit(self.endpoint).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
         return S3Access(None if is_aws else self.endpoint, self._client.meta.region_name, key, secret, token)
