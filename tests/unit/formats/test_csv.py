@@ -9,13 +9,18 @@ import pytest
 
 from batchonnx.errors import InputError
 from batchonnx.formats import csv
+from batchonnx.storage.entry import FileEntry
+
+
+def entry(path: Path) -> FileEntry:
+    return FileEntry(str(path), path.stat().st_size, "")
 
 
 def read(path: Path, text: str, columns: list[str] | None = None, chunk_rows: int = 1 << 20) -> pa.Table:
     path.write_text(text)
-    footer = csv.read_footer(str(path), path.stat().st_size)
+    footer = csv.read_footer(entry(path))
     names = columns if columns is not None else footer.schema.names
-    batches = list(csv.read_rows(str(path), footer, [0], names, chunk_rows))
+    batches = list(csv.read_rows(entry(path), footer, [0], names, chunk_rows))
     schema = pa.schema([footer.schema.field(name) for name in names])
     assert all(batch.schema.equals(schema) for batch in batches)
     return pa.Table.from_batches(batches, schema)
@@ -106,5 +111,5 @@ def test_a_header_alone_has_no_rows(tmp_path: Path) -> None:
 def test_no_column_is_asked_for_and_rows_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("a\n1\nNA\nx\n")
-    footer = csv.read_footer(str(path), 9)
-    assert sum(batch.num_rows for batch in csv.read_rows(str(path), footer, [0], [], 10)) == 3
+    footer = csv.read_footer(entry(path))
+    assert sum(batch.num_rows for batch in csv.read_rows(entry(path), footer, [0], [], 10)) == 3
