@@ -355,8 +355,19 @@ class S3:
             raise self._told(error, url, kind) from error
 
     def _call(self, operation: str, **arguments: Any) -> Any:
+        """Ask once more where an answer broke off: botocore doesn't, once it has the answer's head."""
+        from botocore.exceptions import HTTPClientError
+        from urllib3.exceptions import HTTPError
+
         method: Callable[..., Any] = getattr(self._client, operation)
-        return method(**arguments)
+        for tries_left in reversed(range(RACE_TRIES)):
+            try:
+                return method(**arguments)
+            except (HTTPError, OSError) as error:
+                if not tries_left:
+                    raise HTTPClientError(error=error) from error
+            _wait(RACE_TRIES - tries_left)
+        raise AssertionError
 
     def _require_broken(
         self, error: Exception, tries_left: int, url: str, kind: type[BatchonnxError]
