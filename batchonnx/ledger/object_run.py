@@ -50,6 +50,7 @@ MANIFEST, SUCCESS = f"{RECORDS}/manifest.json", "_SUCCESS"
 UNFINISHED = f"{RECORDS}/unfinished.json"
 COMPACTED_AT_ONCE = 256
 _SHARD = re.compile(r"part-(\d{6,})-[0-9a-f]{8}\.")
+_OURS = re.compile(rf"({RECORDS}/quarantine/)?part-\d{{6,}}-[0-9a-f]{{8}}\.\w+")
 
 
 class Lease(Protocol):
@@ -287,6 +288,10 @@ def finish(folder: ObjectFolder, manifest: Manifest, lease: Lease) -> None:
         folder.delete(record["files"])
         folder.delete_below(records_of(record["run"]))
     rest = [entry.key for entry in folder.list(prefix) if entry.key != f"{prefix}plan.json"]
+    # Whoever asks for an upload, and never sees the answer, has one that no record tells of.
+    if uploads := open_uploads(folder):
+        lease.prove()
+        folder.abort(uploads)
     folder.delete(rest)
     found = folder.get(UNFINISHED)  # last: by it, what is left to do is found again
     if found is not None and json.loads(found[0])["run"] == manifest.run:
@@ -323,7 +328,7 @@ def discard(folder: ObjectFolder, run: str, lease: Lease) -> int:
         lease.prove()
         return 0
     mark = folder.swap(UNFINISHED, _unfinished(given_up=run), found[1])
-    uploads = list(folder.uploads())
+    uploads = open_uploads(folder)
     lease.prove()  # so nobody else has begun one of these uploads
     if mark is None:
         raise AssertionError(f"{UNFINISHED} was changed, although the lease is held")
@@ -344,6 +349,11 @@ def _unfinished(run: str | None = None, given_up: str | None = None) -> bytes:
     return json.dumps(record).encode()
 
 
+def open_uploads(folder: ObjectFolder) -> list[tuple[str, str]]:
+    """Names and ids of the uploads of this output's own files; others may lie below it, or beside them."""
+    return [(name, upload) for name, upload in folder.uploads() if _OURS.fullmatch(name)]
+
+
 def abort(folder: ObjectFolder, files: Iterable[StoredFile]) -> None:
     """Give up the uploads of files that won't count."""
     folder.abort((stored.path, stored.upload.id) for stored in files if stored.upload is not None)
@@ -358,7 +368,7 @@ def _count_deaths(
 ) -> frozenset[int]:
     """Shards that were being scored in at least ENOUGH lives that died. Their uploads are given up."""
     held = {s.upload.id for c in commits.values() for s in files_of(c) if s.upload is not None}
-    lost = [(name, upload) for name, upload in folder.uploads() if upload not in held]
+    lost = [(name, upload) for name, upload in open_uploads(folder) if upload not in held]
     lease.prove()  # so nobody else has begun one of these
     found = folder.get(f"{prefix}deaths.json")
     deaths: dict[str, int] = json.loads(found[0]) if found is not None else {}
