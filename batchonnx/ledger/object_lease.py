@@ -34,6 +34,10 @@ SURE_S = 3 * BEAT_S
 LOOK_S = 1.0
 
 
+_held_here: set[object] = set()
+"""Holders of this process: a lease of another one is what it couldn't give back."""
+
+
 class ObjectLease:
     """As a context: the one who writes this folder.
 
@@ -61,6 +65,7 @@ class ObjectLease:
     ) -> None:
         self._ended.set()
         self._beating.join()
+        _held_here.discard(self._record["holder"])
         with self._lock:
             free = {**self._record, "holder": None, "mark": secrets.token_hex(8)}
             try:
@@ -102,7 +107,8 @@ class ObjectLease:
                     return
                 continue
             record = _record(found[0])
-            if record.get("holder") is None or is_dead(record) or _elapsed(since, seen == found[1]) > WATCH_S:
+            is_free = record.get("holder") is None or is_dead(record) or _is_left(record)
+            if is_free or _elapsed(since, seen == found[1]) > WATCH_S:
                 if self._write(int(record.get("token", 0)) + 1, found[1]):
                     return
                 seen = ""
@@ -130,6 +136,7 @@ class ObjectLease:
         if written is None:
             return False
         self._record, self._etag, self.token, self._beaten = record, written, token, asked_at
+        _held_here.add(record["holder"])
         return True
 
     def _renew(self) -> bool:
@@ -155,6 +162,11 @@ class ObjectLease:
 
 _BY_LOSS = (Interrupted, StorageError, OutputExistsError)
 """How a run may end because another one has its output."""
+
+
+def _is_left(record: Mapping[str, object]) -> bool:
+    """Whether a lease is this process's, which wasn't able to give it back: the store was away."""
+    return this_process().items() <= record.items() and record.get("holder") not in _held_here
 
 
 def _now() -> float:

@@ -20,7 +20,7 @@ import json
 import re
 import secrets
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -28,7 +28,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from batchonnx.errors import OutputBusyError, OutputExistsError, Problem
+from batchonnx.errors import OutputBusyError, OutputExistsError, Problem, StorageError
 from batchonnx.ledger.object_folder import AT_ONCE, ObjectFolder
 from batchonnx.ledger.output import Kept, Staged
 from batchonnx.ledger.records import (
@@ -50,6 +50,7 @@ MANIFEST, SUCCESS = f"{RECORDS}/manifest.json", "_SUCCESS"
 UNFINISHED = f"{RECORDS}/unfinished.json"
 COMPACTED_AT_ONCE = 256
 _SHARD = re.compile(r"part-(\d{6,})-[0-9a-f]{8}\.")
+_OURS = re.compile(rf"({RECORDS}/quarantine/)?part-\d{{6,}}-[0-9a-f]{{8}}\.\w+")
 
 
 class Lease(Protocol):
@@ -123,7 +124,7 @@ class ObjectRun:
         """
         self._lease.confirm()
         record = replace(record, token=self._lease.token)
-        name = self._commit_name(record.part)
+        name = commit_name(self._records, record.part)
         if not self._folder.create(name, to_bytes(record)):
             found = self._folder.get(name)
             other = from_bytes(found[0], Commit, self._folder.url_of(name)) if found is not None else None
@@ -192,16 +193,18 @@ class ObjectRun:
             return
 
     def _publish_over(self, former: tuple[bytes, str], manifest: Manifest, overwrite: bool) -> None:
-        before = from_bytes(former[0], Manifest, self._folder.url_of(MANIFEST))
-        if before.run == manifest.run:
+        try:
+            before = from_bytes(former[0], Manifest, self._folder.url_of(MANIFEST))
+        except StorageError:
+            before = None  # it is damaged, or a newer version's
+        if before is not None and before.run == manifest.run:
             return  # by a life before, which died before it was done
-        if not overwrite or before.run != manifest.replaces:
+        if not overwrite or (before.run if before is not None else None) != manifest.replaces:
             raise self._taken()
         stay = {stored.path for commit in manifest.commits for stored in files_of(commit)}
-        gone = [
-            stored.path for commit in before.commits for stored in files_of(commit) if stored.path not in stay
-        ]
-        replaced = {"run": before.run, "files": gone}
+        were = (s.path for c in before.commits for s in files_of(c)) if before is not None else self._parts()
+        gone = [path for path in were if path not in stay]
+        replaced = {"run": before.run if before is not None else None, "files": gone}
         self._folder.put(f"{self._records}replaced.json", json.dumps(replaced).encode())
         mark = self._folder.get(SUCCESS)
         self._lease.prove()
@@ -211,6 +214,9 @@ class ObjectRun:
         self._lease.prove()
         if self._folder.swap(MANIFEST, to_bytes(manifest), former[1]) is None:
             raise self._taken()
+
+    def _parts(self) -> Iterable[str]:
+        return (entry.key for entry in self._folder.list() if _OURS.fullmatch(entry.key))
 
     def _complete_uploads(self, manifest: Manifest) -> None:
         taken = set(self.plan.kept)
@@ -234,9 +240,6 @@ class ObjectRun:
         name = f"{self._records}compacted/{recent[0].attempt}.json"
         self._folder.put(name, to_bytes(Compacted(tuple(recent))))
 
-    def _commit_name(self, part: StoredFile) -> str:
-        return f"{self._records}commits/{PurePosixPath(part.path).stem}.json"
-
     def _measured(self, attempt: str) -> str:
         return f"{self._records}measured/{attempt}.parquet"
 
@@ -249,8 +252,16 @@ class ObjectRun:
 def open_again(folder: ObjectFolder, plan: PlanRecord, lease: Lease, kept: Mapping[int, Commit]) -> ObjectRun:
     """A run that was begun: with its commits, what it learnt, and the deaths it has seen."""
     prefix = records_of(plan.run)
-    commits = {**kept, **read_commits(folder, plan.run)}
-    suspects = _count_deaths(folder, prefix, commits, lease)
+    commits = read_commits(folder, plan.run)
+    uploads = open_uploads(folder)
+    lease.prove()  # so nobody else has begun one of these, or committed it
+    lost = _lost_commits(folder, commits, {upload for _, upload in uploads})
+    if lost:
+        # Compacted records may tell of them; all commits have records of their own as well.
+        folder.delete_below(f"{prefix}compacted/")
+        folder.delete([commit_name(prefix, commits.pop(shard).part) for shard in lost])
+    commits = {**kept, **commits}
+    suspects = _count_deaths(folder, prefix, commits, uploads)
     found = folder.get(f"{prefix}probe.json")
     probe = from_bytes(found[0], Probe, folder.url_of(prefix)) if found is not None else None
     return ObjectRun(folder, plan, lease, commits, suspects, probe)
@@ -285,8 +296,13 @@ def finish(folder: ObjectFolder, manifest: Manifest, lease: Lease) -> None:
         record = json.loads(replaced[0])
         lease.prove()
         folder.delete(record["files"])
-        folder.delete_below(records_of(record["run"]))
+        if record["run"] is not None:
+            folder.delete_below(records_of(record["run"]))
     rest = [entry.key for entry in folder.list(prefix) if entry.key != f"{prefix}plan.json"]
+    # Whoever asks for an upload, and never sees the answer, has one that no record tells of.
+    if uploads := open_uploads(folder):
+        lease.prove()
+        folder.abort(uploads)
     folder.delete(rest)
     found = folder.get(UNFINISHED)  # last: by it, what is left to do is found again
     if found is not None and json.loads(found[0])["run"] == manifest.run:
@@ -323,7 +339,7 @@ def discard(folder: ObjectFolder, run: str, lease: Lease) -> int:
         lease.prove()
         return 0
     mark = folder.swap(UNFINISHED, _unfinished(given_up=run), found[1])
-    uploads = list(folder.uploads())
+    uploads = open_uploads(folder)
     lease.prove()  # so nobody else has begun one of these uploads
     if mark is None:
         raise AssertionError(f"{UNFINISHED} was changed, although the lease is held")
@@ -344,6 +360,11 @@ def _unfinished(run: str | None = None, given_up: str | None = None) -> bytes:
     return json.dumps(record).encode()
 
 
+def open_uploads(folder: ObjectFolder) -> list[tuple[str, str]]:
+    """Names and ids of the uploads of this output's own files; others may lie below it, or beside them."""
+    return [(name, upload) for name, upload in folder.uploads() if _OURS.fullmatch(name)]
+
+
 def abort(folder: ObjectFolder, files: Iterable[StoredFile]) -> None:
     """Give up the uploads of files that won't count."""
     folder.abort((stored.path, stored.upload.id) for stored in files if stored.upload is not None)
@@ -353,13 +374,35 @@ def _files(manifest: bytes) -> set[str]:
     return {s.path for c in from_bytes(manifest, Manifest, MANIFEST).commits for s in files_of(c)}
 
 
+def commit_name(prefix: str, part: StoredFile) -> str:
+    """The name of a shard's commit."""
+    return f"{prefix}commits/{PurePosixPath(part.path).stem}.json"
+
+
+def _lost_commits(folder: ObjectFolder, commits: Mapping[int, Commit], held: Set[str]) -> list[int]:
+    """Shards whose uploads aren't open any more, nor completed: by a rule of the bucket's, as a rule."""
+    ended = [
+        (shard, stored.path, stored.bytes, stored.upload.mark)
+        for shard, commit in commits.items()
+        for stored in files_of(commit)
+        if stored.upload is not None and stored.upload.id not in held
+    ]
+
+    def is_lost(file: tuple[int, str, int, str]) -> bool:
+        _, path, size, mark = file
+        return not folder.s3.is_of(folder.bucket, folder.key(path), size, mark)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        lost = list(pool.map(is_lost, ended))
+    return sorted({file[0] for file, gone in zip(ended, lost, strict=True) if gone})
+
+
 def _count_deaths(
-    folder: ObjectFolder, prefix: str, commits: Mapping[int, Commit], lease: Lease
+    folder: ObjectFolder, prefix: str, commits: Mapping[int, Commit], uploads: Sequence[tuple[str, str]]
 ) -> frozenset[int]:
     """Shards that were being scored in at least ENOUGH lives that died. Their uploads are given up."""
     held = {s.upload.id for c in commits.values() for s in files_of(c) if s.upload is not None}
-    lost = [(name, upload) for name, upload in folder.uploads() if upload not in held]
-    lease.prove()  # so nobody else has begun one of these
+    lost = [(name, upload) for name, upload in uploads if upload not in held]
     found = folder.get(f"{prefix}deaths.json")
     deaths: dict[str, int] = json.loads(found[0]) if found is not None else {}
     for shard in {match[1] for name, _ in lost if (match := _SHARD.match(name))}:

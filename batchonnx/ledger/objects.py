@@ -20,6 +20,7 @@ from batchonnx.ledger.object_run import (
     discard,
     finish,
     open_again,
+    open_uploads,
     read_commits,
     read_unfinished,
     records_of,
@@ -168,7 +169,7 @@ class StoreOutput:
             yield Cleared("a run that was given up", self._folder.url_of(records_of(given_up)), size)
         commits = read_commits(self._folder, under_way) if under_way is not None else {}
         held = {s.upload.id for c in commits.values() for s in files_of(c) if s.upload is not None}
-        for name, upload in self._folder.uploads():
+        for name, upload in open_uploads(self._folder):
             if upload not in held:
                 self._folder.abort([(name, upload)])
                 yield Cleared("an upload that no run needs", self._folder.url_of(name), None)

@@ -325,12 +325,13 @@ class S3:
             )
         except Exception as error:
             # An answer that was lost, or a run that died after it had asked: the object tells.
-            found = self.head(bucket, key) if self._code(error) in GONE else None
-            is_ours = (
-                found is not None and found.size == size and (found.metadata or {}).get(ATTEMPT) == attempt
-            )
-            if not is_ours:
+            if self._code(error) not in GONE or not self.is_of(bucket, key, size, attempt):
                 raise self._told(error, f"s3://{bucket}/{key}", StorageError) from error
+
+    def is_of(self, bucket: str, key: str, size: int, attempt: str) -> bool:
+        """Whether an object is that of an attempt's completed upload."""
+        found = self.head(bucket, key)
+        return found is not None and found.size == size and (found.metadata or {}).get(ATTEMPT) == attempt
 
     def abort_upload(self, bucket: str, key: str, upload: str) -> None:
         """Give an upload up, with what was sent; one that isn't open is no error."""
@@ -406,7 +407,7 @@ class S3:
         for tries_left in reversed(range(BODY_TRIES)):
             try:
                 return method(**arguments)
-            except HTTPError as error:
+            except (HTTPError, OSError) as error:
                 if not tries_left:
                     raise ConnectionClosedError(endpoint_url=self.endpoint, error=error) from error
             _wait(BODY_TRIES - tries_left)

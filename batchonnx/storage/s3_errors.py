@@ -12,6 +12,10 @@ from batchonnx.errors import BatchonnxError, Problem
 _ADVICE: Mapping[str, tuple[str, str]] = {
     "NoSuchBucket": ("the bucket isn't there", "correct the bucket's name, or make it"),
     "NoSuchKey": ("the object isn't there", "correct the path; run again if the input was being replaced"),
+    "NoSuchUpload": (
+        "an upload that was held open is gone",
+        "run the job again: it scores what was lost. Have no rule of the bucket end uploads so soon",
+    ),
     "404": ("the object isn't there", "correct the path; run again if the input was being replaced"),
     "InvalidAccessKeyId": ("the access key isn't known to the store", "check the credentials in use"),
     "SignatureDoesNotMatch": ("the secret key is wrong", "check the credentials in use"),

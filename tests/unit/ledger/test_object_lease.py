@@ -13,10 +13,10 @@ from collections.abc import Callable
 import pytest
 
 from batchonnx.errors import Interrupted, OutputBusyError
-from batchonnx.ledger import object_lease
+from batchonnx.ledger import object_lease, process
 from batchonnx.ledger.object_folder import ObjectFolder
 from batchonnx.ledger.object_lease import LEASE, ObjectLease
-from batchonnx.ledger.process import is_alive, this_process
+from batchonnx.ledger.process import this_process
 from tests.stores.fixtures import UseStore
 from tests.stores.s3server import S3Server
 
@@ -134,10 +134,20 @@ def test_a_living_holder_elsewhere_is_left_alone(output: ObjectFolder) -> None:
 
 def test_a_holder_of_this_machine_that_is_silent_lives(output: ObjectFolder) -> None:
     """Stopped, or without the store for a while; it needs no watching."""
-    leave_record(output)
-    assert is_alive(record(output))
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    leave_record(output, pid=other.pid, born=process._born(other.pid))
     with pytest.raises(OutputBusyError), ObjectLease(output, never):
         pytest.fail("held twice")
+    other.kill()
+    other.wait()
+    with ObjectLease(output, never) as lease:
+        assert lease.token == 6
+
+
+def test_a_lease_that_this_process_could_not_give_back_is_its_own_again(output: ObjectFolder) -> None:
+    leave_record(output)
+    with ObjectLease(output, never) as lease:
+        assert lease.token == 6
 
 
 def test_who_was_taken_over_is_told_and_leaves_the_new_record(output: ObjectFolder) -> None:
