@@ -198,3 +198,27 @@ def test_an_output_among_the_input_is_refused_before_it_is_one(table: Path, outp
     hidden = str(table.parent / "in" / "_predictions")
     assert api.run(job(table, input=spec, output={"path": hidden})).predicted == ROWS
     assert api.run(job(table, input=spec, output={"path": hidden}), fresh=True).predicted == ROWS
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "part-1.parquet", "more/rows.parquet", ".hidden"])
+def test_a_result_with_other_files_in_it_isnt_replaced(table: Path, name: str) -> None:
+    """They would go with it."""
+    out = table.parent / "out"
+    api.run(job(table))
+    (out / name).parent.mkdir(exist_ok=True)
+    (out / name).write_text("mine")
+    for options in ({"overwrite": True}, {"fresh": True}):
+        with pytest.raises(OutputExistsError, match="other files") as caught:
+            api.run(job(table, input={"path": str(table), "filter": "f0 > 0"}), **options)
+        assert caught.value.problems[0].facts["found"] == name.partition("/")[0]
+    assert (out / name).read_text() == "mine"
+
+
+def test_what_appears_in_a_former_result_meanwhile_isnt_removed_with_it(table: Path) -> None:
+    out = table.parent / "out"
+    api.run(job(table))
+    with pytest.raises(OutputExistsError):
+        api.run(job(table), fresh=True, on_progress=lambda _: (out / "notes.txt").write_text("mine"))
+    assert (out / "notes.txt").read_text() == "mine"
+    (out / "notes.txt").unlink()
+    assert api.run(job(table), fresh=False, overwrite=True).predicted == ROWS
