@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from batchonnx.errors import Problem, StorageError
@@ -19,7 +20,8 @@ def output_at(path: str, *, is_trusted: bool = False) -> Output:
     if path.startswith("file://"):
         path = path.removeprefix("file://")
     if "://" not in path:
-        return LocalOutput(Path(path.rstrip("/") or "/"))
+        # Of a link, what it points to is renamed, never the link; and all names of a folder have one lease.
+        return LocalOutput(Path(os.path.realpath(path)))
     if path.startswith("s3://"):
         from batchonnx.ledger.objects import StoreOutput
 

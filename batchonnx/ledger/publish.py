@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -17,7 +18,10 @@ from batchonnx.errors import OutputExistsError, Problem
 from batchonnx.ledger.disk import disk_error
 from batchonnx.ledger.durable import sync_folder
 from batchonnx.ledger.records import Manifest
-from batchonnx.ledger.run_folder import RECORDS, reveal
+from batchonnx.ledger.run_folder import RECORDS, SUCCESS, reveal
+
+_OURS = re.compile(rf"part-\d{{6,}}(-[0-9a-f]{{8}})?\.parquet|{RECORDS}|{SUCCESS}|\.DS_Store")
+"""What a former result has in it, and what a file manager leaves there unasked."""
 
 
 def check_output(output: Path, overwrite: bool) -> None:
@@ -35,9 +39,10 @@ def check_output(output: Path, overwrite: bool) -> None:
     names = sorted(entry.name for entry in output.iterdir())
     if not names:
         return
-    if RECORDS not in names:
-        facts["found"] = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
-        fix = "name another folder; batchonnx replaces nothing but its own results"
+    foreign = [name for name in names if not _OURS.fullmatch(name)] if RECORDS in names else names
+    if foreign:
+        facts["found"] = ", ".join(foreign[:5]) + (" …" if len(foreign) > 5 else "")
+        fix = "move them, or name another folder; batchonnx replaces nothing but its own results"
         raise OutputExistsError(Problem("the output folder holds other files", facts, fix))
     if not overwrite:
         fix = "set output.overwrite: true (or run --overwrite) to replace it, or name another folder"

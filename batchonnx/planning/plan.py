@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -23,6 +25,7 @@ from batchonnx.planning.listing import Listing, check_columns
 from batchonnx.planning.shards import Shard, make_shards
 from batchonnx.planning.types import row_bytes
 from batchonnx.runtime.signature import ModelSignature
+from batchonnx.storage.paths import HIDDEN_FROM_TABLES
 
 CHUNK_BYTES = 12 << 20
 """Rows are read, encoded and written in chunks of about this size: large enough that handing a
@@ -161,12 +164,35 @@ def make_plan(job: JobFile, model: ModelSignature) -> Plan:
 
 
 def _check_apart(job: JobFile, listing: Listing, output: str) -> None:
-    """A result among the input's files would be scored by the next run."""
-    inside = next((file.path for file in listing.files if file.path.startswith(f"{output}/")), None)
+    """A result among the input's files would be scored by the next run. Links are followed."""
+    if "://" in output:
+        folders = {file.path.rpartition("/")[0]: file.path for file in listing.files}
+        inside = next((f for folder, f in folders.items() if f"{folder}/".startswith(f"{output}/")), None)
+    else:
+        output = os.path.realpath(output)
+        folders = {
+            file.path.rpartition("/")[0]: file.path for file in listing.files if "://" not in file.path
+        }
+        inside = next((f for folder, f in folders.items() if _is_in(os.path.realpath(folder), output)), None)
+    facts = {"job": job.where("output.path"), "output": output}
+    fix = "name an output folder outside of input.path"
     if inside is not None:
-        facts = {"job": job.where("output.path"), "file": inside, "output": output}
-        fix = "name an output folder outside of input.path"
+        facts["file"] = inside
         raise ContractError(Problem("the output holds a file of the input", facts, fix))
+    paths = [job.job.input.path] if isinstance(job.job.input.path, str) else job.job.input.path
+    for folder in map(job.resolve, paths):
+        if "://" in folder or "://" in output or not Path(folder).is_dir():
+            continue
+        real = os.path.realpath(folder)
+        hidden = (".",) if listing.format == "files" else HIDDEN_FROM_TABLES
+        below = Path(output).relative_to(real).parts if _is_in(output, real) else (".",)
+        if not any(part.startswith(hidden) for part in below):
+            facts["input"] = folder
+            raise ContractError(Problem("the output would be a part of the input", facts, fix))
+
+
+def _is_in(path: str, folder: str) -> bool:
+    return f"{path}/".startswith(f"{folder.rstrip('/')}/")
 
 
 def _table_row_bytes(shards: Iterable[Shard]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -128,6 +128,17 @@ def is_writable(arrow_type: pa.DataType) -> bool:
     except pa.ArrowNotImplementedError:
         return False
     return True
+
+
+def plain(value: pa.Scalar) -> Any:
+    """A value as Python has it; as text where it hasn't: nanoseconds, the year 30,000."""
+    try:
+        return value.as_py()
+    except (ValueError, OverflowError):
+        try:
+            return value.cast(pa.string()).as_py()
+        except pa.ArrowException:  # inside of a list, say
+            return f"a {value.type} beyond Python's range"
 
 
 def exact_value(value: object, dtype: str) -> np.ndarray:

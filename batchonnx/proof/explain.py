@@ -15,6 +15,7 @@ from batchonnx.errors import InputError, Problem
 from batchonnx.ledger.output import Output
 from batchonnx.ledger.records import Commit, Manifest, PlanRecord, StoredFile
 from batchonnx.planning.identity import input_name
+from batchonnx.planning.types import plain
 from batchonnx.proof.origin import origin_of
 from batchonnx.proof.recorded import recorded_job
 from batchonnx.proof.verify import read_result
@@ -187,7 +188,7 @@ def _row_at(output: Output, path: str, place: int) -> dict[str, Any]:
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
             if place < rows:
-                found: dict[str, Any] = file.read_row_group(group).slice(place, 1).to_pylist()[0]
-                return found
+                row = file.read_row_group(group).slice(place, 1)
+                return {name: plain(row.column(name)[0]) for name in row.column_names}
             place -= rows
     raise IndexError(place)

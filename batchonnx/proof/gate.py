@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from batchonnx.errors import GateError, Problem, StorageError
 from batchonnx.job.spec import Check
 from batchonnx.ledger.records import Finding
+from batchonnx.planning.types import plain
 
 DECILES = 10
 SAMPLE_ROWS = 1 << 20
@@ -46,7 +47,7 @@ class _Profile:
     low: float = np.inf
     high: float = -np.inf
     varies: bool = False
-    first: object = None
+    first: pa.Scalar | None = None
     bins: np.ndarray | None = None
     labels: Counter[object] = field(default_factory=Counter)
 
@@ -111,12 +112,17 @@ def _findings(
     has_numbers = now.low <= now.high
     if check.min is not None:
         is_passed = not has_numbers or now.low >= check.min
-        yield Finding(name, "min", f"{check.min:g}", f"{now.low:g}", is_passed)
+        yield Finding(
+            name, "min", f"{check.min:g}", f"{now.low:g}" if has_numbers else "no number", is_passed
+        )
     if check.max is not None:
         is_passed = not has_numbers or now.high <= check.max
-        yield Finding(name, "max", f"{check.max:g}", f"{now.high:g}", is_passed)
+        yield Finding(
+            name, "max", f"{check.max:g}", f"{now.high:g}" if has_numbers else "no number", is_passed
+        )
     if check.varies:
-        told = "several values" if now.varies else f"{now.first!r} in every row"
+        told = "no value" if now.first is None else f"{plain(now.first)!r} in every row"
+        told = "several values" if now.varies else told
         yield Finding(name, "varies", "true", told, now.varies)
     for setting, limit in (("max_psi", check.max_psi), ("max_shift", check.max_shift)):
         if limit is None:
@@ -175,10 +181,8 @@ def _profile(name: str, parts: Sequence[Measured], edges: np.ndarray | None, wan
         if not len(known):
             continue
         if profile.first is None:
-            profile.first = known[0].as_py()
-        profile.varies = (
-            profile.varies or not pc.all(pc.equal(known, pa.scalar(profile.first, known.type))).as_py()
-        )
+            profile.first = known[0]
+        profile.varies = profile.varies or not pc.all(pc.equal(known, profile.first)).as_py()
         if pa.types.is_integer(known.type) or pa.types.is_floating(known.type):
             numbers = known.to_numpy(zero_copy_only=False)
             profile.low = min(profile.low, float(numbers.min()))
@@ -210,12 +214,29 @@ def _columns(name: str, parts: Sequence[Measured]) -> Iterator[pa.Array]:
                 if name not in file.schema_arrow.names:
                     return
                 for batch in file.iter_batches(columns=[name]):
-                    column = batch.column(0)
-                    yield column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+                    yield _comparable(batch.column(0))
         except (OSError, pa.ArrowException) as error:
             facts = {"file": part.path, "found": str(error).splitlines()[0][:300]}
             fix = "find out what changed the file, or start over with --fresh"
             raise StorageError(Problem("a part of the result can't be read", facts, fix)) from error
+
+
+_COMPARED_AS = {
+    pa.float16(): pa.float32(),
+    pa.string_view(): pa.large_string(),
+    pa.binary_view(): pa.large_binary(),
+}
+
+
+def _comparable(column: pa.Array) -> pa.Array:
+    """The same values as a type that Arrow can filter and compare."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_duration(column.type):
+        return column.cast(pa.int64())
+    if pa.types.is_temporal(column.type):
+        return column.cast(pa.string())  # Python has no nanoseconds to count labels by
+    return column.cast(_COMPARED_AS.get(column.type, column.type))
 
 
 def _rows(part: Measured) -> int:

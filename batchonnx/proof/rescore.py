@@ -15,6 +15,7 @@ from batchonnx.ledger.output import Output
 from batchonnx.ledger.records import Commit, PlanRecord
 from batchonnx.planning.identity import differences, input_name
 from batchonnx.planning.plan import Plan, make_plan
+from batchonnx.planning.types import plain
 from batchonnx.proof.origin import bad_rows, origin_of
 from batchonnx.proof.recorded import recorded_job, recorded_shard
 from batchonnx.proof.verify import Proof, read_result
@@ -136,7 +137,7 @@ def _column(was: pa.ChunkedArray, now: pa.ChunkedArray) -> np.ndarray:
 
 
 def _values(column: pa.ChunkedArray) -> Iterator[object]:
-    return (value.as_py() for value in column)
+    return map(plain, column)
 
 
 def _difference(old: object, new: object) -> float:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from batchonnx.planning.types import plain
 from batchonnx.report.text import printable, shorten
 
 ROWS, COLUMNS, WIDTH = 5, 8, 34
@@ -35,7 +36,7 @@ def format_preview(output: Path) -> str:
 
 
 def _cells(batch: pa.RecordBatch) -> list[list[str]]:
-    columns = [column.to_pylist() for column in batch.columns[:COLUMNS]]
+    columns = [list(map(plain, column)) for column in batch.columns[:COLUMNS]]
     return [[_cell(value) for value in row] for row in zip(*columns, strict=True)]
 
 

@@ -16,6 +16,7 @@ import batchonnx
 from batchonnx.errors import ContractError, GateError, StorageError
 from batchonnx.job.load import job_from_dict
 from batchonnx.job.spec import JobFile
+from batchonnx.report.preview import format_preview
 from tests import models
 
 ROWS = 20_000
@@ -162,3 +163,55 @@ def test_on_the_command_line_it_is_exit_code_4_until_released(tmp_path: Path) ->
     released = batch("publish", "out", "--force")
     assert (released.returncode, released.stdout) == (0, "published 20,000 predictions at out\n")
     assert batch("verify", "out").returncode == 0
+
+
+KEPT = {
+    "halves": pa.array([0.0, 0.5] * 50, pa.float16()),
+    "views": pa.array(["a", "b"] * 50, pa.string_view()),
+    "bytes": pa.array([b"a", b"b"] * 50, pa.binary_view()),
+    "categories": pa.array(["a", "b"] * 50).dictionary_encode(),
+    "flags": pa.array([True, False] * 50),
+    "days": pa.array([1, 2] * 50, pa.date32()),
+    "nanoseconds": pa.array([1, 2] * 50, pa.timestamp("ns", "Europe/Berlin")),
+    "far years": pa.array([2**60, 1] * 50, pa.timestamp("us")),
+    "clocks": pa.array([1, 2] * 50, pa.time64("ns")),
+    "durations": pa.array([1, 2] * 50, pa.duration("ns")),
+    "decimals": pa.array([1, 2] * 50, pa.decimal128(5, 2)),
+}
+
+
+@pytest.mark.parametrize("kind", KEPT)
+def test_a_kept_column_of_any_type_can_be_checked(tmp_path: Path, kind: str) -> None:
+    """And shown: Python has no nanoseconds, and no year 38,000."""
+    checks = {"label": {"max_null": "0%", "varies": True, "max_shift": "10%"}}
+    made = job(tmp_path, checks)
+    columns = {"v": np.zeros(100, np.float32), "label": KEPT[kind]}
+    pq.write_table(pa.table(columns), tmp_path / "in.parquet")
+    for _ in range(2):
+        assert batchonnx.run(made, fresh=True).predicted == 100
+    pq.write_table(
+        pa.table(columns | {"label": pa.concat_arrays([KEPT[kind][:1]] * 100)}), tmp_path / "in.parquet"
+    )
+    with pytest.raises(GateError) as caught:
+        batchonnx.run(made)
+    assert [problem.facts["expected"] for problem in caught.value.problems] == [
+        "varies true",
+        "max_shift 10%",
+    ]
+    assert "moved by 50" in caught.value.problems[1].facts["found"]
+    assert batchonnx.verify(tmp_path / "out").predicted == 100
+    (origin,) = batchonnx.explain(tmp_path / "out", row=3)
+    assert origin.values["label"] is not None
+    assert format_preview(tmp_path / "out").count("\n") == 6
+
+
+@pytest.mark.parametrize("kind", [pa.float32(), pa.string(), pa.bool_(), pa.null()])
+def test_a_column_of_nulls_is_told_by_its_nulls(tmp_path: Path, kind: pa.DataType) -> None:
+    columns = {"v": np.zeros(100, np.float32), "label": pa.nulls(100, kind)}
+    check: dict[str, object] = {"max_null": "10%", "varies": True}
+    made = job(tmp_path, {"label": check | ({"min": 0} if kind == pa.float32() else {})})
+    pq.write_table(pa.table(columns), tmp_path / "in.parquet")
+    with pytest.raises(GateError) as caught:
+        batchonnx.run(made)
+    found = [problem.facts["found"] for problem in caught.value.problems]
+    assert found == ["100.0000% (100 of 100 rows)", "no value"]

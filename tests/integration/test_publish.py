@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchonnx import api
-from batchonnx.errors import Interrupted, OutputExistsError, RowError
+from batchonnx.errors import ContractError, Interrupted, OutputBusyError, OutputExistsError, RowError
 from batchonnx.job.load import job_from_dict
 from batchonnx.job.spec import JobFile
 from batchonnx.scoring.progress import Progress
@@ -48,7 +48,7 @@ def job(table: Path, **changed: object) -> JobFile:
 
 def rows_seen(folder: Path) -> set[int]:
     """What readers of the folder see now: pyarrow, DuckDB, a glob."""
-    if not folder.exists():
+    if not folder.exists() or not any(folder.iterdir()):
         return {0}
     by_glob = sum(pq.read_metadata(p).num_rows for p in folder.glob("*.parquet"))
     by_arrow = pads.dataset(folder, format="parquet", exclude_invalid_files=True).count_rows()
@@ -149,3 +149,76 @@ def test_a_result_whose_records_can_t_be_read_can_be_replaced(table: Path, conte
     (table.parent / "out" / "_batchonnx" / "manifest.json").write_text(content)
     api.run(job(table), fresh=True)
     assert api.verify(table.parent / "out").predicted == ROWS
+
+
+@pytest.mark.parametrize("there", ["an empty folder", "a result", "nothing"])
+def test_a_link_is_followed_and_stays_a_link(table: Path, there: str) -> None:
+    out, disk = table.parent / "out", table.parent / "large disk" / "scores"
+    disk.parent.mkdir()
+    if there == "an empty folder":
+        disk.mkdir()
+    elif there == "a result":
+        api.run(job(table, output={"path": str(disk)}, input={"path": str(table), "filter": "f0 > 0"}))
+    out.symlink_to(disk)
+    seen: list[set[int]] = []
+    before = rows_seen(disk)
+    for _ in range(2):
+        api.run(job(table), fresh=True, on_progress=lambda _: seen.append(rows_seen(disk)))
+        assert seen.pop(0) == before
+        before = {ROWS}
+        assert out.is_symlink()
+        assert rows_seen(disk) == rows_seen(out) == {ROWS}
+        assert kept(table.parent) == kept(disk.parent) == []
+        assert api.verify(out).predicted == api.verify(disk).predicted == ROWS
+        seen.clear()
+
+
+def test_all_names_of_a_folder_have_one_writer(table: Path) -> None:
+    (table.parent / "link").symlink_to(table.parent / "out")
+    busy: list[str] = []
+
+    def another_run(_: Progress) -> None:
+        with pytest.raises(OutputBusyError) as caught:
+            api.run(job(table, output={"path": str(table.parent / "link")}), fresh=True)
+        busy.append(str(caught.value))
+
+    api.run(job(table), on_progress=another_run)
+    assert busy
+
+
+@pytest.mark.parametrize("output", ["in/out", "in/deep/er/out", "link/out"])
+def test_an_output_among_the_input_is_refused_before_it_is_one(table: Path, output: str) -> None:
+    """Else the first run would pass, and the second find predictions among its input."""
+    (table.parent / "in").mkdir()
+    table.rename(table.parent / "in" / "table.parquet")
+    (table.parent / "link").symlink_to("in")
+    spec = {"path": str(table.parent / "in")}
+    with pytest.raises(ContractError, match="the output would be a part of the input"):
+        api.plan(job(table, input=spec, output={"path": str(table.parent / output)}))
+    hidden = str(table.parent / "in" / "_predictions")
+    assert api.run(job(table, input=spec, output={"path": hidden})).predicted == ROWS
+    assert api.run(job(table, input=spec, output={"path": hidden}), fresh=True).predicted == ROWS
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "part-1.parquet", "more/rows.parquet", ".hidden"])
+def test_a_result_with_other_files_in_it_isnt_replaced(table: Path, name: str) -> None:
+    """They would go with it."""
+    out = table.parent / "out"
+    api.run(job(table))
+    (out / name).parent.mkdir(exist_ok=True)
+    (out / name).write_text("mine")
+    for options in ({"overwrite": True}, {"fresh": True}):
+        with pytest.raises(OutputExistsError, match="other files") as caught:
+            api.run(job(table, input={"path": str(table), "filter": "f0 > 0"}), **options)
+        assert caught.value.problems[0].facts["found"] == name.partition("/")[0]
+    assert (out / name).read_text() == "mine"
+
+
+def test_what_appears_in_a_former_result_meanwhile_isnt_removed_with_it(table: Path) -> None:
+    out = table.parent / "out"
+    api.run(job(table))
+    with pytest.raises(OutputExistsError):
+        api.run(job(table), fresh=True, on_progress=lambda _: (out / "notes.txt").write_text("mine"))
+    assert (out / "notes.txt").read_text() == "mine"
+    (out / "notes.txt").unlink()
+    assert api.run(job(table), fresh=False, overwrite=True).predicted == ROWS
