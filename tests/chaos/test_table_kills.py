@@ -32,8 +32,8 @@ def test_readers_see_whole_runs_and_each_is_added_once(kind: str, tmp_path: Path
     lake = Lake(kind, tmp_path, str(tmp_path / "lake")).make()
     if kind == "iceberg":
         lake.catalog()  # there before its table is, as any catalog
-    draw, kills, seen = random.Random(7), Counter[str](), {0}
-    watch = PollReader(lake.root, built_in=(), readers={kind: lambda: lake.read().num_rows})
+    draw, kills, seen, between = random.Random(7), Counter[str](), {0}, 0
+    watch = PollReader(lake.root, built_in=(), readers={kind: lambda: lake.read().num_rows}, pause_s=0.01)
     with watch:
         done = number = 0
         while kills.total() < KILLS:
@@ -41,7 +41,9 @@ def test_readers_see_whole_runs_and_each_is_added_once(kind: str, tmp_path: Path
             job = write_job(lake, lake.write(f"in-{number}", rows, first=rows), number)
             steps = count_steps(lake, number)
             for way in draw.sample(["any step", "a late step", "the clock"], 3):
-                kills[way] += killed(lake, job, way, steps, draw)
+                if killed(lake, job, way, steps, draw):
+                    kills[way] += 1
+                    between += is_published(job) and lake.read().num_rows == done
             assert run(tmp_path, job).returncode == 0
             before = lake.versions()
             assert run(tmp_path, job).returncode == 0
@@ -53,7 +55,8 @@ def test_readers_see_whole_runs_and_each_is_added_once(kind: str, tmp_path: Path
     watch.report.assert_only(seen)
     assert len(watch.report.counts) > number // 2
     assert min(kills.values()) > 3, kills
-    print(f"{number} runs, {kills}, {watch.report.readers[kind].polls} polls")
+    assert between, "some died when the folder was published and the table hadn't got it"
+    print(f"{number} runs, {kills}, {between} between, {watch.report.readers[kind].polls} polls")
 
 
 def write_job(lake: Lake, source: str, number: int) -> Path:
@@ -78,6 +81,11 @@ def count_steps(lake: Lake, number: int) -> int:
     job = write_job(beside, beside.write("in", 1 << (number + 4)), 0)
     done = start(beside.folder, job, 0)
     return int(done.stdout.rpartition("steps ")[2])
+
+
+def is_published(job: Path) -> bool:
+    """Whether the run's own folder is complete."""
+    return (Path(batchonnx.plan(job).output) / "_SUCCESS").exists()
 
 
 def killed(lake: Lake, job: Path, way: str, steps: int, draw: random.Random) -> bool:
