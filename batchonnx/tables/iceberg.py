@@ -78,7 +78,9 @@ def read_iceberg(name: TableName, version: int | None) -> Snapshot:
     if found is None:
         return Snapshot(0, ())
     with _told(name, InputError):
-        scan = table.scan(snapshot_id=found.snapshot_id)
+        is_current = found.snapshot_id == table.metadata.current_snapshot_id
+        # The current rows have the current names; a snapshot of the past has those of its time.
+        scan = table.scan(snapshot_id=None if is_current else found.snapshot_id)
         tasks = list(scan.plan_files())
         names = {field.field_id: field.name for field in scan.projection().fields}
     deleted = next((task for task in tasks if task.delete_files), None)

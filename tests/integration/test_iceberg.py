@@ -131,6 +131,16 @@ def test_rows_that_were_appended_become_the_only_ones(lake: Lake) -> None:
     assert lake.ids() == [0, 1, 2]
 
 
+def test_a_run_whose_snapshot_has_expired_is_not_added_again(lake: Lake) -> None:
+    one, two = lake.job(lake.write("one", 3)), lake.job(lake.write("two", 3, first=3))
+    expired = batchonnx.run(one).table_version
+    batchonnx.run(two)
+    lake.iceberg().maintenance.expire_snapshots().by_id(expired).commit()
+    with pytest.raises(StorageError, match="already referenced"):
+        batchonnx.run(one)
+    assert lake.ids() == list(range(6))
+
+
 def test_a_catalog_that_cannot_be_reached_is_told(lake: Lake) -> None:
     name = {
         "name": "db.scores",
