@@ -118,6 +118,10 @@ def parse_filter(text: str, schema: pa.Schema, where: str) -> Filter:
     builder = _Builder(schema, where, text)
     try:
         condition: Condition = builder.transform(tree)
+    except RecursionError as error:
+        facts = {"job": where, "found": f"{text[:60]}…"}
+        fix = "take parentheses and nots out that mean nothing"
+        raise ContractError(Problem("the filter is nested too deeply", facts, fix)) from error
     except VisitError as error:
         if isinstance(error.orig_exc, ContractError):
             raise error.orig_exc from None

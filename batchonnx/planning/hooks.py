@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import linecache
 import sys
 import sysconfig
 import traceback
@@ -72,10 +73,18 @@ def raised_at(error: BaseException) -> str:
     """`file:line  code` of the user's code that raised: where it called a library, not the library."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}  {(error.text or '').strip()}".rstrip()
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_ours(frame.filename)]
-    users = [frame for frame in frames if not _is_library(frame.filename)]
+    # Not by extract_tb: a recursion without end has a thousand frames, and it looks for columns in each.
+    frames = [
+        (frame.f_code.co_filename, line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if not _is_ours(frame.f_code.co_filename)
+    ]
+    users = [place for place in frames if not _is_library(place[0])]
     last = next(reversed(users or frames), None)
-    return f"{last.filename}:{last.lineno}  {last.line}".rstrip() if last is not None else "its call"
+    if last is None:
+        return "its call"
+    file, number = last
+    return f"{file}:{number}  {linecache.getline(file, number).strip()}".rstrip()
 
 
 def _import(name: str, reference: str, folder: Path, facts: dict[str, str]) -> ModuleType:
@@ -141,10 +150,12 @@ def _without_exit(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+@functools.lru_cache(1024)
 def _is_ours(filename: str) -> bool:
     return Path(filename).is_relative_to(Path(__file__).parents[1])
 
 
+@functools.lru_cache(1024)
 def _is_library(filename: str) -> bool:
     homes = (sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
     return filename.startswith("<") or any(Path(filename).is_relative_to(home) for home in homes)

@@ -140,7 +140,7 @@ def _json_labels(text: str, facts: Mapping[str, str]) -> tuple[str, ...]:
             content = [content[str(i)] for i in range(len(content))]
         if not isinstance(content, list) or not all(isinstance(label, str) for label in content):
             raise TypeError("no list of text")
-    except (json.JSONDecodeError, TypeError, KeyError) as error:
+    except (ValueError, RecursionError, TypeError, KeyError) as error:
         fix = 'make it a list of names, or {"0": name, "1": name, …}'
         raise _LabelsError(
             Problem(f"the labels file can't be understood ({error})", dict(facts), fix)

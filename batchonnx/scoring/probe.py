@@ -15,6 +15,7 @@ from batchonnx.planning.plan import Plan
 from batchonnx.runtime.session import Model
 from batchonnx.scoring.chunk import Chunk
 from batchonnx.scoring.neighbours import neighbour_difference
+from batchonnx.scoring.quarantine import ErrorBudget
 from batchonnx.scoring.read import read_chunks
 from batchonnx.scoring.scorer import Scorer
 
@@ -170,8 +171,10 @@ def with_types(plan: Plan, model: Model) -> Plan:
 
 def _first_batch(plan: Plan, model: Model) -> Iterator[pa.RecordBatch]:
     rows = plan.fixed_batch or UNTYPED_ROWS
+    # As many bad rows as the run may have: a hook that never works isn't asked for every row of the input.
+    errors = ErrorBudget(plan.job.job.errors.max_bad_rows, plan.rows)
     for shard in plan.shards:
         for chunk in read_chunks(shard, plan.listing, plan.columns, plan.filter, rows, rows):
-            for scored in Scorer(plan, model, rows).score(chunk):
+            for scored in Scorer(plan, model, rows, errors).score(chunk):
                 if scored.predictions is not None:
                     yield scored.predictions

@@ -432,6 +432,10 @@ def test_the_error_names_the_culprit_and_the_next_step(
 
 def test_a_result_is_never_its_own_input(bench: Bench) -> None:
     bench.lines["output"] = "output: {path: data/out, overwrite: true}"
+    done = bench.run()
+    assert done.returncode == 2
+    assert "the output would be a part of the input" in done.stderr
+    bench.lines["input"] = "input: {path: data/**/*.parquet}"
     assert bench.run().returncode == 0
     done = bench.run()
     assert done.returncode == 2

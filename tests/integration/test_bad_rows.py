@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +181,18 @@ def test_what_every_row_is_at_fault_for_is_the_jobs_own_fault(folder: Path) -> N
     with pytest.raises(BatchonnxError) as caught:
         batchonnx.run(job(folder, 10))
     assert "cod" in str(caught.value)
+
+
+@pytest.mark.parametrize("most", [0, 10])
+def test_an_output_hook_that_never_works_isnt_asked_for_every_row(folder: Path, most: int) -> None:
+    write(folder, 100_000, {})
+    (folder / "calls.py").write_text("made = 0\n")
+    hook = "import calls\n\ndef take(values):\n    calls.made += 1\n    raise ValueError('never')\n"
+    (folder / "never.py").write_text(hook)
+    outputs = {"w": {"from": "weight", "python": "never:take"}}
+    with pytest.raises(BatchonnxError, match="never"):
+        batchonnx.run(job(folder, most, outputs=outputs, features={"code": {"columns": ["code"]}}))
+    assert sys.modules["calls"].made < 100
 
 
 def test_a_null_is_put_aside_and_the_rest_of_its_batch_is_scored(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Mapping
 from math import prod
 
@@ -11,6 +10,7 @@ import pyarrow as pa
 
 from batchonnx.errors import HookError, HookRaised, Problem
 from batchonnx.planning.bindings import HookFeature, RowShape
+from batchonnx.planning.hooks import raised_at
 from batchonnx.runtime.signature import TensorSpec
 from batchonnx.scoring.encode.columns import RowOf, bad_rows, cast_numbers
 
@@ -108,9 +108,7 @@ def _require_text(values: np.ndarray, name: str, row_of: RowOf) -> None:
 
 def hook_failed(reference: str, error: Exception) -> HookRaised:
     """What a user's function raised, with the line in their file."""
-    frames = traceback.extract_tb(error.__traceback__)
-    last = frames[-1]
-    facts = {"found": f"{type(error).__name__}: {error}", "at": f"{last.filename}:{last.lineno}  {last.line}"}
+    facts = {"found": f"{type(error).__name__}: {error}", "at": raised_at(error)}
     return HookRaised(
         Problem(f"the hook {reference} raised {type(error).__name__}", facts, "mend the function")
     )

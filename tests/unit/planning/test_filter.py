@@ -274,3 +274,9 @@ def test_a_filter_survives_a_trip_to_another_process() -> None:
     assert (again.text, again.columns) == (found.text, found.columns)
     assert again.expression.equals(found.expression)
     assert again.pruning.equals(found.pruning)
+
+
+@pytest.mark.parametrize("text", ["(" * 3000 + "a > 1" + ")" * 3000, "not " * 3000 + "a > 1"])
+def test_a_filter_without_a_bottom_is_refused(text: str) -> None:
+    with pytest.raises(ContractError, match="nested too deeply"):
+        parse_filter(text, pa.schema([("a", pa.int64())]), "job.yaml:1")
