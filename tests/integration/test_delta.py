@@ -61,10 +61,14 @@ def test_partition_values_are_columns_of_the_table_s_types(lake: Lake) -> None:
     assert found.column("day").to_pylist() == [days[n] for n in wanted]
 
 
-def test_files_that_the_log_has_removed_are_not_read(lake: Lake) -> None:
+def test_files_that_the_log_has_removed_are_not_read_unless_that_is_said(lake: Lake) -> None:
     write_deltalake(lake.root, rows(ROWS))
     write_deltalake(lake.root, rows(30), mode="overwrite")
     assert score(lake).predicted == 30
+    with pytest.raises(InputError, match="is a Delta table"):
+        batchonnx.run(lake.job(lake.root, into="all"))
+    every = {"path": lake.root, "format": "parquet"}
+    assert batchonnx.run(lake.job(every, into="all")).predicted == ROWS + 30
 
 
 def test_a_version_that_is_not_there_is_told(lake: Lake) -> None:
