@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import unquote
@@ -19,6 +20,7 @@ from batchonnx.tables.table import Snapshot
 
 SHOWN = 10
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
 
 @dataclass(frozen=True)
@@ -241,5 +243,5 @@ def _typed_partitions(
 
 
 def _is_integer(value: str | None) -> bool:
-    """Digits that survive a round trip: `007` is text."""
-    return value is None or (value.lstrip("-").isdecimal() and str(int(value)) == value)
+    """Digits that an int64 gives back: `007` is text, and so is what is longer."""
+    return value is None or (_INTEGER.fullmatch(value) is not None and -(2**63) <= int(value) < 2**63)

@@ -123,3 +123,14 @@ def test_equal_schemas_are_kept_once(tmp_path: Path) -> None:
     for i in range(20):
         pq.write_table(pa.table({"a": [1]}), tmp_path / f"{i}.parquet")
     assert len({id(f.footer.schema) for f in list_input([str(tmp_path)], None).files}) == 1
+
+
+@pytest.mark.parametrize(
+    "value", ["99999999999999999999", "--1", "-0", "9223372036854775808", "007", "\u0665"]
+)
+def test_what_no_int64_gives_back_is_text(tmp_path: Path, value: str) -> None:
+    (tmp_path / f"k={value}").mkdir()
+    pq.write_table(pa.table({"a": [1]}), tmp_path / f"k={value}" / "a.parquet")
+    listing = list_input([str(tmp_path)], None)
+    assert listing.files[0].partition == {"k": value}
+    assert listing.schema.field("k").type == pa.string()
