@@ -93,6 +93,7 @@ class S3:
             raise StorageError(Problem("the S3 service can't be set up", facts, fix)) from error
         self.endpoint: str = self._client.meta.endpoint_url
         self._client.meta.events.register("before-send.s3", self._count)
+        self._client.meta.events.register_first("needs-retry.s3", _require_trust)
         _made.add(self)
 
     def list(self, bucket: str, prefix: str, kind: type[BatchonnxError] = StorageError) -> Iterator[S3Object]:
@@ -357,13 +358,15 @@ class S3:
 
     def _call(self, operation: str, **arguments: Any) -> Any:
         """Ask once more where an answer broke off: botocore doesn't, once it has the answer's head."""
-        from botocore.exceptions import HTTPClientError
+        from botocore.exceptions import BotoCoreError, HTTPClientError
         from urllib3.exceptions import HTTPError
 
         method: Callable[..., Any] = getattr(self._client, operation)
         for tries_left in reversed(range(RACE_TRIES)):
             try:
                 return method(**arguments)
+            except BotoCoreError:  # some are OSErrors or urllib3's as well: those it has tried again
+                raise
             except (HTTPError, OSError) as error:
                 if not tries_left:
                     raise HTTPClientError(error=error) from error
@@ -429,6 +432,14 @@ def split_url(url: str) -> tuple[str, str]:
 @lru_cache(maxsize=8)
 def _client(settings: StorageSettings, environment: tuple[tuple[str, str], ...]) -> S3:
     return S3(settings)
+
+
+def _require_trust(caught_exception: Exception | None = None, **_: Any) -> None:
+    """Not to try again for a minute what no try can mend."""
+    from botocore.exceptions import SSLError
+
+    if isinstance(caught_exception, SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(caught_exception):
+        raise caught_exception
 
 
 def _wait(tried: int) -> None:
