@@ -286,11 +286,9 @@ def read_commits(folder: ObjectFolder, run: str) -> dict[int, Commit]:
 
 
 def finish(folder: ObjectFolder, manifest: Manifest, lease: Lease) -> None:
-    """What is left to do when a manifest was published: mark it, and remove what it has replaced."""
+    """What is left to do when a manifest was published: remove what it has replaced, and mark it."""
     prefix = records_of(manifest.run)
     lease.confirm()
-    # The run's name tells this mark from another result's, for whoever removes it.
-    folder.put(SUCCESS, manifest.run.encode())
     replaced = folder.get(f"{prefix}replaced.json")
     if replaced is not None:
         record = json.loads(replaced[0])
@@ -298,6 +296,10 @@ def finish(folder: ObjectFolder, manifest: Manifest, lease: Lease) -> None:
         folder.delete(record["files"])
         if record["run"] is not None:
             folder.delete_below(records_of(record["run"]))
+    # Now a listing shows the result and nothing else. The run's name tells this mark from another's, for
+    # whoever removes it.
+    lease.confirm()
+    folder.put(SUCCESS, manifest.run.encode())
     rest = [entry.key for entry in folder.list(prefix) if entry.key != f"{prefix}plan.json"]
     # Whoever asks for an upload, and never sees the answer, has one that no record tells of.
     if uploads := open_uploads(folder):

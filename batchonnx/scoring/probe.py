@@ -127,9 +127,9 @@ def _measure(plan: Plan, model: Model, chunk: Chunk) -> Iterator[tuple[int, floa
         batches = max(1, int(trial_s / expected_s)) if best else 1
         rate = _rate(Scorer(plan, model, size), chunk, size * batches)
         yield size, rate
-        slower = slower + 1 if rate < AS_GOOD * best else 0
         # One that was disturbed says nothing about larger ones; of short calls, not even two.
-        if size / rate >= LONG_CALL_S and (slower > 1 or rate < NEARLY_AS_GOOD * best):
+        slower = slower + 1 if rate < AS_GOOD * best else 0
+        if slower > 1 and size / rate >= LONG_CALL_S:
             return
         best = max(best, rate)
         job_s = (plan.rows or 0) / best

@@ -400,13 +400,15 @@ class S3:
 
     def _call(self, operation: str, **arguments: Any) -> Any:
         """An answer with a whole body; as any other request, one whose body breaks off is made again."""
-        from botocore.exceptions import ConnectionClosedError
+        from botocore.exceptions import BotoCoreError, ConnectionClosedError
         from urllib3.exceptions import HTTPError
 
         method: Callable[..., Any] = getattr(self._client, operation)
         for tries_left in reversed(range(BODY_TRIES)):
             try:
                 return method(**arguments)
+            except BotoCoreError:  # some are OSErrors or urllib3's as well: those it has tried again
+                raise
             except (HTTPError, OSError) as error:
                 if not tries_left:
                     raise ConnectionClosedError(endpoint_url=self.endpoint, error=error) from error

@@ -27,6 +27,8 @@ FAULTS: dict[str, dict[str, Any]] = {
     "reset in the response": {"fault": "reset", "at": "response"},
     "lost": {"fault": "lost"},
 }
+QUICK = ("lost", "reset in the response")
+"""The others are slow only for the waits between tries."""
 
 
 @pytest.fixture
@@ -70,7 +72,11 @@ def run_until_done(folder: Path, output: str, most: int = 2, is_patient: bool = 
 
 
 @pytest.mark.parametrize(
-    "fault", [pytest.param("503", marks=pytest.mark.slow), *(name for name in FAULTS if name != "503")]
+    "fault",
+    [
+        *QUICK,
+        *(pytest.param(name, marks=pytest.mark.slow) for name in FAULTS if name not in QUICK),
+    ],
 )
 def test_one_fault_of_each_kind_of_request_costs_nothing(
     folder: Path, s3_folder: str, proxy: FaultProxy, wanted: dict[str, str], fault: str
@@ -135,7 +141,7 @@ def test_a_storm_is_weathered(
     require_result(f"{s3_folder}/out", wanted)
 
 
-@pytest.mark.parametrize("at", ["before", "response"])
+@pytest.mark.parametrize("at", ["before", pytest.param("response", marks=pytest.mark.slow)])
 def test_a_request_that_hangs_is_asked_again(
     folder: Path, s3_folder: str, proxy: FaultProxy, wanted: dict[str, str], at: str, impatient: None
 ) -> None:

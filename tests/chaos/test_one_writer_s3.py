@@ -1,0 +1,151 @@
+"""Runs of one output in a bucket that are started at once, and one that is frozen past its lease."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections import Counter
+from multiprocessing.context import ForkServerContext
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import batchonnx
+from batchonnx.errors import BatchonnxError, OutputBusyError
+from batchonnx.ledger import object_lease, process
+from batchonnx.ledger.object_folder import ObjectFolder
+from tests.chaos.bucket import contents, everything, make_input, make_job, require_result
+from tests.chaos.test_one_writer import processes
+from tests.stores.fixtures import UseStore
+from tests.stores.s3server import S3Server
+
+__all__ = ["processes"]
+RACES, FREEZES = 50, 10
+
+
+@pytest.fixture
+def folder(s3: S3Server, use_store: UseStore, tmp_path: Path) -> Path:
+    use_store(s3)
+    make_input(tmp_path)
+    return tmp_path
+
+
+def score(
+    folder: Path, output: str, options: dict[str, bool], env: dict[str, str], start: Barrier, told: Any
+) -> None:
+    """Run the job in a process of its own, and tell how it ended."""
+    os.environ.update(env)
+    job = make_job(folder, output)
+    start.wait(timeout=60)
+    try:
+        summary = batchonnx.run(job, **options)  # type: ignore[arg-type]
+        told.put((os.getpid(), "scored" if summary.is_new else "found it done", ""))
+    except OutputBusyError as error:
+        told.put((os.getpid(), "refused", error.problems[0].facts.get("held by", "")))
+    except BaseException as error:
+        told.put((os.getpid(), "failed", repr(error)))
+
+
+def nap(folder: Path, output: str, env: dict[str, str], told: Any) -> None:
+    """As on another machine, with a quick lease: the job, to be frozen from outside."""
+    os.environ.update(env)
+    object_lease.BEAT_S, object_lease.SURE_S = 0.1, 0.3
+    process.this_machine = lambda: "far"
+    try:
+        batchonnx.run(make_job(folder, output))
+        told.put(("done", ""))
+    except BatchonnxError as error:
+        told.put((type(error).__name__, str(error)))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_of_two_runs_started_at_once_one_writes(
+    s3: S3Server, folder: Path, s3_folder: str, processes: ForkServerContext
+) -> None:
+    batchonnx.run(make_job(folder, str(folder / "out")))
+    reference = contents(str(folder / "out"))
+    ends: Counter[tuple[str, ...]] = Counter()
+    output = ""
+    for race in range(RACES):
+        # Without and with a former result, which has to be replaced.
+        options = {"fresh": True} if race % 2 else {}
+        output = output if options else f"{s3_folder}/{race}"
+        start, told = processes.Barrier(2), processes.Queue()
+        arguments = (folder, output, options, s3.env(), start, told)
+        runs = [processes.Process(target=score, args=arguments) for _ in range(2)]
+        for run in runs:
+            run.start()
+        reports = [told.get(timeout=100) for _ in runs]
+        for run in runs:
+            run.join()
+        how = tuple(sorted(end for _, end, _ in reports))
+        ends[how] += 1
+        assert "scored" in how, reports
+        assert "failed" not in how, reports
+        if not options:
+            assert how.count("scored") == 1
+        for pid, end, holder in reports:
+            if end == "refused":
+                (other,) = (number for number, _, _ in reports if number != pid)
+                assert f"process {other} on " in holder
+        require_result(output, reference)
+    print(dict(ends))
+    assert ends["refused", "scored"] >= RACES / 2, "the runs have to meet"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_writer_that_was_frozen_past_its_lease_and_wakes_changes_nothing(
+    s3: S3Server,
+    folder: Path,
+    s3_folder: str,
+    processes: ForkServerContext,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Frozen whole, at moments spread over its run; then the other takes over by watching its count."""
+    monkeypatch.setattr(object_lease, "WATCH_S", 1.0)
+    monkeypatch.setattr(object_lease, "LOOK_S", 0.1)
+    batchonnx.run(make_job(folder, str(folder / "out")))
+    reference = contents(str(folder / "out"))
+    ends: Counter[str] = Counter()
+    for number in range(FREEZES):
+        output = f"{s3_folder}/{number}"
+        told = processes.Queue()
+        sleeper = processes.Process(target=nap, args=(folder, output, s3.env(), told))
+        sleeper.start()
+        assert sleeper.pid is not None
+        wait_for_lease(output)
+        time.sleep(0.05 * number)
+        os.kill(sleeper.pid, signal.SIGSTOP)
+        batchonnx.run(make_job(folder, output))
+        before = everything(output)
+        os.kill(sleeper.pid, signal.SIGCONT)
+        end, error = told.get(timeout=100)
+        sleeper.join()
+        ends[end] += 1
+        if end != "done":
+            assert end == "OutputBusyError", error
+            assert f"process {os.getpid()} on " in error
+        after = everything(output)
+        assert {name: etag for name, etag in after.items() if name in before} == before
+        batchonnx.clean(output)
+        assert everything(output) == before
+        require_result(output, reference)
+    print(dict(ends))
+    assert ends["OutputBusyError"] >= 3, "it has to be frozen while it works"
+
+
+def wait_for_lease(output: str) -> None:
+    """Until somebody holds it."""
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        found = ObjectFolder(output).get(object_lease.LEASE)
+        if found is not None and json.loads(found[0])["holder"]:
+            return
+        time.sleep(0.005)
+    pytest.fail("nobody took the lease")
