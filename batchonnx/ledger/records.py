@@ -199,21 +199,22 @@ def from_bytes(data: bytes, kind: type[Record], path: Path | str) -> Record:
     raise StorageError(Problem(f"the record was written by {age} batchonnx", facts, fix))
 
 
-_KEYS: Mapping[type, tuple[str, ...]] = {
-    kind: tuple(field.name for field in dataclass_fields(kind))
+_KEYS: Mapping[type, frozenset[str]] = {
+    kind: frozenset(field.name for field in dataclass_fields(kind))
     for kind in (Commit, StoredFile, PlanRecord, Probe, Finding, Manifest)
 }
 
 
-def _known(kind: type[Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+def _known(kind: type[Any], fields: Mapping[str, Any]) -> Mapping[str, Any]:
     """Without the keys that a newer batchonnx has added; what an older one didn't know is left out."""
-    return {key: fields[key] for key in _KEYS[kind] if key in fields}
+    keys = _KEYS[kind]
+    return fields if fields.keys() <= keys else {key: fields[key] for key in keys & fields.keys()}
 
 
 def _stored(fields: Mapping[str, Any]) -> StoredFile:
     known = _known(StoredFile, fields)
     if upload := known.get("upload"):
-        known["upload"] = Upload(upload["id"], upload["mark"], tuple(upload["pieces"]))
+        known = {**known, "upload": Upload(upload["id"], upload["mark"], tuple(upload["pieces"]))}
     return StoredFile(**known)
 
 

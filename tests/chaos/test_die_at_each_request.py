@@ -54,7 +54,7 @@ def copied(source: str, target: str) -> str:
     return target
 
 
-@pytest.mark.parametrize("is_whole", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("is_whole", [False, pytest.param(True, marks=pytest.mark.soak)])
 def test_a_first_run_that_dies_at_any_request_is_finished(
     folder: Path, s3_folder: str, is_whole: bool
 ) -> None:
@@ -71,9 +71,9 @@ def test_a_first_run_that_dies_at_any_request_is_finished(
         require_result(output, wanted)
 
 
-@pytest.mark.parametrize("is_whole", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("is_whole", [False, pytest.param(True, marks=pytest.mark.soak)])
 @pytest.mark.parametrize(
-    "how", ["overwrite", *(pytest.param(how, marks=pytest.mark.slow) for how in ("incremental", "fresh"))]
+    "how", ["overwrite", *(pytest.param(how, marks=pytest.mark.soak) for how in ("incremental", "fresh"))]
 )
 def test_a_replacement_that_dies_at_any_request_is_finished(
     folder: Path, s3_folder: str, how: str, is_whole: bool
@@ -96,7 +96,7 @@ def test_a_replacement_that_dies_at_any_request_is_finished(
         require_result(output, wanted)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_death_during_the_next_run_of_another_job_is_swept_up(folder: Path, s3_folder: str) -> None:
     """A run that died is discarded by another one with --fresh, which dies at any request of that."""
     batchonnx.run(make_job(folder, str(folder / "out"), "other.onnx"))
@@ -112,7 +112,7 @@ def test_a_death_during_the_next_run_of_another_job_is_swept_up(folder: Path, s3
         require_result(output, wanted)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_clean_leaves_nothing_of_a_run_that_died_and_is_not_wanted(folder: Path, s3_folder: str) -> None:
     """Of a result that was never published, only the run that can go on stays."""
     for number in range(1, 40, 3):

@@ -75,7 +75,7 @@ def run_until_done(folder: Path, output: str, most: int = 2, is_patient: bool = 
     "fault",
     [
         *QUICK,
-        *(pytest.param(name, marks=pytest.mark.slow) for name in FAULTS if name not in QUICK),
+        *(pytest.param(name, marks=pytest.mark.soak) for name in FAULTS if name not in QUICK),
     ],
 )
 def test_one_fault_of_each_kind_of_request_costs_nothing(
@@ -90,7 +90,7 @@ def test_one_fault_of_each_kind_of_request_costs_nothing(
     require_result(f"{s3_folder}/out", wanted)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("op", [*WRITES, *READS])
 @pytest.mark.parametrize("fault", FAULTS)
@@ -107,7 +107,7 @@ def test_a_fault_of_any_request_is_survived(
         require_result(output, wanted)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("op", [*WRITES, "GetObject"])
 def test_a_kind_of_request_that_fails_for_long_ends_the_run_resumable(
     folder: Path, s3_folder: str, proxy: FaultProxy, wanted: dict[str, str], op: str, impatient: None
@@ -125,7 +125,7 @@ def test_a_kind_of_request_that_fails_for_long_ends_the_run_resumable(
     "storm",
     [
         pytest.param(
-            {"fault": "error", "probability": 0.2, "seed": 7}, id="a fifth 503", marks=pytest.mark.slow
+            {"fault": "error", "probability": 0.2, "seed": 7}, id="a fifth 503", marks=pytest.mark.soak
         ),
         pytest.param({"fault": "lost", "probability": 0.1, "seed": 8}, id="a tenth lost"),
         pytest.param({"fault": "reset", "at": "response", "probability": 0.1, "seed": 9}, id="a tenth cut"),
@@ -141,7 +141,7 @@ def test_a_storm_is_weathered(
     require_result(f"{s3_folder}/out", wanted)
 
 
-@pytest.mark.parametrize("at", ["before", pytest.param("response", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("at", ["before", pytest.param("response", marks=pytest.mark.soak)])
 def test_a_request_that_hangs_is_asked_again(
     folder: Path, s3_folder: str, proxy: FaultProxy, wanted: dict[str, str], at: str, impatient: None
 ) -> None:

@@ -25,7 +25,7 @@ from tests.chaos.test_die_at_each_request import copied, numbers
 from tests.stores.fixtures import UseStore
 from tests.stores.s3server import S3Server
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
+pytestmark = [pytest.mark.timeout(900), pytest.mark.soak]
 
 
 @pytest.fixture

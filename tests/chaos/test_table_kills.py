@@ -25,7 +25,7 @@ KILLS, LAST_STEPS = 30, 14
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", ["delta", "iceberg"])
 def test_readers_see_whole_runs_and_each_is_added_once(kind: str, tmp_path: Path) -> None:
