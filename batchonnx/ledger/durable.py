@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 from pathlib import Path
+
+_STAGED = re.compile(r"\..+\.[0-9a-f]{8}")
+"""What `_stage` calls a file before it is whole."""
 
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
 
@@ -34,6 +38,13 @@ def create_file(path: Path, data: bytes) -> bool:
         staged.unlink(missing_ok=True)
     sync_folder(path.parent)
     return True
+
+
+def remove_staged(folder: Path) -> None:
+    """Remove what a death has left of files that were being written here. Raises OSError."""
+    for path in folder.iterdir():
+        if _STAGED.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def sync_file(path: Path) -> None:

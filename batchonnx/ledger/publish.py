@@ -20,8 +20,10 @@ from batchonnx.ledger.durable import sync_folder
 from batchonnx.ledger.records import Manifest
 from batchonnx.ledger.run_folder import RECORDS, SUCCESS, reveal
 
-_OURS = re.compile(rf"part-\d{{6,}}(-[0-9a-f]{{8}})?\.parquet|{RECORDS}|{SUCCESS}|\.DS_Store")
-"""What a former result has in it, and what a file manager leaves there unasked."""
+_OURS = re.compile(
+    rf"part-\d{{6,}}(-[0-9a-f]{{8}})?\.parquet|{RECORDS}|{SUCCESS}|\.{SUCCESS}\.[0-9a-f]{{8}}|\.DS_Store"
+)
+"""What a former result has in it, or a death left there, and what a file manager leaves unasked."""
 
 
 def check_output(output: Path, overwrite: bool) -> None:

@@ -27,7 +27,7 @@ from types import MappingProxyType
 
 from batchonnx.errors import ChangedError, Problem, StorageError
 from batchonnx.ledger.disk import disk_error
-from batchonnx.ledger.durable import create_file, replace_file, sync_file, sync_folder
+from batchonnx.ledger.durable import create_file, remove_staged, replace_file, sync_file, sync_folder
 from batchonnx.ledger.records import (
     Commit,
     Manifest,
@@ -256,6 +256,8 @@ def _settle(folder: Path, kept: Mapping[int, Commit]) -> dict[int, Commit]:
     """The commits whose files are there; whatever a crash left besides is removed."""
     for name in (COMMITS, ATTEMPTS, QUARANTINE):
         (folder / name).mkdir(exist_ok=True)
+    for place in (folder, folder / RECORDS):
+        remove_staged(place)
     if (folder / MANIFEST).exists():
         commits = read_record(folder / MANIFEST, Manifest).commits
         _hide(folder, commits)

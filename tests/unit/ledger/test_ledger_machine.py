@@ -337,5 +337,6 @@ class TestLedger(LedgerMachine.TestCase):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 class TestLedgerAtLength(LedgerMachine.TestCase):
-    settings = settings(LENGTH, max_examples=300)
+    settings = settings(LENGTH, max_examples=150)
