@@ -30,19 +30,21 @@ def this_process() -> dict[str, object]:
 
 def is_dead(record: Mapping[str, object]) -> bool:
     """Whether a process is certainly gone: it was of this machine, and can be looked for here."""
-    pid, born = record.get("pid"), record.get("born")
-    if not isinstance(pid, int) or not born:
-        return False
-    if (record.get("machine"), record.get("processes")) != (this_machine(), _namespace()):
-        return False
-    return _born(pid) != born
+    return _is_there(record) is False
 
 
 def is_alive(record: Mapping[str, object]) -> bool:
     """Whether a process is certainly there."""
+    return _is_there(record) is True
+
+
+def _is_there(record: Mapping[str, object]) -> bool | None:
+    """None where it can't be told: of another machine, or of processes that aren't seen here."""
     pid, born = record.get("pid"), record.get("born")
     is_here = (record.get("machine"), record.get("processes")) == (this_machine(), _namespace())
-    return is_here and isinstance(pid, int) and bool(born) and _born(pid) == born
+    if not is_here or not isinstance(pid, int) or not born:
+        return None
+    return _born(pid) == born
 
 
 def _namespace() -> str:
