@@ -194,20 +194,6 @@ class S3:
                 self._require_broken(error, tries_left, url, kind)
         raise AssertionError
 
-    def read(
-        self,
-        bucket: str,
-        key: str,
-        start: int,
-        stop: int,
-        etag: str | None = None,
-        kind: type[BatchonnxError] = InputError,
-    ) -> bytearray:
-        """Bytes `start` to `stop` of an object, as `read_into` reads them."""
-        data = bytearray(stop - start)
-        self.read_into(bucket, key, start, memoryview(data), etag, kind)
-        return data
-
     def read_into(
         self,
         bucket: str,
