@@ -57,7 +57,7 @@ class _UnknownKeys:
     def correct(self, node: Node, alternatives: list[Kind], place: Place) -> Node:
         if not isinstance(node.value, dict) or not alternatives:
             return node
-        kind = alternatives[0]
+        kind = next((kind for kind in alternatives if kind.model is not None), alternatives[0])
         if kind.base is dict:
             inner = kinds(kind.args[1])
             entries = {key: self.correct(child, inner, (*place, key)) for key, child in node.value.items()}
@@ -141,7 +141,8 @@ def _locate(loc: tuple[str | int, ...]) -> tuple[Place, list[Kind]]:
             rest.pop(0)
             if not rest:
                 break
-            alternatives = [kind for kind in alternatives if kind.base is list]
+            is_key = isinstance(rest[0], str)
+            alternatives = [k for k in alternatives if (k.model is not None if is_key else k.base is list)]
         part = rest.pop(0)
         place = (*place, part)
         kind = alternatives[0]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Container, Iterator, Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +12,11 @@ import pyarrow as pa
 from batchonnx.errors import Problem, StorageError
 from batchonnx.ledger import run_folder
 from batchonnx.ledger.crew import Crew, call_crew, outlast_crew, require_no_crew
-from batchonnx.ledger.durable import sync_file
 from batchonnx.ledger.lease import hold_lease
 from batchonnx.ledger.output import NONE, Cleared, Kept, Run, Scoring, Staged, Ticket
+from batchonnx.ledger.part_file import PartFile
 from batchonnx.ledger.publish import check_output, publish, restore_former
-from batchonnx.ledger.records import Commit, Manifest, PlanRecord, Probe, StoredFile, read_record
+from batchonnx.ledger.records import Commit, Manifest, PlanRecord, Probe, read_record
 from batchonnx.ledger.run_folder import PLAN, SUCCESS, RunFolder, staging_of
 from batchonnx.ledger.suspects import clear_all_started, mark_started
 
@@ -26,26 +25,6 @@ ASIDE = (".", "_")
 
 END_S = 10.0
 """How long workers that were ended may take to be gone; the run's next life waits for longer."""
-
-
-@dataclass(frozen=True)
-class LocalStaged:
-    """A file in the run's folder; see `output.Staged`. path: what it will be called in the result."""
-
-    sink: Path
-    path: str
-
-    def finish(self, rows: int) -> StoredFile:
-        """Raises OSError."""
-        sync_file(self.sink)
-        with self.sink.open("rb") as content:
-            digest = hashlib.file_digest(content, "sha256").hexdigest()
-        return StoredFile(self.path, rows, self.sink.stat().st_size, digest)
-
-    def abandon(self) -> None:
-        """Leave no trace of it."""
-        with suppress(OSError):
-            self.sink.unlink()
 
 
 class LocalScoring:
@@ -70,7 +49,7 @@ class LocalScoring:
 
     def stage(self, attempt: str, kind: str, path: str) -> Staged:
         """A file among the attempts."""
-        return LocalStaged(run_folder.attempt_path(self._path, attempt, kind), path)
+        return PartFile(run_folder.attempt_path(self._path, attempt, kind), path)
 
     def commit(self, record: Commit) -> Commit:
         """By a record that is created once."""

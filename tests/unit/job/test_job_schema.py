@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from ruamel.yaml import YAML
+import yaml
 
 from batchonnx.errors import JobFileError
 from batchonnx.job.load import job_from_dict
@@ -81,7 +81,7 @@ def test_nothing_in_the_schema_is_left_over_from_how_it_is_made():
 @pytest.mark.parametrize("path", JOBS, ids=[path.name for path in JOBS])
 def test_every_example_job_fits_the_schema(path):
     text = re.sub(r"\{\{.*?\}\}", "filled-in", path.read_text())
-    validator().validate(YAML(typ="safe", pure=True).load(text))
+    validator().validate(yaml.safe_load(text))
 
 
 @pytest.mark.parametrize(
@@ -93,6 +93,7 @@ def test_every_example_job_fits_the_schema(path):
         {"features": {"x": {"column": "a", "bytes": {"head": 3}, "fill": "b", "shape": [1, 2]}}},
         {"outputs": {"y": {"from": "p", "threshold": 1}, "z": {"from": "p", "top_k": 2, "labels": ["a"]}}},
         {"engine": {"workers": 3, "batch_rows": "auto"}, "keep": ["a"], "name": "n"},
+        {"engine": {"name": "ray", "workers": {"min": 2, "max": 8}, "resources": {"num_gpus": 0.5}}},
     ],
 )
 def test_what_loads_fits_the_schema(more):
@@ -119,7 +120,9 @@ def test_what_loads_fits_the_schema(more):
         {"outputs": {"y": {"from_": "p"}}},
         {"outputs": {"y": {"from": "p", "top_k": 0}}},
         {"engine": {"workers": "many"}},
-        {"engine": {"name": "ray"}},
+        {"engine": {"name": "spark"}},
+        {"engine": {"name": "ray", "workers": {"min": 2}}},
+        {"engine": {"name": "ray", "resources": {"gpus": 1}}},
     ],
 )
 def test_what_does_not_fit_the_schema_does_not_load(more):

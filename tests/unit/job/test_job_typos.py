@@ -22,7 +22,9 @@ from batchonnx.job.spec import (
     Job,
     Model,
     Output,
+    Resources,
     Result,
+    Span,
     Storage,
     Table,
 )
@@ -88,9 +90,20 @@ output:
   single_writer: proved
   compression: lz4
 engine:
-  name: local
+  name: ray
   device: cpu
-  workers: 2
+  workers:
+    min: 2
+    max: 8
+  address: head:6379
+  resources:
+    num_cpus: 2
+    num_gpus: 0.5
+    memory: 1000000
+    custom: {}
+    accelerator_type: A10G
+  wait_s: 60
+  shared_output: true
   batch_rows: 64
 errors:
   max_bad_rows: 5
@@ -111,7 +124,22 @@ gate:
     max_psi: 0.2
 """.splitlines()
 
-SECTIONS = (Job, Model, Input, Feature, BytesWindow, Output, Result, Engine, Errors, Storage, Check, Table)
+SECTIONS = (
+    Job,
+    Model,
+    Input,
+    Feature,
+    BytesWindow,
+    Output,
+    Result,
+    Engine,
+    Span,
+    Resources,
+    Errors,
+    Storage,
+    Check,
+    Table,
+)
 
 KEY = re.compile(r"\s*([a-z_][a-z0-9_]*):")
 KEYS = [
