@@ -260,8 +260,15 @@ class S3:
             gone = {"Objects": wanted, "Quiet": True}
             answer = self._ask("delete_objects", url, StorageError, Bucket=bucket, Delete=gone)
             for error in answer.get("Errors", ()):
-                facts = {"path": f"s3://{bucket}/{error.get('Key')}", "found": str(error.get("Code"))}
-                raise StorageError(Problem("an object can't be removed", facts, "ask for s3:DeleteObject"))
+                facts = {
+                    "path": f"s3://{bucket}/{error.get('Key')}",
+                    "endpoint": self.endpoint,
+                    "expected": "s3:DeleteObject on the object",
+                    "found": f"{error.get('Code')} {error.get('Message', '')}".strip(),
+                    "operation": "DeleteObjects",
+                }
+                fix = "ask for the right to do this, or use other credentials"
+                raise StorageError(Problem("an object can't be removed", facts, fix))
 
     def delete_if(self, bucket: str, key: str, etag: str) -> None:
         """Remove the object of that etag; another one stays, unless the store can't tell them apart here."""

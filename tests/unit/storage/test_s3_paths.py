@@ -142,9 +142,12 @@ TROUBLE = {
     "unknown key": ("the access key isn't known to the store", "check the credentials"),
     "wrong secret": ("the secret key is wrong", "check the credentials"),
     "expired": ("the credentials have expired", "renew them"),
-    "wrong endpoint": ("the store can't be reached", "check the endpoint"),
+    "wrong endpoint": ("the store can't be reached", "check storage.endpoint or AWS_ENDPOINT_URL"),
     "no such profile": ("the S3 service can't be set up", "storage:"),
-    "http to a TLS port": ("", "http or https, host and port"),
+    "http to a TLS port": (
+        "that isn't how the store is spoken to",
+        "storage.endpoint or AWS_ENDPOINT_URL: http or https, host and port",
+    ),
     "untrusted CA": ("the store's certificate isn't trusted", "storage.ca_file"),
     "https to a plain port": ("the store's certificate isn't trusted, or it speaks no TLS", "http or https"),
 }
@@ -192,6 +195,7 @@ def test_trouble_with_a_store_is_told_once_and_soon(
         else:
             local_copy(url, ModelFileError, "the model")
     (problem,) = caught.value.problems
+    assert caught.value.exit_code == 3
     title, fix = TROUBLE[trouble]
     assert problem.title.startswith(title)
     assert fix in problem.fix
