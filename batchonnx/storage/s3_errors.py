@@ -85,6 +85,8 @@ def _refused(error: ClientError, facts: dict[str, str]) -> Problem:
     status = str(meta.get("HTTPStatusCode", ""))
     title, fix = _ADVICE.get(code) or (f"the store refuses a request: {code}", _CHECK)
     operation = str(error.operation_name)
+    if operation.startswith("AssumeRole"):
+        title, fix = "the role can't be assumed", "correct the role; its trust policy has to let this user in"
     if code in _DENIED and operation in _RIGHTS:
         facts["expected"] = _RIGHTS[operation]
     facts["found"] = " ".join(

