@@ -9,6 +9,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from batchonnx.errors import BatchonnxError, Problem, StorageError
 
+_KEYS = "check the credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or storage.profile"
 _ADVICE: Mapping[str, tuple[str, str]] = {
     "NoSuchBucket": ("the bucket isn't there", "correct the bucket's name, or make it"),
     "NoSuchKey": ("the object isn't there", "correct the path; run again if the input was being replaced"),
@@ -17,8 +18,8 @@ _ADVICE: Mapping[str, tuple[str, str]] = {
         "run the job again: it scores what was lost. Have no rule of the bucket end uploads so soon",
     ),
     "404": ("the object isn't there", "correct the path; run again if the input was being replaced"),
-    "InvalidAccessKeyId": ("the access key isn't known to the store", "check the credentials in use"),
-    "SignatureDoesNotMatch": ("the secret key is wrong", "check the credentials in use"),
+    "InvalidAccessKeyId": ("the access key isn't known to the store", _KEYS),
+    "SignatureDoesNotMatch": ("the secret key is wrong", _KEYS),
     "AccessDenied": ("the store denies access", "ask for the right to do this, or use other credentials"),
     "403": ("the store denies access", "check the credentials in use and what they may do"),
     "ExpiredToken": ("the credentials have expired", "renew them; the same command then goes on"),

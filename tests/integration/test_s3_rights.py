@@ -18,13 +18,13 @@ from batchonnx.job.load import job_from_dict
 from batchonnx.job.spec import JobFile
 from batchonnx.ledger import object_lease
 from batchonnx.ledger.object_folder import ObjectFolder
-from batchonnx.storage.s3 import s3_client
 from tests.chaos.bucket import (
     FILE_ROWS,
     FILES,
     contents,
     job_spec,
     make_input,
+    put_input,
     require_result,
     require_tidy,
 )
@@ -80,15 +80,13 @@ def folder(s3_rights: S3Server, use_store: UseStore, tmp_path: Path) -> Path:
     """Model and input, here and in the store."""
     make_input(tmp_path)
     use_store(s3_rights)
-    for path in (tmp_path / "model.onnx", tmp_path / "other.onnx", *(tmp_path / "in").iterdir()):
-        s3_client().put("lake", f"rights/{path.relative_to(tmp_path)}", path.read_bytes())
+    put_input(tmp_path, SOURCE)
     return tmp_path
 
 
 def make_job(folder: Path, output: str, name: str = "model.onnx", **changed: Any) -> JobFile:
     """From the store."""
-    spec = job_spec(output) | {"model": {"path": f"{SOURCE}/{name}"}, "input": {"path": f"{SOURCE}/in"}}
-    return job_from_dict(spec | changed, folder)
+    return job_from_dict(job_spec(output, name, SOURCE) | changed, folder)
 
 
 def before_footer(path: Path) -> bytes:
