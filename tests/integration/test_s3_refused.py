@@ -1,4 +1,4 @@
-"""A run whose output's store can't be reached or refuses: one error, with what to set, before a row is scored."""
+"""A run whose output can't be reached, or is refused: one error with what to set, before a row is scored."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 import batchonnx
 from batchonnx.errors import StorageError
 from batchonnx.job.load import job_from_dict
+from batchonnx.ledger.object_folder import ObjectFolder
 from batchonnx.storage.settings import StorageSettings, use_settings
 from tests.chaos.bucket import FILE_ROWS, FILES, contents, job_spec, make_input, make_job, require_result
 from tests.stores.faultproxy import FaultProxy
@@ -36,7 +37,7 @@ REFUSED = {
 INJECTED = {
     "expired token": {"fault": "expired"},
     "wrong region": {"fault": "error", "status": 400, "code": "AuthorizationHeaderMalformed"},
-    "another region": {"fault": "error", "status": 301, "code": "PermanentRedirect"},
+    "another region": {"fault": "error", "status": 301, "code": "PermanentRedirect", "op": "Object"},
     "clock is off": {"fault": "error", "status": 403, "code": "RequestTimeTooSkewed"},
 }
 
@@ -108,7 +109,7 @@ def test_it_is_told_once_and_before_a_row_is_scored(
     assert not (folder / "trace").exists()
 
 
-@pytest.mark.parametrize("name", ["a b", "twice//named", "é ü 名", "100%25", "q?a=1#x", "plus+&=", "[1]*"])
+@pytest.mark.parametrize("name", ["a b", "é ü 名", "100%25", "q?a=1#x", "plus+&=", "[1]*"])
 def test_an_output_s_key_is_taken_as_it_is(
     name: str, s3: S3Server, use_store: UseStore, folder: Path, s3_folder: str
 ) -> None:
@@ -120,3 +121,16 @@ def test_an_output_s_key_is_taken_as_it_is(
     assert batchonnx.clean(output) == []
     assert batchonnx.dataset(output).count_rows() == FILES * FILE_ROWS
     assert not batchonnx.run(make_job(folder, output)).is_new
+
+
+def test_a_store_that_does_not_list_names_with_two_slashes_is_refused(
+    s3: S3Server, use_store: UseStore, folder: Path, s3_folder: str
+) -> None:
+    """It takes them for one: a run there would find nothing of what it wrote."""
+    use_store(s3)
+    with pytest.raises(StorageError, match="doesn't list what is there") as caught:
+        batchonnx.run(make_job(folder, f"{s3_folder}/twice//named"))
+    assert "without // in its path" in caught.value.problems[0].fix
+    there = ObjectFolder(f"{s3_folder}/twice/named")
+    assert {entry.key for entry in there.list()} == {"_batchonnx/lease.json"}
+    assert list(there.uploads()) == []
