@@ -30,6 +30,13 @@ Endpoint = Annotated[
     Field(pattern=r"^https?://[^@/?#]+(/[^@?#]*)?$", description="a URL like https://s3.example.com:9000"),
 ]
 
+Role = Annotated[
+    str,
+    Field(
+        pattern=r"^arn:[\w-]+:iam:.*:role/.+$", description="text like arn:aws:iam::123456789012:role/scorer"
+    ),
+]
+
 
 SECRETS = ("token", "credential", "password", "secret", "secret-access-key", "access-key-id")
 PASSWORD = re.compile(r"://[^/@]*:[^/@]+@")
@@ -410,6 +417,9 @@ class Storage(Section):
     region: Place | None = Field(None, description="The S3 service's region. Left out: AWS_REGION.")
     profile: Place | None = Field(
         None, description="A profile of ~/.aws/config, which may assume a role. Left out: AWS_PROFILE."
+    )
+    role_arn: Role | None = Field(
+        None, description="A role to assume with the credentials found, renewed as it expires."
     )
     path_style: bool | None = Field(
         None, description="Whether the bucket stands in the path, not in the host's name."

@@ -98,6 +98,7 @@ storage:
   endpoint: https://s3.example.com
   region: eu-central-1
   profile: scoring
+  role_arn: arn:aws:iam::123456789012:role/scorer
   path_style: true
   ca_file: ca.pem
 gate:
