@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from batchonnx.ledger.publish import check_output, publish, restore_former
 from batchonnx.ledger.records import Commit, Manifest, PlanRecord, Probe, StoredFile, read_record
 from batchonnx.ledger.run_folder import PLAN, SUCCESS, RunFolder, staging_of
 from batchonnx.ledger.suspects import clear_all_started, mark_started
+from batchonnx.parts.read import read_file
 
 ASIDE = (".", "_")
 """Names that readers of a folder of Parquet files leave out."""
@@ -73,9 +74,11 @@ class LocalRun:
         """In a record beside the plan's."""
         run_folder.keep_probe(self._folder.path, probe)
 
-    def open_staged(self, record: Commit) -> pa.NativeFile:
-        """The staged file itself."""
-        return pa.OSFile(str(run_folder.staged_path(self._folder.path, record.part)))
+    def read_staged(self, record: Commit, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """From the staged files themselves."""
+        for part in record.parts:
+            with pa.OSFile(str(run_folder.staged_path(self._folder.path, part))) as source:
+                yield from read_file(source, self.plan.layout, part.path, columns)
 
     def complete(self, manifest: Manifest, kept: Kept) -> None:
         """Manifest and `_SUCCESS`, still unseen."""
@@ -158,9 +161,8 @@ class LocalOutput:
         return (self._folder / SUCCESS).exists()
 
     def visible(self) -> Iterator[str]:
-        """Without what begins with a dot or an underscore."""
-        if self._folder.is_dir():
-            yield from sorted(e.name for e in self._folder.iterdir() if not e.name.startswith(ASIDE))
+        """Files without a folder or name that begins with a dot or an underscore; and empty folders."""
+        yield from sorted(_visible(self._folder, "")) if self._folder.is_dir() else ()
 
     def clean(self) -> Iterator[Cleared]:
         """What `settle` removes; a run that can go on is kept."""
@@ -171,3 +173,14 @@ class LocalOutput:
         self.settle()
         if size and not before.exists():
             yield Cleared("a former result that was replaced", str(before), size)
+
+
+def _visible(folder: Path, prefix: str) -> Iterator[str]:
+    for entry in folder.iterdir():
+        if entry.name.startswith(ASIDE):
+            continue
+        if entry.is_dir():
+            inside = list(_visible(entry, f"{prefix}{entry.name}/"))
+            yield from inside or [f"{prefix}{entry.name}"]
+        else:
+            yield f"{prefix}{entry.name}"
