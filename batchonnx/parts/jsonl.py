@@ -127,7 +127,7 @@ def _list(offsets: pa.Array, values: pa.Array) -> pa.Array:
     first, last = offsets[0].as_py(), offsets[-1].as_py()
     inner = _json(values.slice(first, last - first))
     begins = pc.subtract(offsets, offsets[0]).cast(pa.int64())
-    joined = pc.binary_join(pa.LargeListArray.from_arrays(begins, inner), ",")
+    joined = pc.binary_join(pa.LargeListArray.from_arrays(begins, inner), pa.scalar(",", pa.large_string()))
     return _joined("[", joined, "]")
 
 
@@ -171,7 +171,9 @@ def _typed(written: pa.Array, kind: pa.DataType) -> pa.Array:
     if pat.is_struct(kind):
         if not kind.num_fields:
             return pa.array([{}] * len(written), kind)
-        fields = [_typed(written.field(place), kind.field(place).type) for place in range(kind.num_fields)]
+        # Flattened: below a null there is something, and not null.
+        inside = zip(written.flatten(), kind, strict=True)
+        fields = [_typed(column, field.type) for column, field in inside]
         return pa.StructArray.from_arrays(fields, fields=list(kind), mask=written.is_null())
     if pat.is_map(kind):
         pairs = written.values
