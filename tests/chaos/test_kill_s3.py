@@ -81,7 +81,7 @@ class Readers:
         manifest = self._read("_batchonnx/manifest.json")
         if manifest is None:
             return 0
-        return self._rows(commit["part"]["path"] for commit in json.loads(manifest)["commits"])
+        return self._rows(p["path"] for c in json.loads(manifest)["commits"] for p in c["parts"])
 
     def by_mark(self) -> int:
         """Lists when `_SUCCESS` is there; counts only if it is the same one afterwards."""

@@ -28,6 +28,7 @@ from batchonnx.ledger import records
 from batchonnx.ledger.lease import hold_lease
 from batchonnx.ledger.object_folder import ObjectFolder
 from batchonnx.ledger.output import Cleared
+from batchonnx.parts.layout import Layout
 from batchonnx.proof.explain import Origin
 from batchonnx.proof.verify import Proof
 from batchonnx.report.plan_view import plan_as_dict
@@ -253,7 +254,10 @@ RECORDS = ROOT / "docs" / "records.md"
 
 @pytest.mark.parametrize(
     "kind",
-    [kind for kind in vars(records).values() if is_dataclass(kind) and kind.__module__ == records.__name__],
+    [
+        Layout,
+        *(k for k in vars(records).values() if is_dataclass(k) and k.__module__ == records.__name__),
+    ],
 )
 def test_every_key_of_a_record_is_explained(kind: type) -> None:
     has_format = kind in (

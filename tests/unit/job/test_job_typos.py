@@ -87,6 +87,9 @@ output:
   overwrite: true
   single_writer: proved
   compression: lz4
+  row_group_rows: 1000
+  file_bytes: 1000000
+  partition_by: []
 engine:
   name: local
   device: cpu
