@@ -123,6 +123,12 @@ class StorageError(BatchonnxError):
     exit_code = 3
 
 
+class ClusterError(BatchonnxError):
+    """The cluster can't be reached, has no place for workers, or loses them too often."""
+
+    exit_code = 3
+
+
 class Interrupted(BatchonnxError):
     """Ctrl-C or SIGTERM: workers were stopped, nothing was published; the same run can go on."""
 
