@@ -18,7 +18,7 @@ from batchonnx.schedule.render.target import RenderOptions
 from batchonnx.schedule.scheduled import Scheduled
 
 RAY_VERSION = "2.60.0"
-METRICS_PORT = 8080
+METRICS_PORT, AGENT_PORT = 8080, 52365
 DRAIN_S = 90
 """How long a worker has to finish or give back its shards: clouds warn 30 to 120 s ahead."""
 
@@ -61,7 +61,7 @@ def ray_job_spec(
 ) -> Resource:
     """`RayJob.spec`: a cluster that lives as long as the command, which may be run again at any time."""
     return {
-        "entrypoint": " ".join(word if word.startswith('"$(') else shlex.quote(word) for word in words),
+        "entrypoint": shlex.join(words),
         "submissionMode": "K8sJobMode",
         "shutdownAfterJobFinishes": True,
         "ttlSecondsAfterFinished": 3600,
@@ -100,7 +100,10 @@ def _workers(
 def _pod(scheduled: Scheduled, options: RenderOptions, account: str, name: str, cpus: int) -> dict[str, Any]:
     """A pod template whose metrics Prometheus finds by its annotations."""
     size = {"cpu": str(cpus), "memory": f"{2 * cpus}Gi"}
-    ports = [{"name": "metrics", "containerPort": METRICS_PORT}]
+    ports = [
+        {"name": "metrics", "containerPort": METRICS_PORT},
+        {"name": "agent", "containerPort": AGENT_PORT},
+    ]
     if name == "ray-head":
         ports += [{"name": "gcs", "containerPort": 6379}, {"name": "dashboard", "containerPort": 8265}]
         ports += [{"name": "client", "containerPort": 10001}]
@@ -121,6 +124,7 @@ def _pod(scheduled: Scheduled, options: RenderOptions, account: str, name: str, 
                     "image": options.image,
                     "resources": {"requests": size, "limits": size},
                     "ports": ports,
+                    **_probes(),
                     "env": [{"name": "RAY_USAGE_STATS_ENABLED", "value": "0"}],
                     "envFrom": env_from(),
                     "securityContext": container_security(),
@@ -129,4 +133,13 @@ def _pod(scheduled: Scheduled, options: RenderOptions, account: str, name: str, 
             ],
             "volumes": job_volumes(scheduled, options),
         },
+    }
+
+
+def _probes() -> Resource:
+    """In place of KubeRay's own, which call wget: a small image hasn't got it."""
+    ask = {"httpGet": {"path": "/api/local_raylet_healthz", "port": AGENT_PORT}, "timeoutSeconds": 5}
+    return {
+        "readinessProbe": {**ask, "initialDelaySeconds": 10, "periodSeconds": 5, "failureThreshold": 10},
+        "livenessProbe": {**ask, "initialDelaySeconds": 60, "periodSeconds": 10, "failureThreshold": 30},
     }
