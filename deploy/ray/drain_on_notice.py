@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 
-EVERY_S = 5.0
+EVERY_S = float(os.environ.get("EVERY_S", "5"))
 SERVICE = os.environ.get("METADATA_URL", "http://169.254.169.254")
 SECONDS_LEFT = {"aws": 110, "gcp": 25}
 
