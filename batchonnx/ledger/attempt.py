@@ -27,7 +27,11 @@ class _File:
         self, staged: Staged, schema: pa.Schema, compression: str, lineage: Mapping[str, str]
     ) -> None:
         self.staged, self.rows = staged, 0
-        self._writer = PartWriter(staged.sink, schema, compression, lineage)
+        try:
+            self._writer = PartWriter(staged.sink, schema, compression, lineage)
+        except BaseException:
+            staged.abandon()
+            raise
 
     def write(self, rows: pa.RecordBatch) -> None:
         self._writer.write(rows)
@@ -63,8 +67,9 @@ class ShardAttempt:
             if self._run.keeps_measured:
                 columns = pa.schema([schema.field(name) for name in self._plan.job.job.gate])
                 self._measured = self._open("measured", self._plan.part(self._shard), columns)
-        except OSError as error:
-            raise disk_error(error, self._run.where) from error
+        except BaseException as error:
+            self.__exit__(type(error), error)
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:

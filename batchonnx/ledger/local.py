@@ -2,46 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pyarrow as pa
 
 from batchonnx.errors import Problem, StorageError
 from batchonnx.ledger import run_folder
-from batchonnx.ledger.durable import sync_file
 from batchonnx.ledger.lease import hold_lease
 from batchonnx.ledger.output import NONE, Cleared, Kept, Run, Staged
+from batchonnx.ledger.part_file import PartFile
 from batchonnx.ledger.publish import check_output, publish, restore_former
-from batchonnx.ledger.records import Commit, Manifest, PlanRecord, Probe, StoredFile, read_record
+from batchonnx.ledger.records import Commit, Manifest, PlanRecord, Probe, read_record
 from batchonnx.ledger.run_folder import PLAN, SUCCESS, RunFolder, staging_of
 from batchonnx.ledger.suspects import clear_all_started, mark_started
 
 ASIDE = (".", "_")
 """Names that readers of a folder of Parquet files leave out."""
-
-
-@dataclass(frozen=True)
-class LocalStaged:
-    """A file in the run's folder; see `output.Staged`. path: what it will be called in the result."""
-
-    sink: Path
-    path: str
-
-    def finish(self, rows: int) -> StoredFile:
-        """Raises OSError."""
-        sync_file(self.sink)
-        with self.sink.open("rb") as content:
-            digest = hashlib.file_digest(content, "sha256").hexdigest()
-        return StoredFile(self.path, rows, self.sink.stat().st_size, digest)
-
-    def abandon(self) -> None:
-        """Leave no trace of it."""
-        with suppress(OSError):
-            self.sink.unlink()
 
 
 class LocalRun:
@@ -63,7 +41,7 @@ class LocalRun:
 
     def stage(self, attempt: str, kind: str, path: str) -> Staged:
         """A file among the attempts."""
-        return LocalStaged(run_folder.attempt_path(self._folder.path, attempt, kind), path)
+        return PartFile(run_folder.attempt_path(self._folder.path, attempt, kind), path)
 
     def commit(self, record: Commit) -> Commit:
         """By a record that is created once."""
