@@ -22,8 +22,8 @@ import boto3
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from botocore.exceptions import ClientError
-from ruamel.yaml import YAML
 
 import batchonnx
 from batchonnx.ledger.object_folder import ObjectFolder
@@ -158,7 +158,7 @@ def test_the_result_is_that_of_an_undisturbed_run(
 
 def run(folder: Path, act: Act, output: str, when: str, number: int) -> tuple[int, str]:
     """The command line, up to that request: its exit code, and what it said."""
-    YAML().dump(job_spec(output, act.model), folder / "job.yaml")
+    (folder / "job.yaml").write_text(yaml.safe_dump(job_spec(output, act.model)))
     command = [sys.executable, "-m", "tests.chaos.dying_s3", when, str(number)]
     command += ["run", str(folder / "job.yaml"), "--quiet", *act.options]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
