@@ -10,9 +10,7 @@ import re
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from zoneinfo import ZoneInfo
 
-from cronsim import CronSim, CronSimError
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -458,6 +456,9 @@ class Schedule(Section):
     @field_validator("cron", mode="after")
     @classmethod
     def _that_every_cron_knows(cls, cron: str) -> str:
+        # Imported here: most jobs have no schedule, and a run begins without waiting for it.
+        from cronsim import CronSim, CronSimError
+
         expected = "minute hour day-of-month month day-of-week, like 15 2 * * *"
         if len(cron.split()) != 5:
             fix = "write five fields; for every day at a quarter past two: 15 2 * * *"
@@ -483,6 +484,8 @@ class Schedule(Section):
     @field_validator("time_zone", mode="after")
     @classmethod
     def _known_zone(cls, name: str) -> str:
+        from zoneinfo import ZoneInfo
+
         try:
             ZoneInfo(name)
         except (ValueError, OSError) as error:  # ZoneInfoNotFoundError is a KeyError

@@ -178,6 +178,24 @@ def test_the_same_on_s3(
     assert batchonnx.verify(f"{s3_folder}/out/day={day(23)}").predicted == ROWS
 
 
+def test_the_example_job_scores_every_day_from_bucket_to_bucket(
+    s3: S3Server, s3_folder: str, use_store: UseStore, jobs: Path, tmp_path: Path
+) -> None:
+    use_store(s3)
+    store = ObjectFolder(s3_folder)
+    store.put("models/digits/digits.onnx", (jobs / "models" / "digits.onnx").read_bytes())
+    for number in (20, 21):
+        data = (jobs / "data" / "digits.parquet").read_bytes()
+        store.put(f"lake/digits/day={day(number)}/digits.parquet", data)
+    path = tmp_path / "daily.yaml"
+    path.write_text((jobs / "daily.yaml").read_text().replace("s3://", f"{s3_folder}/"))
+    results = batchonnx.backfill(path, day(20), day(21))
+    assert [(result.outcome, result.predicted) for result in results] == [("published", 1_797)] * 2
+    assert told(batchonnx.backfill(path, day(20), day(21))) == [("20", "already"), ("21", "already")]
+    done = CliRunner().invoke(main, ["run", str(path), "--date", day(21), "--json"])
+    assert json.loads(done.stdout)["is_new"] is False
+
+
 def test_a_scheduler_that_is_started_again_runs_nothing_twice(job: Callable[..., Path]) -> None:
     path = job({"catch_up": 3})
     foreground(path, "2026-11-20T02:15", "2026-11-21T12:00")
