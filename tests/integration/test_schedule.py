@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 import batchonnx
@@ -34,6 +37,7 @@ from tests.stores.fixtures import UseStore
 from tests.stores.s3server import S3Server
 
 ROWS = 20
+COUNT = itertools.count()
 DAYS = range(10, 30)
 """Of November 2026: those that have input."""
 
@@ -239,6 +243,34 @@ def test_a_day_that_fails_keeps_no_other_back_and_is_tried_again_at_the_next_tic
     assert first[1].problem is not None
     (path.parent / "late").rename(source)
     assert told(foreground(path, "2026-11-22T12:00", "2026-11-22T13:00")) == [("20", "published")]
+
+
+LIVES = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=4)
+"""Of schedulers, one after the other: hours that nobody lives, hours that one does."""
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lives=LIVES, catch_up=st.integers(0, 3))
+def test_whenever_schedulers_live_each_due_day_is_scored_once_and_in_order(
+    job: Callable[..., Path], lives: list[tuple[int, int]], catch_up: int
+) -> None:
+    path = job(
+        {"catch_up": catch_up, "start": day(19)}, output={"path": f"out-{next(COUNT)}/day={{{{ date }}}}"}
+    )
+    now, done, expected, found = moment("2026-11-20T00:00"), set[int](), list[int](), list[int]()
+    for dead, alive in lives:
+        begin = now + timedelta(hours=dead)
+        now = begin + timedelta(hours=alive)
+        results = foreground(path, begin.isoformat()[:16], now.isoformat()[:16])
+        assert {result.outcome for result in results} <= {"published"}
+        found += [int(result.date[-2:]) for result in results]
+        # At the begin and at each tick: the newest day and those that are made up.
+        ticks = [moment(f"{day(number)}T02:15") for number in range(20, 31)]
+        for at in [begin, *(tick for tick in ticks if begin < tick <= now)]:
+            newest = [tick.day - 1 for tick in ticks if tick <= at][-catch_up - 1 :]
+            expected += [number for number in newest if number not in done]
+            done.update(newest)
+    assert found == expected
 
 
 # --- ticks that overlap
