@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.dataset as pads
 from pyarrow.fs import LocalFileSystem
 
@@ -16,9 +17,11 @@ from batchonnx.job.spec import JobFile
 from batchonnx.ledger.output import Cleared, Output
 from batchonnx.ledger.outputs import output_at
 from batchonnx.ledger.records import Manifest
+from batchonnx.parts.dataset import open_dataset
 from batchonnx.planning.guess import guess_job
 from batchonnx.planning.plan import Plan
 from batchonnx.proof.explain import Origin, explain_key, explain_row
+from batchonnx.proof.published import read_parts
 from batchonnx.proof.rescore import rescore
 from batchonnx.proof.verify import Proof, read_result, verify_result
 from batchonnx.runtime.session import open_model
@@ -111,6 +114,7 @@ def clean(output: str | Path) -> list[Cleared]:
 def dataset(output: str | Path) -> pads.Dataset:
     """A result's predictions as a pyarrow dataset: exactly the published parts, as the manifest tells.
 
+    JSON lines are read as a whole, into memory; anything else when the dataset is.
     Raises StorageError if there is no result.
     """
     found = _output(output)
@@ -118,8 +122,12 @@ def dataset(output: str | Path) -> pads.Dataset:
     is_remote = found.path.startswith("s3://")
     filesystem = arrow_s3() if is_remote else LocalFileSystem()
     root = found.path.removeprefix("s3://")
-    parts = [f"{root}/{commit.part.path}" for commit in manifest.commits]
-    return pads.dataset(parts, filesystem=filesystem, format="parquet")
+    layout = manifest.layout
+    parts = [f"{root}/{part.path}" for commit in manifest.commits for part in commit.parts]
+    if layout.format == "jsonl":
+        rows = [read_parts(found, layout, commit) for commit in manifest.commits]
+        return pads.dataset(pa.Table.from_batches(chain.from_iterable(rows), layout.arrow_schema))
+    return open_dataset(parts, root, filesystem, layout)
 
 
 def explain(

@@ -31,12 +31,30 @@ Endpoint = Annotated[
     Field(pattern=r"^https?://[^@/?#]+(/[^@?#]*)?$", description="a URL like https://s3.example.com:9000"),
 ]
 
+Role = Annotated[
+    str,
+    Field(
+        pattern=r"^arn:[\w-]+:iam:.*:role/.+$", description="text like arn:aws:iam::123456789012:role/scorer"
+    ),
+]
+
 
 Duration = Annotated[str, Field(pattern=r"^[1-9]\d{0,4}[mhd]$", description="a duration, like 30m, 6h or 1d")]
 
 SECRETS = ("token", "credential", "password", "secret", "secret-access-key", "access-key-id")
 PASSWORD = re.compile(r"://[^/@]*:[^/@]+@")
 """In a URL."""
+
+
+LARGEST_ROW_GROUP = 1 << 24
+SMALLEST_FILE = 64 << 10
+_OF_PARQUET = ("zstd", "snappy", "lz4", "gzip", "none")
+_COMPRESSIONS = {
+    **dict.fromkeys(("parquet", "delta", "iceberg"), _OF_PARQUET),
+    "arrow": ("zstd", "lz4", "none"),
+    **dict.fromkeys(("csv", "jsonl"), ("gzip", "zstd", "none")),
+}
+"""How each format's files can be packed."""
 
 
 class Section(BaseModel):
@@ -305,8 +323,9 @@ class Result(Section):
         description="A folder, or s3://bucket/folder; it appears when the run is complete. Relative to the "
         "job file. Of a Delta table: its root; with Iceberg: the folder for its new files."
     )
-    format: Literal["parquet", "delta", "iceberg"] = Field(
-        "parquet", description="delta, iceberg: the parts are added to a table in one commit."
+    format: Literal["parquet", "arrow", "csv", "jsonl", "delta", "iceberg"] = Field(
+        "parquet",
+        description="Of the parts. delta, iceberg: they are Parquet, and added to a table in one commit.",
     )
     table: Table | None = Field(None, description="With format: iceberg, the table; made if there is none.")
     overwrite: bool = Field(
@@ -318,7 +337,24 @@ class Result(Section):
         description="`trusted`: a store that ignores preconditions may be written to; nothing keeps a "
         "second run away.",
     )
-    compression: Literal["zstd", "snappy", "lz4", "none"] = Field("zstd", description="Of the Parquet parts.")
+    compression: Literal["zstd", "snappy", "lz4", "gzip", "none"] | None = Field(
+        None, description="Of the parts. Left out: zstd for Parquet, none for arrow, csv and jsonl."
+    )
+    row_group_rows: Annotated[int, Field(ge=1, le=LARGEST_ROW_GROUP)] | None = Field(
+        None,
+        description="Rows of a row group of Parquet, or of a record batch of an Arrow file. Left out: about "
+        "32 MiB of them, at most 262,144.",
+    )
+    file_bytes: Annotated[int, Field(ge=SMALLEST_FILE)] | None = Field(
+        None,
+        description="About how large a file may become before the shard's next rows go to another. Left out: "
+        "a shard's rows are one file, however large.",
+    )
+    partition_by: list[Place] = Field(
+        [],
+        description="Columns of outputs or keep whose values stand in folders' names, as in "
+        "day=2026-11-22/country=DE/, and not in the files.",
+    )
 
     @field_validator("path", mode="after")
     @classmethod
@@ -327,6 +363,43 @@ class Result(Section):
             fix = "name a folder of its own: the result replaces it as a whole"
             raise _rule("the root can't become a result", found=path, fix=fix)
         return path
+
+    @model_validator(mode="after")
+    def _of_the_format(self) -> Self:
+        known = _COMPRESSIONS[self.format]
+        if self.compression is not None and self.compression not in known:
+            raise _rule(
+                f"{self.format} has no such compression",
+                expected=f"one of {', '.join(known)}",
+                found=self.compression,
+                fix="write one of these, or leave compression out",
+                key="compression",
+            )
+        if self.row_group_rows is not None and self.format in ("csv", "jsonl"):
+            raise _rule(
+                "text has no row groups",
+                expected="row_group_rows with parquet or arrow",
+                found=f"format: {self.format}",
+                fix="leave row_group_rows out; file_bytes limits the files' size",
+                key="row_group_rows",
+            )
+        if self.partition_by and self.format in ("delta", "iceberg"):
+            raise _rule(
+                "a table has partitions of its own, and can't be partitioned here",
+                expected="partition_by with parquet, arrow, csv or jsonl",
+                found=f"format: {self.format}",
+                fix="leave partition_by out",
+                key="partition_by",
+            )
+        if len({*self.partition_by}) < len(self.partition_by):
+            raise _rule(
+                "a column is named twice",
+                expected="each column once",
+                found=", ".join(self.partition_by),
+                fix="name it once",
+                key="partition_by",
+            )
+        return self
 
     @model_validator(mode="after")
     def _table_of_iceberg(self) -> Self:
@@ -413,6 +486,9 @@ class Storage(Section):
     region: Place | None = Field(None, description="The S3 service's region. Left out: AWS_REGION.")
     profile: Place | None = Field(
         None, description="A profile of ~/.aws/config, which may assume a role. Left out: AWS_PROFILE."
+    )
+    role_arn: Role | None = Field(
+        None, description="A role to assume with the credentials found, renewed as it expires."
     )
     path_style: bool | None = Field(
         None, description="Whether the bucket stands in the path, not in the host's name."

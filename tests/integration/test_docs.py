@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import duckdb
@@ -27,6 +28,7 @@ from batchonnx.ledger import records
 from batchonnx.ledger.lease import hold_lease
 from batchonnx.ledger.object_folder import ObjectFolder
 from batchonnx.ledger.output import Cleared
+from batchonnx.parts.layout import Layout
 from batchonnx.proof.explain import Origin
 from batchonnx.proof.verify import Proof
 from batchonnx.report.plan_view import plan_as_dict
@@ -34,6 +36,7 @@ from batchonnx.schedule.run_tick import TickResult
 from batchonnx.scoring.progress import RunSummary
 from batchonnx.scoring.quarantine import quarantine_schema
 from tests import models
+from tests.chaos.bucket import make_input, make_job
 from tests.stores.fixtures import UseStore
 from tests.stores.s3server import S3Server
 
@@ -163,6 +166,21 @@ def test_the_readme_s_buckets_are_read_and_written(
     assert seen["rows"].num_rows == 10
 
 
+def test_duckdb_reads_exactly_the_published_parts_by_the_lines_that_are_shown(
+    s3: S3Server, use_store: UseStore, tmp_path: Path
+) -> None:
+    """Spark's line isn't run: it isn't installed with the tests."""
+    use_store(s3)
+    make_input(tmp_path)
+    api.run(make_job(tmp_path, "s3://scores/events"))
+    ObjectFolder("s3://scores/events").put("part-000099-00000000.parquet", b"a stray")
+    manifest, in_duckdb, _ = blocks(ROOT / "docs/storage.md", "python")
+    seen: dict[str, Any] = {}
+    exec(compile(manifest + in_duckdb, "storage.md", "exec"), seen)
+    read = seen["rows"].to_arrow_table().sort_by("id")
+    assert read.equals(api.dataset("s3://scores/events").to_table().sort_by("id"))
+
+
 def test_the_readme_s_own_model_and_data_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`init`, `plan`, `run`, as they stand under "Your own model and data"."""
     models.linear(tmp_path / "model.onnx")
@@ -238,7 +256,10 @@ RECORDS = ROOT / "docs" / "records.md"
 
 @pytest.mark.parametrize(
     "kind",
-    [kind for kind in vars(records).values() if is_dataclass(kind) and kind.__module__ == records.__name__],
+    [
+        Layout,
+        *(k for k in vars(records).values() if is_dataclass(k) and k.__module__ == records.__name__),
+    ],
 )
 def test_every_key_of_a_record_is_explained(kind: type) -> None:
     has_format = kind in (

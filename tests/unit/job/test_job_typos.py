@@ -88,6 +88,9 @@ output:
   overwrite: true
   single_writer: proved
   compression: lz4
+  row_group_rows: 1000
+  file_bytes: 1000000
+  partition_by: []
 engine:
   name: local
   device: cpu
@@ -99,6 +102,7 @@ storage:
   endpoint: https://s3.example.com
   region: eu-central-1
   profile: scoring
+  role_arn: arn:aws:iam::123456789012:role/scorer
   path_style: true
   ca_file: ca.pem
 schedule:
