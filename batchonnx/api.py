@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Literal
 
@@ -26,10 +26,28 @@ from batchonnx.proof.published import read_parts
 from batchonnx.proof.rescore import rescore
 from batchonnx.proof.verify import Proof, read_result, verify_result
 from batchonnx.runtime.session import open_model
+from batchonnx.schedule.backfill import OnTick, ticks_between
+from batchonnx.schedule.backfill import backfill as backfill_ticks
+from batchonnx.schedule.calendar import Tick
+from batchonnx.schedule.clock import WallClock
+from batchonnx.schedule.run_tick import TickResult
+from batchonnx.schedule.scheduled import open_scheduled
 from batchonnx.scoring.progress import RunSummary
 from batchonnx.storage.arrow_s3 import arrow_s3
 
-__all__ = ["clean", "dataset", "explain", "init", "load_job", "plan", "publish", "run", "verify"]
+__all__ = [
+    "backfill",
+    "clean",
+    "dataset",
+    "explain",
+    "init",
+    "load_job",
+    "next_ticks",
+    "plan",
+    "publish",
+    "run",
+    "verify",
+]
 
 
 def plan(job: JobFile | str | Path, variables: Mapping[str, str] | None = None) -> Plan:
@@ -138,6 +156,42 @@ def init(model: str, data: str, *, output: str | None = None, folder: str | Path
     Raises ModelFileError, InputError, ContractError where nothing can be guessed.
     """
     return guess_job(open_model(str(Path(model)), threads=1).signature, model, data, output, Path(folder))
+
+
+def next_ticks(job: str | Path, variables: Mapping[str, str] | None = None, *, count: int = 5) -> list[Tick]:
+    """When a scheduled job is due next, and for which logical dates. Raises JobFileError."""
+    calendar = open_scheduled(job, variables or {}).calendar
+    return list(islice(calendar.after(WallClock().now()), count))
+
+
+def backfill(
+    job: str | Path,
+    first: str,
+    last: str | None = None,
+    variables: Mapping[str, str] | None = None,
+    *,
+    parallel: int = 1,
+    on_tick: OnTick | None = None,
+    on_progress: OnProgress | None = None,
+    stop: threading.Event | None = None,
+) -> list[TickResult]:
+    """Score the logical dates of a scheduled job that aren't published, in order.
+
+    first, last: logical dates or times, both included; last left out: up to now. parallel: how many at a
+    time. on_tick: called as each ends, those that were published already too. stop: set it from another
+    thread to end early. What goes wrong with one date is in its result, and keeps no other from being scored.
+    Raises JobFileError, StorageError, Interrupted.
+    """
+    scheduled = open_scheduled(job, variables or {})
+    ticks = ticks_between(scheduled, first, last, WallClock().now())
+    return backfill_ticks(
+        scheduled,
+        ticks,
+        parallel=parallel,
+        stop=stop or threading.Event(),
+        on_tick=on_tick or (lambda result: None),
+        on_progress=on_progress,
+    )
 
 
 def _output(path: str | Path) -> Output:

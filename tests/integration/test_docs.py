@@ -32,6 +32,7 @@ from batchonnx.parts.layout import Layout
 from batchonnx.proof.explain import Origin
 from batchonnx.proof.verify import Proof
 from batchonnx.report.plan_view import plan_as_dict
+from batchonnx.schedule.run_tick import TickResult
 from batchonnx.scoring.progress import RunSummary
 from batchonnx.scoring.quarantine import quarantine_schema
 from tests import models
@@ -210,6 +211,7 @@ def test_the_readme_s_own_model_and_data_run(tmp_path: Path, monkeypatch: pytest
         spec.BytesWindow,
         spec.Storage,
         spec.Table,
+        spec.Schedule,
     ],
 )
 def test_every_key_of_the_job_file_is_explained(model: type[spec.Section]) -> None:
@@ -303,7 +305,7 @@ def test_what_else_lies_beside_a_result_is_explained(tmp_path: Path) -> None:
 CLI = ROOT / "docs" / "cli.md"
 
 
-@pytest.mark.parametrize("kind", [RunSummary, Proof, Origin, Cleared])
+@pytest.mark.parametrize("kind", [RunSummary, Proof, Origin, Cleared, TickResult])
 def test_every_key_of_a_command_s_json_is_explained(kind: type) -> None:
     assert set(table(CLI, f"keys: {kind.__name__}")) == {field.name for field in fields(kind)}
 
@@ -360,3 +362,35 @@ def test_links_and_files_that_are_named_exist(page: Path) -> None:
     for target in re.findall(r"`((?:tests|jobs|docs)/[\w./-]+)`", text):
         is_made = target.startswith(("jobs/out", "jobs/models", "jobs/data"))
         assert is_made or (ROOT / target).exists(), target
+
+
+def test_the_scheduled_job_that_is_shown_runs_with_every_command_that_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = ROOT / "docs" / "schedules.md"
+    (text,) = blocks(page, "yaml")
+    (tmp_path / "job.yaml").write_text(text)
+    models.linear(tmp_path / "model.onnx")
+    for day in range(19, 23):
+        folder = tmp_path / "events" / f"day=2026-11-{day}"
+        folder.mkdir(parents=True)
+        columns = {name: np.zeros(5, np.float32) for name in ("amount", "age", "score")}
+        pq.write_table(pa.table({"event_id": range(5), **columns}), folder / "a.parquet")
+    monkeypatch.chdir(tmp_path)
+    told = {}
+    for block in blocks(page, "sh"):
+        for line in block.splitlines():
+            done = CliRunner().invoke(main, shlex.split(line, comments=True)[1:])
+            assert done.exit_code in (0, 3), f"{line}: {done.stderr}"
+            told[" ".join(line.split()[1:3])] = (done.exit_code, done.stdout)
+    assert told["run job.yaml"][0] == told["backfill job.yaml"][0] == told["schedule render"][0] == 0
+    assert re.findall(r"^(\S+)  (\w+)", told["backfill job.yaml"][1], re.MULTILINE) == [
+        ("2026-11-19", "published"),
+        ("2026-11-20", "published"),
+        ("2026-11-21", "published"),
+        ("2026-11-22", "published"),
+    ]
+    # Seven days are made up where there is input for four: the others fail, and are told.
+    assert told["schedule tick"][0] == 3
+    assert "failed" in told["schedule tick"][1]
+    compile((tmp_path / "dags" / "score_events.py").read_text(), "score_events.py", "exec")

@@ -23,6 +23,7 @@ from batchonnx.job.spec import (
     Model,
     Output,
     Result,
+    Schedule,
     Storage,
     Table,
 )
@@ -104,6 +105,15 @@ storage:
   role_arn: arn:aws:iam::123456789012:role/scorer
   path_style: true
   ca_file: ca.pem
+schedule:
+  cron: 15 2 * * *
+  time_zone: UTC
+  lag: 1d
+  date: "%Y-%m-%d"
+  start: 2026-11-01
+  catch_up: 7
+  overlap: skip
+  deadline: 6h
 gate:
   y0:
     max_null: 1%
@@ -115,7 +125,21 @@ gate:
     max_psi: 0.2
 """.splitlines()
 
-SECTIONS = (Job, Model, Input, Feature, BytesWindow, Output, Result, Engine, Errors, Storage, Check, Table)
+SECTIONS = (
+    Job,
+    Model,
+    Input,
+    Feature,
+    BytesWindow,
+    Output,
+    Result,
+    Engine,
+    Errors,
+    Storage,
+    Check,
+    Table,
+    Schedule,
+)
 
 KEY = re.compile(r"\s*([a-z_][a-z0-9_]*):")
 KEYS = [
