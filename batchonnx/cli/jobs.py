@@ -114,7 +114,7 @@ def run(
       batchonnx run jobs/score.yaml --incremental
     """
     stop = threading.Event()
-    with _stopping(stop):
+    with stopping(stop):
         from batchonnx import api
         from batchonnx.job.variables import parse_settings
         from batchonnx.report.live import live_view
@@ -153,7 +153,7 @@ def schema() -> None:
 
 
 @contextmanager
-def _stopping(stop: threading.Event) -> Iterator[None]:
+def stopping(stop: threading.Event) -> Iterator[None]:
     """SIGINT and SIGTERM set `stop`; the second one ends the process at once."""
 
     def ask(number: int, frame: FrameType | None) -> None:
