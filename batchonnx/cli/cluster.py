@@ -170,18 +170,20 @@ def stop(job: str, address: str | None, settings: tuple[str, ...], no_wait: bool
       batchonnx stop score-flights-3fa2c81b9d10-1
       batchonnx stop jobs/score.yaml
     """
-    from batchonnx.cluster.jobs import ask_to_stop, wait_until
+    from batchonnx.cluster.jobs import PENDING_S, ask_to_stop, wait_until
 
     cluster, found = _find(job, address, settings)
-    was_over = found.is_over
+    was_over, was_pending = found.is_over, found.status == "pending"
     if not was_over:
         ask_to_stop(cluster, found.id)
-        if not no_wait:
+        if not no_wait and not was_pending:
             found = wait_until(cluster, found.id, lambda now: now.is_over)
     if as_json:
         say(json.dumps(asdict(found), indent=1))
     elif was_over:
         say(f"{found.id} was over already: {found.status}")
+    elif was_pending:
+        say(f"{found.id} is pending: it ends as soon as it begins, or after {PENDING_S} s of waiting")
     else:
         say(f"{found.id}: {found.status}" if found.is_over else f"{found.id} was asked to stop")
 
@@ -243,12 +245,12 @@ def drive(folder: Path) -> None:
     Examples:
       batchonnx drive .
     """
-    stop = threading.Event()
-    with stopping(stop):
+    drain = threading.Event()
+    with stopping(drain):
         from batchonnx.cluster.driver import drive as run_driver
         from batchonnx.report.summary import format_summary
 
-        say(format_summary(run_driver(folder, stop, say)))
+        say(format_summary(run_driver(folder, drain, say)))
 
 
 def _find(job: str, address: str | None, settings: tuple[str, ...]) -> tuple[Cluster, SubmittedJob]:

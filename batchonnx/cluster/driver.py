@@ -19,18 +19,18 @@ from batchonnx.scoring.progress import Progress, RunSummary
 Say = Callable[[str], None]
 
 
-def drive(folder: Path, stop: threading.Event, say: Say) -> RunSummary:
+def drive(folder: Path, drain: threading.Event, say: Say) -> RunSummary:
     """Run the job that a package holds.
 
-    folder: the package. say: writes a line to the log. Raises as `api.run` does, each error told first in a
-    line for programs.
+    folder: the package. drain: set, the shards in work are the last ones. say: writes a line to the log.
+    Raises as `api.run` does, each error told first in a line for programs.
     """
     try:
         submission = read_submission(folder)
         summary = api.run(
             _job(submission, folder),
             on_progress=_Told(say),
-            stop=stop,
+            drain=drain,
             overwrite=submission.options.get("overwrite"),
             fresh=bool(submission.options.get("fresh")),
             incremental=bool(submission.options.get("incremental")),

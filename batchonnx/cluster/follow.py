@@ -39,8 +39,6 @@ def _cut(log: str) -> Iterator[Told]:
 async def _tail(
     cluster: Cluster, job_id: str, told: int, on_line: Callable[[Told], None]
 ) -> tuple[int, bool]:
-    cluster: Cluster, job_id: str, told: int, on_line: Callable[[Told], None]
-) -> tuple[int, bool]:
     """Follow once, from the beginning; the first `told` lines are known. Returns how many are
     now, and whether the cluster itself has ended it."""
     lines, seen = Lines(), 0

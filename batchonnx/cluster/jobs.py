@@ -13,6 +13,8 @@ from batchonnx.cluster.connect import Cluster, asking
 from batchonnx.errors import ClusterError, Interrupted, Problem
 from batchonnx.job.load import load_job
 
+PENDING_S = 900
+"""After so long Ray itself gives up a job that it couldn't begin; until then it heeds no stop."""
 STOP_WAIT_S = 300
 """What a driver that is to stop has for the shards in its hands, before it is killed."""
 POLL_S = 0.5
