@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from batchonnx.cluster.connect import Cluster
+from batchonnx.errors import ClusterError, Problem
+
+REGISTER_S, AGAIN_S = 20.0, 0.5
+"""How long a head that has just been started may take to know of its own node."""
 
 
 @dataclass(frozen=True)
@@ -18,14 +23,14 @@ class Node:
 
 
 def live_nodes(cluster: Cluster) -> list[Node]:
-    """The nodes of a cluster. Raises ClusterError."""
-    answer = cluster.get("/api/v0/nodes?detail=true&limit=10000")
-    rows = answer["data"]["result"]["result"]
-    return [
-        Node(str(row["node_ip"]), {name: float(has) for name, has in (row["resources_total"] or {}).items()})
-        for row in rows
-        if row["state"] == "ALIVE"
-    ]
+    """The nodes of a cluster. Raises ClusterError, also if for REGISTER_S seconds there is none."""
+    begin = time.monotonic()
+    while not (found := _ask(cluster)):
+        if time.monotonic() - begin > REGISTER_S:
+            fix = "see whether the head's raylet runs, then run the same command again"
+            raise ClusterError(Problem("the cluster has no node that lives", {"cluster": cluster.name}, fix))
+        time.sleep(AGAIN_S)
+    return found
 
 
 def is_here(nodes: Sequence[Node]) -> bool:
@@ -47,3 +52,13 @@ def _is_own(ip: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def _ask(cluster: Cluster) -> list[Node]:
+    answer = cluster.get("/api/v0/nodes?detail=true&limit=10000")
+    rows = answer["data"]["result"]["result"]
+    return [
+        Node(str(row["node_ip"]), {name: float(has) for name, has in (row["resources_total"] or {}).items()})
+        for row in rows
+        if row["state"] == "ALIVE"
+    ]

@@ -14,8 +14,9 @@ from typing import Any
 
 from batchonnx.cluster import jobs
 from batchonnx.cluster.bootstrap import environment
-from batchonnx.cluster.channel import Lines, Told, problems_of
+from batchonnx.cluster.channel import Told, problems_of
 from batchonnx.cluster.connect import Cluster, asking
+from batchonnx.cluster.follow import lines_of
 from batchonnx.cluster.jobs import SubmittedJob, look_up, read_log, wait_until
 from batchonnx.cluster.nodes import Node, is_here, live_nodes, missing
 from batchonnx.cluster.package import (
@@ -129,7 +130,7 @@ def wait_for_start(
             raise _unplaced(cluster, job, wanted, nodes, lacking)
         on_wait(job)
     while True:
-        told = _lines(read_log(cluster, job.id))
+        told = lines_of(read_log(cluster, job.id))
         if any(one.kind == "ready" for one in told):
             return job
         if job.is_over:
@@ -214,13 +215,8 @@ def _unplaced(
         "expected": ", ".join(f"{name} {asked[name]:g}" for name in lacking),
         "found": ", ".join(f"{name} {most:g} at most" for name, most in lacking.items()),
     }
-    fix = f"ask for less, after: batchonnx stop {job.id}; or add such a node: the job waits for it"
+    fix = f"ask for less, after: batchonnx stop {job.id}; or add a node: it waits for 15 minutes"
     return ClusterError(Problem("the job waits for what no node of the cluster has", facts, fix))
-
-
-def _lines(log: str) -> list[Told]:
-    lines = Lines()
-    return [*lines.feed(log), *lines.end()]
 
 
 def _last_line(job: SubmittedJob, told: Sequence[Told]) -> str:
