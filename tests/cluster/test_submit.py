@@ -8,24 +8,26 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 
 from batchonnx import api
+from batchonnx.ledger.object_folder import ObjectFolder
 from tests import models
 from tests.cluster.head import Head, running_head
+from tests.cluster.shown import everything_shown
+from tests.stores.fixtures import UseStore
 from tests.stores.s3server import S3Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
-ROWS, FILES = 400, 4
+ROWS, FILES = 30_000, 4
 TOKEN = "d1st1nct1vet0ken" * 4
 HOOK = """
 import pathlib, time
@@ -80,26 +82,27 @@ def call_json(head: Head | None, *arguments: str, code: int = 0, **more: str) ->
 
 
 def make_job(folder: Path, *, output: str = "out", data: str = "data", extra: str = "") -> Path:
-    """Four files of rows; the hook waits while the file `gate` is there."""
+    """Four files that are a shard each; the hook waits while the file `gate` is there."""
     folder.mkdir(exist_ok=True)
     models.linear(folder / "model.onnx")
     (folder / "data").mkdir(exist_ok=True)
     for number in range(FILES):
-        rows = np.arange(ROWS, dtype=np.float32) + number * ROWS
-        pq.write_table(pa.table({"f0": rows}), folder / "data" / f"{number}.parquet", row_group_size=ROWS)
+        columns = np.random.default_rng(number).standard_normal((3, ROWS))
+        rows = pa.table({"f0": columns[0].astype(np.float32), "w": columns[1], "z": columns[2]})
+        pq.write_table(rows, folder / "data" / f"{number}.parquet")
     (folder / "waiting.py").write_text(HOOK.format(gate=str(folder / "gate")))
     (folder / "job.yaml").write_text(
         f"name: waiting\nmodel: {{path: model.onnx}}\ninput: {{path: {data}}}\n"
-        "features: {x: {columns: [f0], python: waiting:encode}}\nkeep: [f0]\n"
-        f"output: {{path: '{output}'}}\nengine: {{workers: 1, batch_rows: 100}}\n{extra}"
+        "features: {x: {columns: [f0], python: waiting:encode}}\nkeep: [f0, w, z]\n"
+        f"output: {{path: '{output}'}}\nengine: {{workers: 1, batch_rows: 512}}\n{extra}"
     )
     return folder / "job.yaml"
 
 
-def wait_for(is_so: object, what: str) -> None:
+def wait_for(is_so: Callable[[], object], what: str) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        if is_so():  # type: ignore[operator]
+        if is_so():
             return
         time.sleep(0.1)
     raise AssertionError(what)
@@ -130,7 +133,8 @@ def test_submit_detach_stop_and_submit_again_ends_as_an_undisturbed_run(head: He
     (tmp_path / "job" / "gate").unlink()  # the shard in work may end, and is kept
     out, _ = stopping.communicate(timeout=60)
     assert out == f"{name}: stopped\n"
-    assert "kept  1 of 4 shards" in log.communicate(timeout=60)[0]
+    told = log.communicate(timeout=60)[0]
+    assert "kept  1 of 4 shards" in told, told
     assert not (tmp_path / "job" / "out").exists()
     assert call_json(head, "wait", name, code=130)["exit_code"] == 130
 
@@ -157,17 +161,16 @@ def test_two_submits_at_the_same_second_are_one_job(head: Head, tmp_path: Path) 
     assert len({one["id"] for one in found}) == 1
     assert sorted(bool(one["is_new"]) for one in found) == [False, False, False, True]
     (tmp_path / "job" / "gate").unlink()
-    assert "1,600 predicted" in call(head, "wait", str(found[0]["id"]))
+    assert "120,000 predicted" in call(head, "wait", str(found[0]["id"]))
     listed = [one for one in json.loads(call(head, "list", "--json")) if one["output"] == f"{job.parent}/out"]
     assert len(listed) == 1
 
 
 def test_a_job_in_a_bucket_travels_with_its_hook_and_shows_no_secret(
-    head: Head, s3: S3Server, s3_folder: str, use_store: object, tmp_path: Path
+    head: Head, s3: S3Server, s3_folder: str, use_store: UseStore, tmp_path: Path
 ) -> None:
     """Its folder is gone before it runs again; keys are the cluster's own, and in nothing that it shows."""
-    use_store(s3)  # type: ignore[operator]
-    from batchonnx.ledger.object_folder import ObjectFolder
+    use_store(s3)
 
     job = make_job(tmp_path / "job", output=f"{s3_folder}/out", data=f"{s3_folder}/data")
     store = ObjectFolder(s3_folder)
@@ -180,14 +183,11 @@ def test_a_job_in_a_bucket_travels_with_its_hook_and_shows_no_secret(
     }
     done = call_json(head, "submit", str(job), "--follow", "--exclude", "data", **secrets)
     assert done["status"] == "succeeded"
-    from tests.cluster.shown import everything_shown
-
     shown = everything_shown(head)
     assert str(done["id"]).encode() in shown
     for secret in (*secrets.values(), s3.secret):
         assert secret.encode() not in shown, secret
     assert api.verify(f"{s3_folder}/out").predicted == ROWS * FILES
-    assert pads.dataset  # the result is a bucket's: read by verify above
 
 
 def test_a_driver_s_exit_code_is_the_command_s_own(head: Head, tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_an_environment_of_other_versions_is_refused_before_any_work(head: Head,
     assert not (tmp_path / "job" / ".out.batchonnx").exists()
 
 
-def test_a_missing_package_of_dependencies_is_said(head: Head, tmp_path: Path) -> None:
+def test_dependencies_are_prepared_for_the_job(head: Head, tmp_path: Path) -> None:
     job = make_job(tmp_path / "job", extra="dependencies: {pip: ['click>=8']}\n")
     assert call_json(head, "submit", str(job), "--follow")["status"] == "succeeded"
 

@@ -15,6 +15,7 @@ from batchonnx.job.load import load_job
 from batchonnx.job.spec import (
     BytesWindow,
     Check,
+    Dependencies,
     Engine,
     Errors,
     Feature,
@@ -109,9 +110,25 @@ gate:
     min: 0
     max: 1
     max_psi: 0.2
+dependencies:
+  pip: [pillow]
 """.splitlines()
 
-SECTIONS = (Job, Model, Input, Feature, BytesWindow, Output, Result, Engine, Errors, Storage, Check, Table)
+SECTIONS = (
+    Job,
+    Model,
+    Input,
+    Feature,
+    BytesWindow,
+    Output,
+    Result,
+    Engine,
+    Errors,
+    Storage,
+    Check,
+    Table,
+    Dependencies,
+)
 
 KEY = re.compile(r"\s*([a-z_][a-z0-9_]*):")
 KEYS = [
