@@ -64,6 +64,7 @@ def run(
     *,
     on_progress: OnProgress | None = None,
     stop: threading.Event | None = None,
+    drain: threading.Event | None = None,
     overwrite: bool | None = None,
     fresh: bool = False,
     incremental: bool = False,
@@ -73,7 +74,8 @@ def run(
 
     A result of the same job, model and input that is there already is left as it is.
     on_progress: called about five times a second, from this thread. stop: set it from another
-    thread to end the run early; it then raises Interrupted. overwrite: in place of the job's own.
+    thread to end the run early; it then raises Interrupted. drain: the same, but the shards in work are
+    finished first. overwrite: in place of the job's own.
     fresh: start over, whatever is there already. incremental: score only input files that are new
     or have changed since the published result was made, and replace exactly their parts.
     engine: in place of the job's own `engine.name`.
@@ -81,7 +83,7 @@ def run(
     GateError, StorageError; with Ray, ClusterError. Whatever is raised, nothing of the run is visible,
     and what was committed is kept.
     """
-    options = RunOptions(overwrite, fresh, incremental)
+    options = RunOptions(overwrite, fresh, incremental, drain or threading.Event())
     return run_job(_on(_load(job, variables), engine), options, stop or threading.Event(), on_progress)
 
 

@@ -43,11 +43,13 @@ class RunOptions:
 
     overwrite: in place of the job's own. fresh: start over, whatever is there.
     incremental: keep the published parts whose input is unchanged.
+    drain: set, no shard is begun any more, those in work are finished, and the run ends as interrupted.
     """
 
     overwrite: bool | None = None
     fresh: bool = False
     incremental: bool = False
+    drain: threading.Event = dataclasses.field(default_factory=threading.Event)
 
 
 def open_job(job: JobFile) -> tuple[Plan, Model]:
@@ -155,10 +157,11 @@ def _run(
     by_shard = {commit.shard: commit for commit in kept}
     run = output.open_run(describe_plan(plan, since, kept), by_shard, fresh=options.fresh)
     try:
-        engine = _score(plan, model, run, former, (workers, threads), stop, on_progress)
+        engine = _score(plan, model, run, former, (workers, threads), stop, options.drain, on_progress)
         manifest = _complete(plan, run, engine, output, former, tuple(zip(unchanged, kept, strict=True)))
         require_passed(manifest.gate, output.path, run.where)
         _go_on(stop)
+        _go_on(options.drain)
         complete_at = perf_counter()
         run.publish(manifest, may_replace)
     except BaseException:
@@ -201,6 +204,7 @@ def _score(
     former: Manifest | None,
     crew: tuple[int, int],
     stop: threading.Event,
+    drain: threading.Event,
     on_progress: OnProgress | None,
 ) -> Engine:
     """Score what isn't committed yet. crew: workers of a local engine, and threads of each."""
@@ -223,7 +227,7 @@ def _score(
     else:
         batch = BatchSize(plan, model, measured or None, lesson, keep)
         engine = LocalEngine(plan, model, batch, errors, crew[0], run, crew[1])
-    engine.run(stop, on_progress)
+    engine.run(stop, drain, on_progress)
     return engine
 
 

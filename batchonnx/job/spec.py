@@ -26,6 +26,14 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="64 hexadec
 
 Share = Annotated[str, Field(pattern=r"^\d{1,3}(\.\d+)?%$", description="a share, like 0.1%")]
 
+Requirement = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9][\w.-]*\s*(\[[\w\s,.-]*\])?\s*([<>=!~(@;][^\n]*)?$",
+        description="a package like pillow==11.3",
+    ),
+]
+
 Endpoint = Annotated[
     str,
     Field(pattern=r"^https?://[^@/?#]+(/[^@?#]*)?$", description="a URL like https://s3.example.com:9000"),
@@ -686,6 +694,25 @@ def _no_zone(name: str) -> PydanticCustomError:
     return _rule("there is no such time zone", expected="a name of the IANA database", found=name, fix=fix)
 
 
+class Dependencies(Section):
+    """What hooks need beyond what is installed; `submit` has Ray install it for this job alone."""
+
+    pip: list[Requirement] = Field(
+        [], description="Requirements as pip reads them: pillow==11.3, mypackage[extra]>=2."
+    )
+
+    @field_validator("pip", mode="after")
+    @classmethod
+    def _without_passwords(cls, pip: list[str]) -> list[str]:
+        if found := [entry for entry in pip if PASSWORD.search(entry)]:
+            raise _rule(
+                "a job file holds no secrets: it is copied into records",
+                found=f"a password in the URL of {found[0].partition('@')[0].strip()}",
+                fix="name the package alone; the cluster's pip.conf or PIP_INDEX_URL says where it is",
+            )
+        return pip
+
+
 class Job(Section):
     """A job: model, input, features, outputs and where the predictions go."""
 
@@ -710,6 +737,7 @@ class Job(Section):
         description="Column of the result -> what it has to be like; else the result is kept back, until "
         "`batchonnx publish --force`.",
     )
+    dependencies: Dependencies = Field(Dependencies(), description="What a submitted job has installed.")
 
     @field_validator("keep", mode="after")
     @classmethod
