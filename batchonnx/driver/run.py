@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from time import perf_counter
 
 from batchonnx.driver.describe import describe_plan, describe_result
@@ -19,14 +20,18 @@ from batchonnx.job.spec import JobFile
 from batchonnx.ledger.output import Cleared, Output, Run
 from batchonnx.ledger.outputs import output_at
 from batchonnx.ledger.records import Commit, Manifest, PlanRecord, Probe
+from batchonnx.parts.layout import Layout
+from batchonnx.planning.parts import check_parts
 from batchonnx.planning.plan import Plan, make_plan
 from batchonnx.planning.stores import use_stores
 from batchonnx.proof.gate import Measured, check_result, require_passed
+from batchonnx.proof.published import read_parts
 from batchonnx.runtime.cores import divide_cores, usable_cores
 from batchonnx.runtime.session import Model, open_model
 from batchonnx.scoring.probe import BatchSize, Lesson, with_types
 from batchonnx.scoring.progress import Progress, RunSummary
 from batchonnx.scoring.quarantine import ErrorBudget
+from batchonnx.scoring.scorer import layout_of, output_schema
 from batchonnx.storage.s3 import requests_sent
 
 OnProgress = Callable[[Progress], None]
@@ -38,11 +43,13 @@ class RunOptions:
 
     overwrite: in place of the job's own. fresh: start over, whatever is there.
     incremental: keep the published parts whose input is unchanged.
+    drain: set, no shard is begun any more, those in work are finished, and the run ends as interrupted.
     """
 
     overwrite: bool | None = None
     fresh: bool = False
     incremental: bool = False
+    drain: threading.Event = dataclasses.field(default_factory=threading.Event)
 
 
 def open_job(job: JobFile) -> tuple[Plan, Model]:
@@ -145,14 +152,16 @@ def _run(
     if threads > 1:
         model = open_model(model.signature.path, threads=threads, sha256=plan.model.digest)
     plan = with_types(plan, model)
+    check_parts(plan.job, {field.name: field.type for field in output_schema(plan)})
     check_table(plan)
     by_shard = {commit.shard: commit for commit in kept}
     run = output.open_run(describe_plan(plan, since, kept), by_shard, fresh=options.fresh)
     try:
-        engine = _score(plan, model, run, former, (workers, threads), stop, on_progress)
+        engine = _score(plan, model, run, former, (workers, threads), stop, options.drain, on_progress)
         manifest = _complete(plan, run, engine, output, former, tuple(zip(unchanged, kept, strict=True)))
         require_passed(manifest.gate, output.path, run.where)
         _go_on(stop)
+        _go_on(options.drain)
         complete_at = perf_counter()
         run.publish(manifest, may_replace)
     except BaseException:
@@ -195,6 +204,7 @@ def _score(
     former: Manifest | None,
     crew: tuple[int, int],
     stop: threading.Event,
+    drain: threading.Event,
     on_progress: OnProgress | None,
 ) -> Engine:
     """Score what isn't committed yet. crew: workers of a local engine, and threads of each."""
@@ -217,7 +227,7 @@ def _score(
     else:
         batch = BatchSize(plan, model, measured or None, lesson, keep)
         engine = LocalEngine(plan, model, batch, errors, crew[0], run, crew[1])
-    engine.run(stop, on_progress)
+    engine.run(stop, drain, on_progress)
     return engine
 
 
@@ -240,9 +250,10 @@ def _complete(
     kept: commits that are taken over, as the published result tells of them and as this run does.
     """
     taken = {commit.shard for commit, _ in kept}
-    parts = [_published(output, commit) for commit, _ in kept]
+    layout = former.layout if former is not None else layout_of(plan)
+    parts = [_published(output, layout, commit) for commit, _ in kept]
     parts += [_staged(run, commit) for commit in engine.commits if commit.shard not in taken]
-    published = [_published(output, commit) for commit in former.commits] if former is not None else None
+    published = [_published(output, layout, c) for c in former.commits] if former is not None else None
     gate = check_result(plan.job.job.gate, parts, published)
     lesson = _probe(engine.lesson) if engine.lesson is not None else None
     replaces = former.run if former is not None else None
@@ -251,12 +262,12 @@ def _complete(
     return manifest
 
 
-def _published(output: Output, commit: Commit) -> Measured:
-    return Measured(commit.part.path, lambda: output.open(commit.part.path))
+def _published(output: Output, layout: Layout, commit: Commit) -> Measured:
+    return Measured(commit.part, commit.predicted, partial(read_parts, output, layout, commit))
 
 
 def _staged(run: Run, commit: Commit) -> Measured:
-    return Measured(commit.part.path, lambda: run.open_staged(commit))
+    return Measured(commit.part, commit.predicted, partial(run.read_staged, commit))
 
 
 def _probe(lesson: Lesson) -> Probe:
@@ -291,8 +302,8 @@ def _summary(plan: Plan, manifest: Manifest, elapsed_s: float) -> RunSummary:
         predicted=manifest.predicted,
         quarantined=manifest.quarantined,
         filtered=manifest.filtered,
-        parts=len(manifest.commits),
-        bytes=sum(commit.part.bytes for commit in manifest.commits),
+        parts=sum(len(commit.parts) for commit in manifest.commits),
+        bytes=sum(part.bytes for commit in manifest.commits for part in commit.parts),
         elapsed_s=elapsed_s,
         first_row_s=None,
         busy_s={},

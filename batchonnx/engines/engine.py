@@ -24,10 +24,16 @@ class Engine(Protocol):
     workers: int
     threads: int
 
-    def run(self, stop: threading.Event, on_progress: Callable[[Progress], None] | None) -> None:
+    def run(
+        self,
+        stop: threading.Event,
+        drain: threading.Event,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> None:
         """Score every open shard; on_progress is called from this thread about five times a second.
 
-        Raises the first error of any worker, after all have ended; Interrupted once `stop` is set.
+        Raises the first error of any worker, after all have ended; Interrupted once `stop` is set, or, where
+        shards are left, once `drain` is set and those in work are done.
         """
         ...
 

@@ -57,13 +57,19 @@ class LocalEngine:
         self._error: BaseException | None = None
         self._lock = threading.Lock()
 
-    def run(self, stop: threading.Event, on_progress: Callable[[Progress], None] | None) -> None:
+    def run(
+        self,
+        stop: threading.Event,
+        drain: threading.Event,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> None:
         """Score every open shard; on_progress is called from this thread about five times a second.
 
-        Raises the first error of any worker, after all have ended; Interrupted once `stop` is set.
+        Raises the first error of any worker, after all have ended; Interrupted once `stop` is set, or, where
+        shards are left, once `drain` is set and those in work are done.
         """
         begin = perf_counter()
-        shards = _ShardQueue(self._open_shards, self._run.suspects)
+        shards = _ShardQueue(self._open_shards, self._run.suspects, drain)
         threads = [
             threading.Thread(target=self._work, args=(worker, shards), name=f"worker-{number}", daemon=True)
             for number, worker in enumerate(self._workers)
@@ -84,6 +90,8 @@ class LocalEngine:
             self._run.end()
         if self._error is not None:
             raise self._error
+        if drain.is_set() and len(self._commits) < len(self._open_shards):
+            raise _interrupted(len(self._done) + len(self._commits), len(self._plan.shards))
 
     @property
     def commits(self) -> list[Commit]:
@@ -152,10 +160,11 @@ class _ShardQueue:
     """Each shard once, to whichever worker asks next.
 
     The largest first, so that the last ones are small; after them those whose rows may end a
-    process, when the others have settled the batch size.
+    process, when the others have settled the batch size. Once `drain` is set, none.
     """
 
-    def __init__(self, shards: Sequence[Shard], suspects: Container[int]) -> None:
+    def __init__(self, shards: Sequence[Shard], suspects: Container[int], drain: threading.Event) -> None:
+        self._drain = drain
         self._shards = iter(sorted(shards, key=lambda shard: (shard.number in suspects, -shard.bytes)))
         self._lock = threading.Lock()
 
@@ -169,6 +178,8 @@ class _ShardQueue:
 
     def __next__(self) -> Shard:
         with self._lock:
+            if self._drain.is_set():
+                raise StopIteration
             return next(self._shards)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +14,12 @@ from batchonnx.ledger import run_folder
 from batchonnx.ledger.crew import Crew, call_crew, outlast_crew, require_no_crew
 from batchonnx.ledger.lease import hold_lease
 from batchonnx.ledger.output import NONE, Cleared, Kept, Run, Scoring, Staged, Ticket
-from batchonnx.ledger.part_file import PartFile
 from batchonnx.ledger.publish import check_output, publish, restore_former
 from batchonnx.ledger.records import Commit, Manifest, PlanRecord, Probe, read_record
 from batchonnx.ledger.run_folder import PLAN, SUCCESS, RunFolder, staging_of
+from batchonnx.ledger.staged_file import StagedFile
 from batchonnx.ledger.suspects import clear_all_started, mark_started
+from batchonnx.parts.read import read_file
 
 ASIDE = (".", "_")
 """Names that readers of a folder of Parquet files leave out."""
@@ -49,7 +50,7 @@ class LocalScoring:
 
     def stage(self, attempt: str, kind: str, path: str) -> Staged:
         """A file among the attempts."""
-        return PartFile(run_folder.attempt_path(self._path, attempt, kind), path)
+        return StagedFile(run_folder.attempt_path(self._path, attempt, kind), path)
 
     def commit(self, record: Commit) -> Commit:
         """By a record that is created once."""
@@ -96,9 +97,11 @@ class LocalRun:
         """In a record beside the plan's."""
         run_folder.keep_probe(self._folder.path, probe)
 
-    def open_staged(self, record: Commit) -> pa.NativeFile:
-        """The staged file itself."""
-        return pa.OSFile(str(run_folder.staged_path(self._folder.path, record.part)))
+    def read_staged(self, record: Commit, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """From the staged files themselves."""
+        for part in record.parts:
+            with pa.OSFile(str(run_folder.staged_path(self._folder.path, part))) as source:
+                yield from read_file(source, self.plan.layout, part.path, columns)
 
     def complete(self, manifest: Manifest, kept: Kept) -> None:
         """Manifest and `_SUCCESS`, still unseen."""
@@ -182,9 +185,8 @@ class LocalOutput:
         return (self._folder / SUCCESS).exists()
 
     def visible(self) -> Iterator[str]:
-        """Without what begins with a dot or an underscore."""
-        if self._folder.is_dir():
-            yield from sorted(e.name for e in self._folder.iterdir() if not e.name.startswith(ASIDE))
+        """Files without a folder or name that begins with a dot or an underscore; and empty folders."""
+        yield from sorted(_visible(self._folder, "")) if self._folder.is_dir() else ()
 
     def clean(self) -> Iterator[Cleared]:
         """What `settle` removes; a run that can go on is kept."""
@@ -195,3 +197,14 @@ class LocalOutput:
         self.settle()
         if size and not before.exists():
             yield Cleared("a former result that was replaced", str(before), size)
+
+
+def _visible(folder: Path, prefix: str) -> Iterator[str]:
+    for entry in folder.iterdir():
+        if entry.name.startswith(ASIDE):
+            continue
+        if entry.is_dir():
+            inside = list(_visible(entry, f"{prefix}{entry.name}/"))
+            yield from inside or [f"{prefix}{entry.name}"]
+        else:
+            yield f"{prefix}{entry.name}"

@@ -21,10 +21,9 @@ import os
 import re
 import secrets
 import threading
-from collections.abc import Container, Iterable, Mapping, Sequence, Set
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 from typing import Protocol
 
 import pyarrow as pa
@@ -45,13 +44,14 @@ from batchonnx.ledger.records import (
 )
 from batchonnx.ledger.suspects import ENOUGH
 from batchonnx.ledger.upload import ObjectStaged, OpenUpload, UploadStaged
+from batchonnx.parts.layout import Layout, is_part, shard_of, stem_of
+from batchonnx.parts.read import read_file
 
 RECORDS = "_batchonnx"
 MANIFEST, SUCCESS = f"{RECORDS}/manifest.json", "_SUCCESS"
 UNFINISHED = f"{RECORDS}/unfinished.json"
 COMPACTED_AT_ONCE = 256
-_SHARD = re.compile(r"part-(\d{6,})-[0-9a-f]{8}\.")
-_OURS = re.compile(rf"({RECORDS}/quarantine/)?part-\d{{6,}}-[0-9a-f]{{8}}\.\w+")
+_BESIDE = re.compile(rf"{RECORDS}/(quarantine|order)/part-\d{{6,}}-[0-9a-f]{{8}}\.\w+")
 
 
 class Lease(Protocol):
@@ -140,6 +140,10 @@ class ObjectScoring:
         """
         self._lease.confirm()
         record = replace(record, token=self._lease.token)
+        with self._lock:
+            begun = self._begun.pop(record.part, None)
+        if begun is not None:
+            begun.abort()  # its files have other names: it was but the mark that the shard is being scored
         name = commit_name(self._records, record.part)
         if self._folder.create(name, to_bytes(record)):
             return record
@@ -223,13 +227,13 @@ class ObjectRun:
         self._lease.confirm()
         self._folder.put(f"{self._records}probe.json", to_bytes(probe))
 
-    def open_staged(self, record: Commit) -> pa.NativeFile:
+    def read_staged(self, record: Commit, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """The gate's columns, kept beside."""
         name = measured_name(self._records, record.attempt)
         found = self._folder.get(name)
         if found is None:
             raise FileNotFoundError(self._folder.url_of(name))
-        return pa.BufferReader(found[0])
+        yield from read_file(pa.BufferReader(found[0]), Layout(), record.part, columns)
 
     def complete(self, manifest: Manifest, kept: Kept) -> None:
         """The manifest, among the run's own records; kept parts stay where they are."""
@@ -291,7 +295,8 @@ class ObjectRun:
             raise self._taken()
 
     def _parts(self) -> Iterable[str]:
-        return (entry.key for entry in self._folder.list() if _OURS.fullmatch(entry.key))
+        keys = self.plan.layout.partition_by
+        return (entry.key for entry in self._folder.list() if is_ours(entry.key, keys))
 
     def _complete_uploads(self, manifest: Manifest) -> None:
         taken = set(self.plan.kept)
@@ -325,7 +330,7 @@ def open_again(folder: ObjectFolder, plan: PlanRecord, lease: Lease, kept: Mappi
     """A run that was begun: with its commits, what it learnt, and the deaths it has seen."""
     prefix = records_of(plan.run)
     commits = read_commits(folder, plan.run)
-    uploads = open_uploads(folder)
+    uploads = open_uploads(folder, plan.layout.partition_by)
     lease.prove()  # so nobody else has begun one of these, or committed it
     lost = _lost_commits(folder, commits, {upload for _, upload in uploads})
     if lost:
@@ -348,9 +353,9 @@ def read_commits(folder: ObjectFolder, run: str) -> dict[int, Commit]:
     for data in folder.get_all(name for name in names if name.startswith(f"{prefix}compacted/")):
         for commit in from_bytes(data, Compacted, folder.url_of(prefix)).commits:
             found.setdefault(commit.shard, commit)
-            stems.add(PurePosixPath(commit.part.path).stem)
+            stems.add(stem_of(commit.part))
     single = [name for name in names if name.startswith(f"{prefix}commits/")]
-    missing = [name for name in single if PurePosixPath(name).stem not in stems]
+    missing = [name for name in single if stem_of(name) not in stems]
     for data in folder.get_all(missing):
         commit = from_bytes(data, Commit, folder.url_of(prefix))
         found.setdefault(commit.shard, commit)
@@ -374,7 +379,7 @@ def finish(folder: ObjectFolder, manifest: Manifest, lease: Lease) -> None:
     folder.put(SUCCESS, manifest.run.encode())
     rest = [entry.key for entry in folder.list(prefix) if entry.key != f"{prefix}plan.json"]
     # Whoever asks for an upload, and never sees the answer, has one that no record tells of.
-    if uploads := open_uploads(folder):
+    if uploads := open_uploads(folder, manifest.layout.partition_by):
         lease.prove()
         folder.abort(uploads)
     folder.delete(rest)
@@ -413,7 +418,7 @@ def discard(folder: ObjectFolder, run: str, lease: Lease) -> int:
         lease.prove()
         return 0
     mark = folder.swap(UNFINISHED, _unfinished(given_up=run), found[1])
-    uploads = open_uploads(folder)
+    uploads = open_uploads(folder, _keys_of(folder, prefix))
     lease.prove()  # so nobody else has begun one of these uploads
     if mark is None:
         raise AssertionError(f"{UNFINISHED} was changed, although the lease is held")
@@ -434,9 +439,24 @@ def _unfinished(run: str | None = None, given_up: str | None = None) -> bytes:
     return json.dumps(record).encode()
 
 
-def open_uploads(folder: ObjectFolder) -> list[tuple[str, str]]:
+def open_uploads(folder: ObjectFolder, partition_by: Sequence[str]) -> list[tuple[str, str]]:
     """Names and ids of the uploads of this output's own files; others may lie below it, or beside them."""
-    return [(name, upload) for name, upload in folder.uploads() if _OURS.fullmatch(name)]
+    return [(name, upload) for name, upload in folder.uploads() if is_ours(name, partition_by)]
+
+
+def is_ours(name: str, partition_by: Sequence[str]) -> bool:
+    """Whether a file of a result that is partitioned by these columns can have a name."""
+    return is_part(name, partition_by) or _BESIDE.fullmatch(name) is not None
+
+
+def _keys_of(folder: ObjectFolder, prefix: str) -> Sequence[str]:
+    """What a run partitions its result by; nothing if its plan is gone, and its uploads with it."""
+    found = folder.get(f"{prefix}plan.json")
+    try:
+        plan = from_bytes(found[0], PlanRecord, folder.url_of(prefix)) if found is not None else None
+    except StorageError:
+        return ()
+    return plan.layout.partition_by if plan is not None else ()
 
 
 def abort(folder: ObjectFolder, files: Iterable[StoredFile]) -> None:
@@ -453,9 +473,9 @@ def measured_name(prefix: str, attempt: str) -> str:
     return f"{prefix}measured/{attempt}.parquet"
 
 
-def commit_name(prefix: str, part: StoredFile) -> str:
+def commit_name(prefix: str, part: str) -> str:
     """The name of a shard's commit."""
-    return f"{prefix}commits/{PurePosixPath(part.path).stem}.json"
+    return f"{prefix}commits/{stem_of(part)}.json"
 
 
 def _lost_commits(folder: ObjectFolder, commits: Mapping[int, Commit], held: Set[str]) -> list[int]:
@@ -484,8 +504,8 @@ def _count_deaths(
     lost = [(name, upload) for name, upload in uploads if upload not in held]
     found = folder.get(f"{prefix}deaths.json")
     deaths: dict[str, int] = json.loads(found[0]) if found is not None else {}
-    for shard in {match[1] for name, _ in lost if (match := _SHARD.match(name))}:
-        deaths[str(int(shard))] = deaths.get(str(int(shard)), 0) + 1
+    for shard in {shard for name, _ in lost if (shard := shard_of(name)) is not None} - commits.keys():
+        deaths[str(shard)] = deaths.get(str(shard), 0) + 1
     if lost:
         folder.put(f"{prefix}deaths.json", json.dumps(deaths).encode())
         folder.abort(lost)

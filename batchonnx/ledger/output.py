@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO, Protocol
 
@@ -36,7 +35,7 @@ class Staged(Protocol):
     """A file of an attempt, while it is written."""
 
     @property
-    def sink(self) -> Path | BinaryIO:
+    def sink(self) -> BinaryIO:
         """What it is written into."""
         ...
 
@@ -74,7 +73,11 @@ class Scoring(Protocol):
         ...
 
     def stage(self, attempt: str, kind: str, path: str) -> Staged:
-        """A new file of an attempt. kind: part, quarantine or measured. path: of the file in the result."""
+        """A new file of an attempt. path: of the file in the result.
+
+        kind: tells an attempt's files apart: part, part-1, … (see `run_folder.part_kind`), quarantine,
+        order or measured.
+        """
         ...
 
     def commit(self, record: Commit) -> Commit:
@@ -117,8 +120,8 @@ class Run(Scoring, Protocol):
         """Have the run's next life do as the first rows have taught."""
         ...
 
-    def open_staged(self, record: Commit) -> pa.NativeFile:
-        """A part that counts, before it is published: Parquet, with the gate's columns at least."""
+    def read_staged(self, record: Commit, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Columns, of the gate's, of a shard that counts, before it is published. Raises OSError, too."""
         ...
 
     def complete(self, manifest: Manifest, kept: Kept) -> None:

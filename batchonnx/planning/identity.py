@@ -25,6 +25,7 @@ _IRRELEVANT: Mapping[str, Any] = {
     "engine": {"name", "device", "workers", "address", "resources", "wait_s", "shared_output"},
     "storage": True,  # another way to the same files
     "errors": True,  # a bad row changes no other
+    "schedule": True,  # when a job runs changes nothing of what comes out
     "gate": True,  # it says whether parts are published, not what is in them
 }
 

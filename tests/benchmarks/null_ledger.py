@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from batchonnx import api  # noqa: F401 - so that every module that takes part is there
-from batchonnx.ledger import durable, lease, part_file, suspects
+from batchonnx.ledger import durable, lease, staged_file, suspects
 
 
 def silence_ledger() -> None:
@@ -20,7 +20,7 @@ def silence_ledger() -> None:
         assert users, f"nothing uses {function.__name__} any more"
         for module in users:
             setattr(module, function.__name__, sink)
-    part_file.hashlib = SimpleNamespace(sha256=_Unhashed)  # type: ignore[attr-defined]
+    staged_file.hashlib = SimpleNamespace(sha256=_Unhashed)  # type: ignore[attr-defined]
 
 
 def _uses(module: object, function: Callable[..., Any]) -> bool:

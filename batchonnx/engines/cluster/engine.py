@@ -189,7 +189,12 @@ class RayEngine:
 
     # The run
 
-    def run(self, stop: threading.Event, on_progress: Callable[[Progress], None] | None) -> None:
+    def run(
+        self,
+        stop: threading.Event,
+        drain: threading.Event,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> None:
         """Score every open shard; see `engine.Engine`. Raises ClusterError as well."""
         self._begun_at = perf_counter()
         if not self._hand.left:
@@ -198,7 +203,7 @@ class RayEngine:
             with connected(self._asked.address):
                 try:
                     self._prepare()
-                    self._loop(stop, on_progress)
+                    self._loop(stop, drain, on_progress)
                 finally:
                     self._end_all()
         finally:
@@ -243,10 +248,17 @@ class RayEngine:
         if isinstance(self._asked.workers, Span):
             _ask_autoscaler([dict(wanted(resources))] * self._asked.workers.max)
 
-    def _loop(self, stop: threading.Event, on_progress: Callable[[Progress], None] | None) -> None:
+    def _loop(
+        self,
+        stop: threading.Event,
+        drain: threading.Event,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> None:
         looked_at = progressed_at = float("-inf")
         while self._hand.left:
-            if stop.is_set():
+            if drain.is_set():
+                self._hand.close()
+            if stop.is_set() or self._hand.is_drained:
                 raise _interrupted(len(self.commits), len(self._plan.shards))
             now = perf_counter()
             if now - looked_at >= LOOK_S:

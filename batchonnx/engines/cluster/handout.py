@@ -53,6 +53,16 @@ class HandOut:
         self.suspects = {shard.number for shard in shards if shard.number in suspects}
         self.deaths: Counter[int] = Counter()
         self.copied = 0
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Give nothing out any more."""
+        self._is_closed = True
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether nothing is given out any more, and nobody has anything."""
+        return self._is_closed and not any(self._held.values())
 
     @property
     def left(self) -> int:
@@ -75,6 +85,8 @@ class HandOut:
         """
         held = self._held.setdefault(worker, [])
         given: list[int] = []
+        if self._is_closed:
+            return given
         want = depth(len(self._queue), workers, rate) - len(held)
         while want > len(given) and (shard := self._next(worker)) is not None:
             given.append(shard)
@@ -133,7 +145,7 @@ class HandOut:
 
     def is_needed(self, workers: int) -> bool:
         """Whether one more worker than there are could have something to do."""
-        return bool(self._queue) or workers < self.left
+        return not self._is_closed and (bool(self._queue) or workers < self.left)
 
     def _next(self, worker: str) -> int | None:
         mine = {one.shard for one in self._held[worker]}

@@ -62,7 +62,7 @@ def test_a_full_job_loads_as_it_is_written(load, tmp_path):
 def test_what_is_left_out_has_its_default(load):
     job = load(MINIMAL).job
     assert (job.name, job.features, job.outputs, job.keep) == ("job", None, None, [])
-    assert (job.engine.workers, job.engine.batch_rows, job.output.compression) == ("auto", "auto", "zstd")
+    assert (job.engine.workers, job.engine.batch_rows, job.output.compression) == ("auto", "auto", None)
 
 
 def test_keys_without_a_value_are_left_out(load):

@@ -15,6 +15,7 @@ from batchonnx.job.load import load_job
 from batchonnx.job.spec import (
     BytesWindow,
     Check,
+    Dependencies,
     Engine,
     Errors,
     Feature,
@@ -24,6 +25,7 @@ from batchonnx.job.spec import (
     Output,
     Resources,
     Result,
+    Schedule,
     Span,
     Storage,
     Table,
@@ -89,6 +91,9 @@ output:
   overwrite: true
   single_writer: proved
   compression: lz4
+  row_group_rows: 1000
+  file_bytes: 1000000
+  partition_by: []
 engine:
   name: ray
   device: cpu
@@ -111,8 +116,18 @@ storage:
   endpoint: https://s3.example.com
   region: eu-central-1
   profile: scoring
+  role_arn: arn:aws:iam::123456789012:role/scorer
   path_style: true
   ca_file: ca.pem
+schedule:
+  cron: 15 2 * * *
+  time_zone: UTC
+  lag: 1d
+  date: "%Y-%m-%d"
+  start: 2026-11-01
+  catch_up: 7
+  overlap: skip
+  deadline: 6h
 gate:
   y0:
     max_null: 1%
@@ -122,6 +137,8 @@ gate:
     min: 0
     max: 1
     max_psi: 0.2
+dependencies:
+  pip: [pillow]
 """.splitlines()
 
 SECTIONS = (
@@ -139,6 +156,8 @@ SECTIONS = (
     Storage,
     Check,
     Table,
+    Schedule,
+    Dependencies,
 )
 
 KEY = re.compile(r"\s*([a-z_][a-z0-9_]*):")

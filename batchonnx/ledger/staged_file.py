@@ -16,7 +16,7 @@ SYNC_BYTES = 1 << 20
 """The disk begins to write when so much has come: the sync at the end of 4 MB took 4.3 ms, and takes 1.1."""
 
 
-class PartFile(io.RawIOBase):
+class StagedFile(io.RawIOBase):
     """What is written to `file`, its size and its digest; see `output.Staged`.
 
     path: where it lies. name: what it will be called in the result.
@@ -31,7 +31,7 @@ class PartFile(io.RawIOBase):
 
     @property
     def sink(self) -> BinaryIO:
-        """Takes what the Parquet writer gives."""
+        """Takes what a format's writer gives."""
         return self  # type: ignore[return-value]
 
     def writable(self) -> bool:
