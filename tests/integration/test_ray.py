@@ -140,7 +140,7 @@ def test_a_bucket_is_given_the_bytes_of_this_process(
     found = []
     for engine in ("local", "ray"):
         output = f"{s3_folder}/{engine}"
-        spec = job(folder, "", output={"path": output}, gate={"scores": {"max_null": "0%"}})
+        spec = job(folder, "") | {"output": {"path": output}, "gate": {"id": {"max_null": "0%"}}}
         summary = run(folder, spec, engine)
         assert api.verify(output).predicted == summary.predicted
         manifest = output_at(output).read_manifest()
