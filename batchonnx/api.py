@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping
 from itertools import chain, islice
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.dataset as pads
@@ -63,23 +64,27 @@ def run(
     *,
     on_progress: OnProgress | None = None,
     stop: threading.Event | None = None,
+    drain: threading.Event | None = None,
     overwrite: bool | None = None,
     fresh: bool = False,
     incremental: bool = False,
+    engine: Literal["local", "ray"] | None = None,
 ) -> RunSummary:
     """Score every row of the job and publish the result; go on with an unfinished run, if there is one.
 
     A result of the same job, model and input that is there already is left as it is.
     on_progress: called about five times a second, from this thread. stop: set it from another
-    thread to end the run early; it then raises Interrupted. overwrite: in place of the job's own.
+    thread to end the run early; it then raises Interrupted. drain: the same, but the shards in work are
+    finished first. overwrite: in place of the job's own.
     fresh: start over, whatever is there already. incremental: score only input files that are new
     or have changed since the published result was made, and replace exactly their parts.
+    engine: in place of the job's own `engine.name`.
     Raises what `plan` raises, and OutputExistsError, OutputBusyError, ChangedError, RowError,
-    GateError, StorageError. Whatever is raised, nothing of the run is visible, and what was
-    committed is kept.
+    GateError, StorageError; with Ray, ClusterError. Whatever is raised, nothing of the run is visible,
+    and what was committed is kept.
     """
-    options = RunOptions(overwrite, fresh, incremental)
-    return run_job(_load(job, variables), options, stop or threading.Event(), on_progress)
+    options = RunOptions(overwrite, fresh, incremental, drain or threading.Event())
+    return run_job(_on(_load(job, variables), engine), options, stop or threading.Event(), on_progress)
 
 
 def publish(output: str | Path, *, force: bool = False) -> Manifest:
@@ -194,6 +199,13 @@ def backfill(
 def _output(path: str | Path) -> Output:
     text = str(path)
     return output_at(text if "://" in text else str(Path(text).absolute()))
+
+
+def _on(job: JobFile, engine: Literal["local", "ray"] | None) -> JobFile:
+    if engine is None or engine == job.job.engine.name:
+        return job
+    asked = job.job.engine.model_copy(update={"name": engine})
+    return job.model_copy(update={"job": job.job.model_copy(update={"engine": asked})})
 
 
 def _load(job: JobFile | str | Path, variables: Mapping[str, str] | None) -> JobFile:

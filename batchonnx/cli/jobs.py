@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -95,11 +95,15 @@ def plan(job: Path, settings: tuple[str, ...], date: str | None, as_json: bool) 
 @click.option(
     "--incremental", is_flag=True, help="Score only files that are new or changed since the published result."
 )
+@click.option(
+    "--engine", type=click.Choice(["local", "ray"]), help="In place of the job's own: where workers live."
+)
 @click.option("--quiet", is_flag=True, help="No progress, no summary.")
 @_json_option
 def run(
     job: Path,
     settings: tuple[str, ...],
+    engine: Literal["local", "ray"] | None,
     date: str | None,
     overwrite: bool | None,
     fresh: bool,
@@ -107,7 +111,9 @@ def run(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Score every row of JOB in this process and publish the result, all or nothing.
+    """Score every row of JOB and publish the result, all or nothing.
+
+    In this process, or on a Ray cluster: RAY_ADDRESS's, the job's, or one that lives as long as the run.
 
     The same command again goes on where a run was stopped, by whatever. Ctrl-C stops cleanly:
     nothing is published, what was scored is kept. A second Ctrl-C ends at once.
@@ -118,6 +124,7 @@ def run(
       batchonnx run jobs/filetypes.yaml --set dir=/usr/share
       batchonnx run jobs/score.yaml --json | jq .predicted
       batchonnx run jobs/score.yaml --incremental
+      batchonnx run jobs/score.yaml --engine ray
       batchonnx run jobs/daily.yaml --date 2026-11-22
     """
     stop = threading.Event()
@@ -135,6 +142,7 @@ def run(
                 overwrite=overwrite,
                 fresh=fresh,
                 incremental=incremental,
+                engine=engine,
             )
         if as_json:
             say(json.dumps(summary_as_dict(summary), indent=1))

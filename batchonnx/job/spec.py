@@ -26,6 +26,14 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="64 hexadec
 
 Share = Annotated[str, Field(pattern=r"^\d{1,3}(\.\d+)?%$", description="a share, like 0.1%")]
 
+Requirement = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9][\w.-]*\s*(\[[\w\s,.-]*\])?\s*([<>=!~(@;][^\n]*)?$",
+        description="a package like pillow==11.3",
+    ),
+]
+
 Endpoint = Annotated[
     str,
     Field(pattern=r"^https?://[^@/?#]+(/[^@?#]*)?$", description="a URL like https://s3.example.com:9000"),
@@ -416,13 +424,66 @@ class Result(Section):
         return self
 
 
+class Span(Section):
+    """How many workers there may be: it grows and shrinks with the cluster."""
+
+    min: Annotated[int, Field(ge=1)] = Field(1, description="Scoring doesn't begin with fewer.")
+    max: Annotated[int, Field(ge=1)] = Field(description="No more are started.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min > self.max:
+            found = f"min: {self.min}, max: {self.max}"
+            fix = "make max the larger one"
+            raise _rule("min above max", expected="min <= max", found=found, fix=fix, key="max")
+        return self
+
+
+RAY_ONLY = ("address", "resources", "wait_s", "shared_output")
+
+
+class Resources(Section):
+    """What Ray reserves for each worker."""
+
+    num_cpus: Annotated[int, Field(ge=1)] = Field(
+        1, description="Cores of one worker; its session uses as many threads."
+    )
+    num_gpus: Annotated[float, Field(ge=0)] | Annotated[int, Field(ge=0)] = Field(
+        0, description="GPUs of one worker; a share (0.5) lets several workers use one."
+    )
+    memory: Annotated[int, Field(ge=1)] | None = Field(None, description="Bytes of memory of one worker.")
+    custom: dict[str, Annotated[float, Field(gt=0)] | Annotated[int, Field(gt=0)]] = Field(
+        {}, description="Custom resource of the cluster -> how much of it one worker takes."
+    )
+    accelerator_type: Place | None = Field(None, description="Kind of GPU, as Ray names it: A10G, H100.")
+
+
 class Engine(Section):
     """Where the work is done."""
 
-    name: Literal["local"] = Field("local", description="local: threads of this process.")
+    name: Literal["local", "ray"] = Field(
+        "local", description="local: threads of this process. ray: actors on a Ray cluster."
+    )
     device: Literal["cpu"] = Field("cpu", description="What the sessions run on.")
-    workers: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
-        "auto", description="auto: one for each core."
+    workers: Literal["auto"] | Annotated[int, Field(ge=1)] | Span = Field(
+        "auto",
+        description="auto: one for each core; with Ray, as many as fit in the cluster. A number, or {min, "
+        "max} with Ray, is the most there will be.",
+    )
+    address: Place | None = Field(
+        None,
+        description="With Ray: the cluster, as HOST:PORT, ray://HOST:PORT, auto, or local for one that lives "
+        "as long as the run. Left out: RAY_ADDRESS, else local.",
+    )
+    resources: Resources = Field(Resources(), description="With Ray: what is reserved for each worker.")
+    wait_s: Annotated[float, Field(gt=0)] | Annotated[int, Field(gt=0)] = Field(
+        10,
+        description="With Ray: seconds to wait for the first workers to have a place; more where an "
+        "autoscaler has to start machines.",
+    )
+    shared_output: bool = Field(
+        False,
+        description="With Ray, for a local output.path: all nodes see it as the same folder (NFS, say).",
     )
     batch_rows: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         "auto", description="Rows in one call of the model; auto measures a few sizes first."
@@ -437,6 +498,21 @@ class Engine(Section):
                 "a batch too large", expected=f"at most {LARGEST_BATCH:,}", found=f"{rows:,}", fix=fix
             )
         return rows
+
+    @model_validator(mode="after")
+    def _of_ray(self) -> Self:
+        if self.name != "ray":
+            asked = [key for key in RAY_ONLY if getattr(self, key) != type(self).model_fields[key].default]
+            asked += ["workers"] if isinstance(self.workers, Span) else []
+            if asked:
+                raise _rule(
+                    "a setting of Ray's, without Ray",
+                    expected="engine.name: ray",
+                    found=f"{asked[0]} with name: {self.name}",
+                    fix=f"add name: ray, or leave {asked[0]} out",
+                    key=asked[0],
+                )
+        return self
 
 
 class Errors(Section):
@@ -618,6 +694,25 @@ def _no_zone(name: str) -> PydanticCustomError:
     return _rule("there is no such time zone", expected="a name of the IANA database", found=name, fix=fix)
 
 
+class Dependencies(Section):
+    """What hooks need beyond what is installed; `submit` has Ray install it for this job alone."""
+
+    pip: list[Requirement] = Field(
+        [], description="Requirements as pip reads them: pillow==11.3, mypackage[extra]>=2."
+    )
+
+    @field_validator("pip", mode="after")
+    @classmethod
+    def _without_passwords(cls, pip: list[str]) -> list[str]:
+        if found := [entry for entry in pip if PASSWORD.search(entry)]:
+            raise _rule(
+                "a job file holds no secrets: it is copied into records",
+                found=f"a password in the URL of {found[0].partition('@')[0].strip()}",
+                fix="name the package alone; the cluster's pip.conf or PIP_INDEX_URL says where it is",
+            )
+        return pip
+
+
 class Job(Section):
     """A job: model, input, features, outputs and where the predictions go."""
 
@@ -642,6 +737,7 @@ class Job(Section):
         description="Column of the result -> what it has to be like; else the result is kept back, until "
         "`batchonnx publish --force`.",
     )
+    dependencies: Dependencies = Field(Dependencies(), description="What a submitted job has installed.")
 
     @field_validator("keep", mode="after")
     @classmethod

@@ -22,6 +22,7 @@ from click.testing import CliRunner
 
 from batchonnx import api, errors
 from batchonnx.cli import main
+from batchonnx.cluster.jobs import SubmittedJob
 from batchonnx.job import spec
 from batchonnx.job.load import job_from_dict
 from batchonnx.ledger import records
@@ -208,6 +209,7 @@ def test_the_readme_s_own_model_and_data_run(tmp_path: Path, monkeypatch: pytest
         spec.Engine,
         spec.Errors,
         spec.Check,
+        spec.Dependencies,
         spec.BytesWindow,
         spec.Storage,
         spec.Table,
@@ -305,7 +307,7 @@ def test_what_else_lies_beside_a_result_is_explained(tmp_path: Path) -> None:
 CLI = ROOT / "docs" / "cli.md"
 
 
-@pytest.mark.parametrize("kind", [RunSummary, Proof, Origin, Cleared, TickResult])
+@pytest.mark.parametrize("kind", [RunSummary, Proof, Origin, Cleared, SubmittedJob, TickResult])
 def test_every_key_of_a_command_s_json_is_explained(kind: type) -> None:
     assert set(table(CLI, f"keys: {kind.__name__}")) == {field.name for field in fields(kind)}
 

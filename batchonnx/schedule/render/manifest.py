@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.scalarstring import LiteralScalarString
+import yaml
 
 from batchonnx.errors import JobFileError, Problem
 from batchonnx.schedule.render.target import RenderOptions
@@ -25,16 +23,32 @@ LONGEST_NAME = 36
 """KubeRay's limit for a RayCronJob; a CronJob's is 52."""
 
 
+class _Dumper(yaml.SafeDumper):
+    """Lists stand further in than their key, and text of several lines is a block."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, indentless=False)
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    # A block can't have spaces at its lines' ends.
+    block = re.sub(r"[ \t]+\n", "\n", text)
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", block if style else text, style)
+
+
+_Dumper.add_representer(str, _text)
+
+
 def dump(resources: Iterable[Resource], comment: str) -> str:
     """YAML documents with a comment in front."""
-    yaml = YAML()
-    yaml.default_flow_style = False
-    yaml.width = 110
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    stream = StringIO()
-    stream.write("".join(f"# {line}".rstrip() + "\n" for line in comment.splitlines()))
-    yaml.dump_all([_literal(resource) for resource in resources], stream)
-    return stream.getvalue()
+    head = "".join(f"# {line}".rstrip() + "\n" for line in comment.splitlines())
+    return head + yaml.dump_all(
+        list(resources), Dumper=_Dumper, width=110, sort_keys=False, allow_unicode=True
+    )
 
 
 def resource(kind: str, api: str, name: str, options: RenderOptions, **rest: Any) -> Resource:
@@ -139,14 +153,3 @@ def _check_reachable(scheduled: Scheduled) -> None:
         problems.append(Problem("a file beside the job isn't carried along", facts, fix))
     if problems:
         raise JobFileError(*problems)
-
-
-def _literal(value: Any) -> Any:
-    """Text of several lines as such, so that scripts and job files can be read."""
-    if isinstance(value, Mapping):
-        return {key: _literal(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_literal(inner) for inner in value]
-    if isinstance(value, str) and "\n" in value:
-        return LiteralScalarString(re.sub(r"[ \t]+\n", "\n", value))
-    return value

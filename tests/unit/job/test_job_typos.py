@@ -15,6 +15,7 @@ from batchonnx.job.load import load_job
 from batchonnx.job.spec import (
     BytesWindow,
     Check,
+    Dependencies,
     Engine,
     Errors,
     Feature,
@@ -123,6 +124,8 @@ gate:
     min: 0
     max: 1
     max_psi: 0.2
+dependencies:
+  pip: [pillow]
 """.splitlines()
 
 SECTIONS = (
@@ -139,6 +142,7 @@ SECTIONS = (
     Check,
     Table,
     Schedule,
+    Dependencies,
 )
 
 KEY = re.compile(r"\s*([a-z_][a-z0-9_]*):")
