@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from itertools import chain, islice
 from pathlib import Path
+from typing import Literal
 
+import pyarrow as pa
 import pyarrow.dataset as pads
 from pyarrow.fs import LocalFileSystem
 
@@ -15,16 +18,36 @@ from batchonnx.job.spec import JobFile
 from batchonnx.ledger.output import Cleared, Output
 from batchonnx.ledger.outputs import output_at
 from batchonnx.ledger.records import Manifest
+from batchonnx.parts.dataset import open_dataset
 from batchonnx.planning.guess import guess_job
 from batchonnx.planning.plan import Plan
 from batchonnx.proof.explain import Origin, explain_key, explain_row
+from batchonnx.proof.published import read_parts
 from batchonnx.proof.rescore import rescore
 from batchonnx.proof.verify import Proof, read_result, verify_result
 from batchonnx.runtime.session import open_model
+from batchonnx.schedule.backfill import OnTick, ticks_between
+from batchonnx.schedule.backfill import backfill as backfill_ticks
+from batchonnx.schedule.calendar import Tick
+from batchonnx.schedule.clock import WallClock
+from batchonnx.schedule.run_tick import TickResult
+from batchonnx.schedule.scheduled import open_scheduled
 from batchonnx.scoring.progress import RunSummary
 from batchonnx.storage.arrow_s3 import arrow_s3
 
-__all__ = ["clean", "dataset", "explain", "init", "load_job", "plan", "publish", "run", "verify"]
+__all__ = [
+    "backfill",
+    "clean",
+    "dataset",
+    "explain",
+    "init",
+    "load_job",
+    "next_ticks",
+    "plan",
+    "publish",
+    "run",
+    "verify",
+]
 
 
 def plan(job: JobFile | str | Path, variables: Mapping[str, str] | None = None) -> Plan:
@@ -45,6 +68,7 @@ def run(
     overwrite: bool | None = None,
     fresh: bool = False,
     incremental: bool = False,
+    engine: Literal["local", "ray"] | None = None,
 ) -> RunSummary:
     """Score every row of the job and publish the result; go on with an unfinished run, if there is one.
 
@@ -54,12 +78,13 @@ def run(
     finished first. overwrite: in place of the job's own.
     fresh: start over, whatever is there already. incremental: score only input files that are new
     or have changed since the published result was made, and replace exactly their parts.
+    engine: in place of the job's own `engine.name`.
     Raises what `plan` raises, and OutputExistsError, OutputBusyError, ChangedError, RowError,
-    GateError, StorageError. Whatever is raised, nothing of the run is visible, and what was
-    committed is kept.
+    GateError, StorageError; with Ray, ClusterError. Whatever is raised, nothing of the run is visible,
+    and what was committed is kept.
     """
     options = RunOptions(overwrite, fresh, incremental, drain or threading.Event())
-    return run_job(_load(job, variables), options, stop or threading.Event(), on_progress)
+    return run_job(_on(_load(job, variables), engine), options, stop or threading.Event(), on_progress)
 
 
 def publish(output: str | Path, *, force: bool = False) -> Manifest:
@@ -94,6 +119,7 @@ def clean(output: str | Path) -> list[Cleared]:
 def dataset(output: str | Path) -> pads.Dataset:
     """A result's predictions as a pyarrow dataset: exactly the published parts, as the manifest tells.
 
+    JSON lines are read as a whole, into memory; anything else when the dataset is.
     Raises StorageError if there is no result.
     """
     found = _output(output)
@@ -101,8 +127,12 @@ def dataset(output: str | Path) -> pads.Dataset:
     is_remote = found.path.startswith("s3://")
     filesystem = arrow_s3() if is_remote else LocalFileSystem()
     root = found.path.removeprefix("s3://")
-    parts = [f"{root}/{commit.part.path}" for commit in manifest.commits]
-    return pads.dataset(parts, filesystem=filesystem, format="parquet")
+    layout = manifest.layout
+    parts = [f"{root}/{part.path}" for commit in manifest.commits for part in commit.parts]
+    if layout.format == "jsonl":
+        rows = [read_parts(found, layout, commit) for commit in manifest.commits]
+        return pads.dataset(pa.Table.from_batches(chain.from_iterable(rows), layout.arrow_schema))
+    return open_dataset(parts, root, filesystem, layout)
 
 
 def explain(
@@ -130,9 +160,52 @@ def init(model: str, data: str, *, output: str | None = None, folder: str | Path
     return guess_job(open_model(str(Path(model)), threads=1).signature, model, data, output, Path(folder))
 
 
+def next_ticks(job: str | Path, variables: Mapping[str, str] | None = None, *, count: int = 5) -> list[Tick]:
+    """When a scheduled job is due next, and for which logical dates. Raises JobFileError."""
+    calendar = open_scheduled(job, variables or {}).calendar
+    return list(islice(calendar.after(WallClock().now()), count))
+
+
+def backfill(
+    job: str | Path,
+    first: str,
+    last: str | None = None,
+    variables: Mapping[str, str] | None = None,
+    *,
+    parallel: int = 1,
+    on_tick: OnTick | None = None,
+    on_progress: OnProgress | None = None,
+    stop: threading.Event | None = None,
+) -> list[TickResult]:
+    """Score the logical dates of a scheduled job that aren't published, in order.
+
+    first, last: logical dates or times, both included; last left out: up to now. parallel: how many at a
+    time. on_tick: called as each ends, those that were published already too. stop: set it from another
+    thread to end early. What goes wrong with one date is in its result, and keeps no other from being scored.
+    Raises JobFileError, StorageError, Interrupted.
+    """
+    scheduled = open_scheduled(job, variables or {})
+    ticks = ticks_between(scheduled, first, last, WallClock().now())
+    return backfill_ticks(
+        scheduled,
+        ticks,
+        parallel=parallel,
+        stop=stop or threading.Event(),
+        on_tick=on_tick or (lambda result: None),
+        on_progress=on_progress,
+    )
+
+
 def _output(path: str | Path) -> Output:
     text = str(path)
     return output_at(text if "://" in text else str(Path(text).absolute()))
+
+
+def _on(job: JobFile, engine: Literal["local", "ray"] | None) -> JobFile:
+    if engine is None or engine == job.job.engine.name:
+        return job
+    asked = job.job.engine.model_copy(update={"name": engine})
+    return job.model_copy(update={"job": job.job.model_copy(update={"engine": asked})})
 
 
 def _load(job: JobFile | str | Path, variables: Mapping[str, str] | None) -> JobFile:

@@ -114,7 +114,7 @@ class InputError(BatchonnxError):
 
 
 class ClusterError(BatchonnxError):
-    """No cluster at the address, or one that refuses, lacks something or has lost the job."""
+    """No cluster at the address, or one that refuses, has no place for workers, or loses them or the job."""
 
     exit_code = 3
 

@@ -23,6 +23,8 @@ _COMMANDS = {
     "explain": ("batchonnx.cli.results", "explain"),
     "publish": ("batchonnx.cli.results", "publish"),
     "clean": ("batchonnx.cli.results", "clean"),
+    "backfill": ("batchonnx.cli.schedule", "backfill"),
+    "schedule": ("batchonnx.cli.schedule", "schedule"),
     "schema": ("batchonnx.cli.jobs", "schema"),
     "model": ("batchonnx.cli.model", "model"),
 }

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchonnx.cli.jobs import stopping
 from batchonnx.cli.screen import complain, say
+from batchonnx.cli.stopping import stopping
 from batchonnx.errors import DriverError, Interrupted, Problem
 from batchonnx.report.text import printable
 

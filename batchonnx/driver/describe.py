@@ -12,6 +12,7 @@ from batchonnx.ledger.output import Run
 from batchonnx.ledger.records import Commit, Finding, Manifest, PlanRecord, Probe, ShardRecord
 from batchonnx.planning.plan import Plan
 from batchonnx.scoring.neighbours import ROUNDING
+from batchonnx.scoring.scorer import layout_of
 
 
 def describe_plan(plan: Plan, since: PlanRecord | None, kept: Sequence[Commit]) -> PlanRecord:
@@ -25,7 +26,7 @@ def describe_plan(plan: Plan, since: PlanRecord | None, kept: Sequence[Commit]) 
         )
         for shard in plan.shards
     ]
-    taken = {commit.shard: commit.part.path for commit in kept}
+    taken = {commit.shard: commit.part for commit in kept}
     if since is not None:
         shards += [
             replace(record, part=taken[record.shard]) for record in since.shards if record.shard in taken
@@ -43,6 +44,7 @@ def describe_plan(plan: Plan, since: PlanRecord | None, kept: Sequence[Commit]) 
         since=since.run if since is not None else None,
         kept=tuple(sorted(taken)),
         shards=tuple(sorted(shards, key=lambda record: record.shard)),
+        layout=layout_of(plan),
     )
 
 
@@ -82,4 +84,5 @@ def describe_result(
         notes=tuple(notes),
         gate=tuple(gate),
         commits=commits,
+        layout=layout_of(plan),
     )

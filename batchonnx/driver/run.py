@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from time import perf_counter
 
 from batchonnx.driver.describe import describe_plan, describe_result
 from batchonnx.driver.incremental import keep_unchanged
 from batchonnx.driver.table import TableStep, check_table, table_step
+from batchonnx.engines.cluster.engine import RayEngine
+from batchonnx.engines.engine import Engine
 from batchonnx.engines.local import LocalEngine
 from batchonnx.errors import Interrupted, Problem, StorageError
 from batchonnx.job.load import job_from_dict
@@ -17,14 +20,18 @@ from batchonnx.job.spec import JobFile
 from batchonnx.ledger.output import Cleared, Output, Run
 from batchonnx.ledger.outputs import output_at
 from batchonnx.ledger.records import Commit, Manifest, PlanRecord, Probe
+from batchonnx.parts.layout import Layout
+from batchonnx.planning.parts import check_parts
 from batchonnx.planning.plan import Plan, make_plan
 from batchonnx.planning.stores import use_stores
 from batchonnx.proof.gate import Measured, check_result, require_passed
+from batchonnx.proof.published import read_parts
 from batchonnx.runtime.cores import divide_cores, usable_cores
 from batchonnx.runtime.session import Model, open_model
 from batchonnx.scoring.probe import BatchSize, Lesson, with_types
 from batchonnx.scoring.progress import Progress, RunSummary
 from batchonnx.scoring.quarantine import ErrorBudget
+from batchonnx.scoring.scorer import layout_of, output_schema
 from batchonnx.storage.s3 import requests_sent
 
 OnProgress = Callable[[Progress], None]
@@ -138,16 +145,19 @@ def _run(
         since = output.read_plan(former)
         plan, unchanged = keep_unchanged(plan, output, since, former)
     kept = tuple(output.adopt(commit, plan.fingerprint) for commit in unchanged)
-    asked = job.job.engine.workers
-    budget = divide_cores(usable_cores(), None if asked == "auto" else asked, plan.chunks)
-    if budget.threads_per_worker > 1:
-        model = open_model(model.signature.path, threads=budget.threads_per_worker, sha256=plan.model.digest)
+    workers, threads = 0, 1
+    if job.job.engine.name == "local":
+        budget = divide_cores(usable_cores(), _workers(job), plan.chunks)
+        workers, threads = budget.workers, budget.threads_per_worker
+    if threads > 1:
+        model = open_model(model.signature.path, threads=threads, sha256=plan.model.digest)
     plan = with_types(plan, model)
+    check_parts(plan.job, {field.name: field.type for field in output_schema(plan)})
     check_table(plan)
     by_shard = {commit.shard: commit for commit in kept}
     run = output.open_run(describe_plan(plan, since, kept), by_shard, fresh=options.fresh)
     try:
-        engine = _score(plan, model, run, former, budget.workers, stop, options.drain, on_progress)
+        engine = _score(plan, model, run, former, (workers, threads), stop, options.drain, on_progress)
         manifest = _complete(plan, run, engine, output, former, tuple(zip(unchanged, kept, strict=True)))
         require_passed(manifest.gate, output.path, run.where)
         _go_on(stop)
@@ -162,13 +172,18 @@ def _run(
         _summary(plan, manifest, perf_counter() - begin),
         first_row_s=first_at - begin if first_at is not None else None,
         busy_s=engine.busy_s,
-        workers=budget.workers,
-        threads_per_worker=budget.threads_per_worker,
+        engine=engine.name,
+        start_s=engine.start_s,
+        workers=engine.workers,
+        threads_per_worker=engine.threads,
         model_calls=engine.calls,
         resumed=len(run.commits) - len(kept),
         kept=len(kept),
         halved=engine.halved,
-        apart=len(run.suspects - run.commits.keys()),
+        apart=engine.apart,
+        lost=engine.lost,
+        copied=engine.copied,
+        notes=(*manifest.notes, *engine.notes),
         is_new=True,
         publish_s=perf_counter() - complete_at,
     )
@@ -187,31 +202,45 @@ def _score(
     model: Model,
     run: Run,
     former: Manifest | None,
-    workers: int,
+    crew: tuple[int, int],
     stop: threading.Event,
     drain: threading.Event,
     on_progress: OnProgress | None,
-) -> LocalEngine:
-    """Score what isn't committed yet."""
+) -> Engine:
+    """Score what isn't committed yet. crew: workers of a local engine, and threads of each."""
     measured = former.batch_rows if former is not None and former.model == plan.model.digest else 0
     taught = run.probe
     if taught is None and run.plan.since is not None and former is not None:
         taught = Probe(former.batch_rows, former.neighbour_difference)
     lesson = Lesson(taught.batch_rows, taught.neighbour_difference) if taught is not None else None
-    batch = BatchSize(plan, model, measured or None, lesson, lambda told: run.keep_probe(_probe(told)))
     spent = sum(commit.quarantined for commit in run.commits.values())
     kept = sum(run.commits[shard].rows_in for shard in run.plan.kept)
     rows = plan.rows + kept if plan.rows is not None else None
     errors = ErrorBudget(plan.job.job.errors.max_bad_rows, rows, spent)
-    engine = LocalEngine(plan, model, batch, errors, workers, run)
+
+    def keep(told: Lesson) -> None:
+        run.keep_probe(_probe(told))
+
+    engine: Engine
+    if plan.job.job.engine.name == "ray":
+        engine = RayEngine(plan, model, run, errors, lesson, measured or None, keep)
+    else:
+        batch = BatchSize(plan, model, measured or None, lesson, keep)
+        engine = LocalEngine(plan, model, batch, errors, crew[0], run, crew[1])
     engine.run(stop, drain, on_progress)
     return engine
+
+
+def _workers(job: JobFile) -> int | None:
+    """Threads that a job asks for; None: as many as there are cores."""
+    asked = job.job.engine.workers
+    return asked if isinstance(asked, int) else None
 
 
 def _complete(
     plan: Plan,
     run: Run,
-    engine: LocalEngine,
+    engine: Engine,
     output: Output,
     former: Manifest | None,
     kept: tuple[tuple[Commit, Commit], ...],
@@ -221,9 +250,10 @@ def _complete(
     kept: commits that are taken over, as the published result tells of them and as this run does.
     """
     taken = {commit.shard for commit, _ in kept}
-    parts = [_published(output, commit) for commit, _ in kept]
+    layout = former.layout if former is not None else layout_of(plan)
+    parts = [_published(output, layout, commit) for commit, _ in kept]
     parts += [_staged(run, commit) for commit in engine.commits if commit.shard not in taken]
-    published = [_published(output, commit) for commit in former.commits] if former is not None else None
+    published = [_published(output, layout, c) for c in former.commits] if former is not None else None
     gate = check_result(plan.job.job.gate, parts, published)
     lesson = _probe(engine.lesson) if engine.lesson is not None else None
     replaces = former.run if former is not None else None
@@ -232,12 +262,12 @@ def _complete(
     return manifest
 
 
-def _published(output: Output, commit: Commit) -> Measured:
-    return Measured(commit.part.path, lambda: output.open(commit.part.path))
+def _published(output: Output, layout: Layout, commit: Commit) -> Measured:
+    return Measured(commit.part, commit.predicted, partial(read_parts, output, layout, commit))
 
 
 def _staged(run: Run, commit: Commit) -> Measured:
-    return Measured(commit.part.path, lambda: run.open_staged(commit))
+    return Measured(commit.part, commit.predicted, partial(run.read_staged, commit))
 
 
 def _probe(lesson: Lesson) -> Probe:
@@ -272,8 +302,8 @@ def _summary(plan: Plan, manifest: Manifest, elapsed_s: float) -> RunSummary:
         predicted=manifest.predicted,
         quarantined=manifest.quarantined,
         filtered=manifest.filtered,
-        parts=len(manifest.commits),
-        bytes=sum(commit.part.bytes for commit in manifest.commits),
+        parts=sum(len(commit.parts) for commit in manifest.commits),
+        bytes=sum(part.bytes for commit in manifest.commits for part in commit.parts),
         elapsed_s=elapsed_s,
         first_row_s=None,
         busy_s={},

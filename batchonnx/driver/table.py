@@ -59,7 +59,7 @@ class TableStep:
 
     def add(self, output: Output, manifest: Manifest) -> int | None:
         """Add a published run's parts: the table's version that has them; None: no rows, and no table."""
-        stored = [commit.part for commit in manifest.commits if commit.part.rows]
+        stored = [part for commit in manifest.commits for part in commit.parts if part.rows]
         entries = [FileEntry(f"{output.path}/{part.path}", part.bytes, "") for part in stored]
         files = map_files(_new_file, entries)
         schema = files[0].metadata.schema.to_arrow_schema() if files else pa.schema([])

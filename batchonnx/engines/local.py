@@ -7,7 +7,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from time import perf_counter
 
 from batchonnx.engines.spare import SpareHands
-from batchonnx.engines.worker import Stopped, Worker
+from batchonnx.engines.worker import Shards, Stopped, Worker
 from batchonnx.errors import Interrupted, Problem
 from batchonnx.ledger.output import Run
 from batchonnx.ledger.records import Commit
@@ -22,11 +22,13 @@ PROGRESS_EVERY_S = 0.2
 
 
 class LocalEngine:
-    """Scores a plan's shards with as many threads as workers were asked for.
+    """Scores a plan's shards with as many threads as workers were asked for; see `engine.Engine`.
 
-    run: an unfinished run; what it has commits for isn't scored again.
+    run: an unfinished run; what it has commits for isn't scored again. threads: of each call of the model.
     busy_s, calls, first_at: as `Worker` counts them, over all workers.
     """
+
+    name = "local"
 
     def __init__(
         self,
@@ -36,11 +38,16 @@ class LocalEngine:
         budget: ErrorBudget,
         workers: int,
         run: Run,
+        threads: int = 1,
     ) -> None:
         self._plan, self._model, self._batch, self._budget = plan, model, batch, budget
         self._run, self._done = run, run.commits
         self._open_shards = [shard for shard in plan.shards if shard.number not in run.commits]
         self._ending = threading.Event()
+        self.workers, self.threads = workers, threads
+        self.apart, self.lost, self.copied = len(run.suspects - run.commits.keys()), 0, 0
+        self.start_s: float | None = None
+        self.notes: tuple[str, ...] = ()
         spare = SpareHands(workers)
         self._workers = [
             Worker(plan, model, batch, budget, run, spare, self._ending, f"worker-{number}")
@@ -116,7 +123,7 @@ class LocalEngine:
         """When the first batch was predicted (perf_counter)."""
         return min((w.first_at for w in self._workers if w.first_at is not None), default=None)
 
-    def _work(self, worker: Worker, shards: Iterator[Shard]) -> None:
+    def _work(self, worker: Worker, shards: Shards) -> None:
         try:
             for commit in worker.stream(shards):
                 self._commits.append(commit)
@@ -163,6 +170,11 @@ class _ShardQueue:
 
     def __iter__(self) -> Iterator[Shard]:
         return self
+
+    @property
+    def is_ready(self) -> bool:
+        """Nothing is waited for."""
+        return True
 
     def __next__(self) -> Shard:
         with self._lock:

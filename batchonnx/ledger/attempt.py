@@ -11,107 +11,118 @@ from typing import Self
 import pyarrow as pa
 
 from batchonnx.ledger.disk import disk_error
-from batchonnx.ledger.output import Run, Staged
+from batchonnx.ledger.output import Scoring, Staged
+from batchonnx.ledger.part_files import ORDER_SCHEMA, PartFile, PartFiles, Sizes
 from batchonnx.ledger.records import Commit, SourceRows, StoredFile
-from batchonnx.ledger.run_folder import quarantine_path
+from batchonnx.ledger.run_folder import order_path, part_kind, quarantine_path
+from batchonnx.parts.layout import Layout
+from batchonnx.parts.row_groups import RowGroups, row_group_rows
 from batchonnx.planning.plan import Plan
 from batchonnx.planning.shards import Shard
-from batchonnx.scoring.scorer import Scored, output_schema
-from batchonnx.scoring.write import PartWriter
+from batchonnx.scoring.scorer import Scored, layout_of, output_schema
 
 
-class _File:
-    """A Parquet file of an attempt, and how many rows it has."""
+class _Beside:
+    """A Parquet file beside the predictions: quarantine, order, the gate's columns."""
 
-    def __init__(
-        self, staged: Staged, schema: pa.Schema, compression: str, lineage: Mapping[str, str]
-    ) -> None:
-        self.staged, self.rows = staged, 0
-        self._writer = PartWriter(staged.sink, schema, compression, lineage)
+    def __init__(self, staged: Staged, schema: pa.Schema, lineage: Mapping[str, str]) -> None:
+        self._groups = RowGroups(schema, row_group_rows(schema))
+        self._file = PartFile(staged, schema, Layout(), lineage)
 
     def write(self, rows: pa.RecordBatch) -> None:
-        self._writer.write(rows)
-        self.rows += rows.num_rows
+        for group in self._groups.add(rows):
+            self._file.write(group)
 
     def finish(self) -> StoredFile:
-        self._writer.close()
-        return self.staged.finish(self.rows)
+        for group in self._groups.rest():
+            self._file.write(group)
+        return self._file.finish()
 
     def let_go(self) -> None:
-        self._writer.abandon()
+        self._file.let_go()
+
+    def abandon(self) -> None:
+        self._file.staged.abandon()
 
 
 class ShardAttempt:
-    """A shard's part and quarantine while they are written. filtered: to be counted by the caller.
+    """A shard's parts and quarantine while they are written. filtered: to be counted by the caller.
 
     As a context it removes what wasn't committed. Every method raises StorageError where disk or
     store refuses.
     """
 
-    def __init__(self, run: Run, plan: Plan, shard: Shard) -> None:
+    def __init__(self, run: Scoring, plan: Plan, shard: Shard) -> None:
         self._run, self._plan, self._shard = run, plan, shard
         self._attempt = secrets.token_hex(8)
         self.filtered = 0
-        self._part: _File | None = None
-        self._bad: _File | None = None
-        self._measured: _File | None = None
+        self._part = plan.part(shard)
+        self._lineage = lineage(plan, shard)
+        asked = plan.job.job.output
+        sizes = Sizes(asked.row_group_rows, asked.file_bytes)
+        self._parts = PartFiles(self._part, layout_of(plan), sizes, self._lineage, self._stage_part)
+        self._beside: dict[str, _Beside] = {}
 
     def __enter__(self) -> Self:
         try:
             schema = output_schema(self._plan)
-            self._part = self._open("part", self._plan.part(self._shard), schema)
             if self._run.keeps_measured:
                 columns = pa.schema([schema.field(name) for name in self._plan.job.job.gate])
-                self._measured = self._open("measured", self._plan.part(self._shard), columns)
-        except OSError as error:
-            raise disk_error(error, self._run.where) from error
+                self._open("measured", self._part, columns)
+            if self._plan.job.job.output.partition_by:
+                self._open("order", order_path(self._part), ORDER_SCHEMA)
+        except BaseException as error:
+            self.__exit__(type(error), error)
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
-        files = [file for file in (self._part, self._bad, self._measured) if file is not None]
+        files: list[PartFiles | _Beside] = [self._parts, *self._beside.values()]
         for file in files:
             file.let_go()
         if kind is None:
             return
         for file in files:
-            file.staged.abandon()
+            file.abandon()
         if isinstance(error, OSError):
             # Reading and scoring never raise a bare OSError: one that passes here is the part's.
             raise disk_error(error, self._run.where) from error
 
     def write(self, scored: Scored) -> None:
         """Add what became of some rows."""
-        assert self._part is not None
+        beside = self._beside
         if scored.predictions is not None:
-            self._part.write(scored.predictions)
-            if self._measured is not None:
-                self._measured.write(scored.predictions.select(list(self._plan.job.job.gate)))
+            folders = self._parts.write(scored.predictions)
+            if folders is not None:
+                beside["order"].write(folders)
+            if "measured" in beside:
+                beside["measured"].write(scored.predictions.select(list(self._plan.job.job.gate)))
         if scored.quarantined is not None:
-            if self._bad is None:
-                path = quarantine_path(self._plan.part(self._shard))
-                self._bad = self._open("quarantine", path, scored.quarantined.schema)
-            self._bad.write(scored.quarantined)
+            if "quarantine" not in beside:
+                self._open("quarantine", quarantine_path(self._part), scored.quarantined.schema)
+            beside["quarantine"].write(scored.quarantined)
 
     def commit(
         self, sources: tuple[SourceRows, ...], batch_rows: int, calls: int, seconds: Mapping[str, float]
     ) -> Commit:
         """Flush the files and make them count. The commit of whichever attempt came first."""
-        assert self._part is not None
-        part = self._part.finish()
-        quarantine = self._bad.finish() if self._bad is not None else None
-        if self._measured is not None:
-            self._measured.finish()
+        parts = self._parts.finish()
+        beside = {kind: file.finish() for kind, file in self._beside.items()}
+        predicted = sum(part.rows for part in parts)
+        quarantine = beside.get("quarantine")
         quarantined = quarantine.rows if quarantine is not None else 0
         record = Commit(
             shard=self._shard.number,
             attempt=self._attempt,
             at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            rows_in=part.rows + quarantined + self.filtered,
-            predicted=part.rows,
+            rows_in=predicted + quarantined + self.filtered,
+            predicted=predicted,
             quarantined=quarantined,
             filtered=self.filtered,
-            part=part,
+            part=self._part,
+            parts=parts,
             quarantine=quarantine,
+            order=beside.get("order"),
             sources=sources,
             batch_rows=batch_rows,
             calls=calls,
@@ -119,10 +130,12 @@ class ShardAttempt:
         )
         return self._run.commit(record)
 
-    def _open(self, kind: str, path: str, schema: pa.Schema) -> _File:
+    def _open(self, kind: str, path: str, schema: pa.Schema) -> None:
         staged = self._run.stage(self._attempt, kind, path)
-        compression = self._plan.job.job.output.compression
-        return _File(staged, schema, compression, lineage(self._plan, self._shard))
+        self._beside[kind] = _Beside(staged, schema, self._lineage)
+
+    def _stage_part(self, number: int, path: str) -> Staged:
+        return self._run.stage(self._attempt, part_kind(number), path)
 
 
 def lineage(plan: Plan, shard: Shard) -> dict[str, str]:

@@ -17,20 +17,20 @@ undoes what another has done.
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
 import threading
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from pathlib import PurePosixPath
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import pyarrow as pa
 
 from batchonnx.errors import OutputBusyError, OutputExistsError, Problem, StorageError
 from batchonnx.ledger.object_folder import AT_ONCE, ObjectFolder
-from batchonnx.ledger.output import Kept, Staged
+from batchonnx.ledger.output import Kept, Scoring, Staged, Ticket
 from batchonnx.ledger.records import (
     Commit,
     Compacted,
@@ -44,13 +44,14 @@ from batchonnx.ledger.records import (
 )
 from batchonnx.ledger.suspects import ENOUGH
 from batchonnx.ledger.upload import ObjectStaged, OpenUpload, UploadStaged
+from batchonnx.parts.layout import Layout, is_part, shard_of, stem_of
+from batchonnx.parts.read import read_file
 
 RECORDS = "_batchonnx"
 MANIFEST, SUCCESS = f"{RECORDS}/manifest.json", "_SUCCESS"
 UNFINISHED = f"{RECORDS}/unfinished.json"
 COMPACTED_AT_ONCE = 256
-_SHARD = re.compile(r"part-(\d{6,})-[0-9a-f]{8}\.")
-_OURS = re.compile(rf"({RECORDS}/quarantine/)?part-\d{{6,}}-[0-9a-f]{{8}}\.\w+")
+_BESIDE = re.compile(rf"{RECORDS}/(quarantine|order)/part-\d{{6,}}-[0-9a-f]{{8}}\.\w+")
 
 
 class Lease(Protocol):
@@ -72,26 +73,42 @@ def records_of(run: str) -> str:
     return f"{RECORDS}/runs/{run}/"
 
 
-class ObjectRun:
-    """See `output.Run`."""
+class Fence:
+    """What a worker in another process has of its driver's lease; see `Lease`.
+
+    The token is in all that it writes, by which the holder of a later one undoes it. That the lease is
+    held is the driver's to prove, which ends its workers when it isn't.
+    """
+
+    def __init__(self, token: int) -> None:
+        self.token = token
+
+    def prove(self) -> None:
+        """Called when a record of a later holder was found: raises OutputBusyError."""
+        fix = "nothing: the run that has taken over has workers of its own"
+        facts = {"process": str(os.getpid()), "token": str(self.token)}
+        raise OutputBusyError(Problem("another run has taken this worker's output over", facts, fix))
+
+    def confirm(self) -> None:
+        """Nothing."""
+
+
+class ObjectScoring:
+    """A run's objects, for those who score; see `output.Scoring`."""
 
     def __init__(
-        self,
-        folder: ObjectFolder,
-        plan: PlanRecord,
-        lease: Lease,
-        commits: Mapping[int, Commit],
-        suspects: frozenset[int] = frozenset(),
-        probe: Probe | None = None,
+        self, folder: ObjectFolder, run: str, lease: Lease, suspects: Container[int], *, keeps_measured: bool
     ) -> None:
-        self._folder, self._lease = folder, lease
-        self._records = records_of(plan.run)
-        self.where = folder.url_of(self._records)
-        self.plan, self.commits, self.suspects, self.probe = plan, commits, suspects, probe
-        self.keeps_measured = bool(plan.job.get("gate"))
+        self._folder, self._lease, self._suspects = folder, lease, suspects
+        self._records = records_of(run)
+        self.where, self.keeps_measured = folder.url_of(self._records), keeps_measured
         self._begun: dict[str, OpenUpload] = {}
-        self._recent: list[Commit] = []
         self._lock = threading.Lock()
+
+    @property
+    def suspects(self) -> Container[int]:
+        """As given."""
+        return self._suspects
 
     def start(self, shard: int, part: str) -> None:
         """The part's upload is begun: one that is open without a commit is the mark of a death."""
@@ -106,12 +123,11 @@ class ObjectRun:
             begun, self._begun = list(self._begun.values()), {}
         for upload in begun:
             upload.abort()
-        self._compact(1)
 
     def stage(self, attempt: str, kind: str, path: str) -> Staged:
         """An upload; the gate's columns are an object, which is never published."""
         if kind == "measured":
-            return ObjectStaged(self._folder, self._measured(attempt))
+            return ObjectStaged(self._folder, measured_name(self._records, attempt))
         with self._lock:
             begun = self._begun.pop(path, None)
         return UploadStaged(begun or OpenUpload(self._folder, path))
@@ -124,37 +140,100 @@ class ObjectRun:
         """
         self._lease.confirm()
         record = replace(record, token=self._lease.token)
+        with self._lock:
+            begun = self._begun.pop(record.part, None)
+        if begun is not None:
+            begun.abort()  # its files have other names: it was but the mark that the shard is being scored
         name = commit_name(self._records, record.part)
-        if not self._folder.create(name, to_bytes(record)):
-            found = self._folder.get(name)
-            other = from_bytes(found[0], Commit, self._folder.url_of(name)) if found is not None else None
-            if found is None or other is None or other.token > record.token:
-                abort(self._folder, files_of(record))
-                self._lease.prove()
-                raise AssertionError(f"{name} is another's, although the lease is held")
-            if other.token == record.token:
-                abort(self._folder, files_of(record))
-                return other
-            if self._folder.swap(name, to_bytes(record), found[1]) is None:
-                self._lease.prove()
-                raise AssertionError(f"{name} was changed, although the lease is held")
-            abort(self._folder, files_of(other))
+        if self._folder.create(name, to_bytes(record)):
+            return record
+        found = self._folder.get(name)
+        other = from_bytes(found[0], Commit, self._folder.url_of(name)) if found is not None else None
+        if found is None or other is None or other.token > record.token:
+            abort(self._folder, files_of(record))
+            self._lease.prove()
+            raise AssertionError(f"{name} is another's, although the lease is held")
+        if other.token == record.token:
+            abort(self._folder, files_of(record))
+            return other
+        if self._folder.swap(name, to_bytes(record), found[1]) is None:
+            # Another worker of this life was faster.
+            return self.commit(record)
+        abort(self._folder, files_of(other))
+        return record
+
+
+@dataclass(frozen=True)
+class ObjectTicket:
+    """See `output.Ticket`. token: of the driver's lease."""
+
+    url: str
+    run: str
+    token: int
+    keeps_measured: bool
+
+    def enter(self, suspects: Container[int]) -> Scoring:
+        """With the driver's token."""
+        folder, fence = ObjectFolder(self.url), Fence(self.token)
+        return ObjectScoring(folder, self.run, fence, suspects, keeps_measured=self.keeps_measured)
+
+
+class ObjectRun:
+    """See `output.Run`."""
+
+    def __init__(
+        self,
+        folder: ObjectFolder,
+        plan: PlanRecord,
+        lease: Lease,
+        commits: Mapping[int, Commit],
+        suspects: frozenset[int] = frozenset(),
+        probe: Probe | None = None,
+    ) -> None:
+        self._folder, self._lease = folder, lease
+        gate = bool(plan.job.get("gate"))
+        self._scoring = ObjectScoring(folder, plan.run, lease, suspects, keeps_measured=gate)
+        self._records = records_of(plan.run)
+        self.where, self.keeps_measured = self._scoring.where, gate
+        self.start, self.stage = self._scoring.start, self._scoring.stage
+        self.plan, self.commits, self.suspects, self.probe = plan, commits, suspects, probe
+        self._recent: list[Commit] = []
+        self._lock = threading.Lock()
+
+    def ticket(self) -> Ticket:
+        """The lease's token: what is written with it, a later holder may undo."""
+        return ObjectTicket(self._folder.url, self.plan.run, self._lease.token, self.keeps_measured)
+
+    def commit(self, record: Commit) -> Commit:
+        """See `ObjectScoring.commit`."""
+        made = self._scoring.commit(record)
+        if made.attempt == record.attempt:
+            self.take_note(made)
+        return made
+
+    def take_note(self, record: Commit) -> None:
+        """Keep many commits in one object, too. Not done by workers elsewhere: theirs may not count."""
         with self._lock:
             self._recent.append(record)
         self._compact(COMPACTED_AT_ONCE)
-        return record
+
+    def end(self) -> None:
+        """Uploads that nothing was written to are given up."""
+        self._scoring.end()
+        self._compact(1)
 
     def keep_probe(self, probe: Probe) -> None:
         """In a record beside the plan's."""
         self._lease.confirm()
         self._folder.put(f"{self._records}probe.json", to_bytes(probe))
 
-    def open_staged(self, record: Commit) -> pa.NativeFile:
+    def read_staged(self, record: Commit, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """The gate's columns, kept beside."""
-        found = self._folder.get(self._measured(record.attempt))
+        name = measured_name(self._records, record.attempt)
+        found = self._folder.get(name)
         if found is None:
-            raise FileNotFoundError(self._folder.url_of(self._measured(record.attempt)))
-        return pa.BufferReader(found[0])
+            raise FileNotFoundError(self._folder.url_of(name))
+        yield from read_file(pa.BufferReader(found[0]), Layout(), record.part, columns)
 
     def complete(self, manifest: Manifest, kept: Kept) -> None:
         """The manifest, among the run's own records; kept parts stay where they are."""
@@ -216,7 +295,8 @@ class ObjectRun:
             raise self._taken()
 
     def _parts(self) -> Iterable[str]:
-        return (entry.key for entry in self._folder.list() if _OURS.fullmatch(entry.key))
+        keys = self.plan.layout.partition_by
+        return (entry.key for entry in self._folder.list() if is_ours(entry.key, keys))
 
     def _complete_uploads(self, manifest: Manifest) -> None:
         taken = set(self.plan.kept)
@@ -240,9 +320,6 @@ class ObjectRun:
         name = f"{self._records}compacted/{recent[0].attempt}.json"
         self._folder.put(name, to_bytes(Compacted(tuple(recent))))
 
-    def _measured(self, attempt: str) -> str:
-        return f"{self._records}measured/{attempt}.parquet"
-
     def _taken(self) -> OutputExistsError:
         facts = {"output": self._folder.url}
         fix = "run the same command again: it tells what is there, or takes it into account"
@@ -253,7 +330,7 @@ def open_again(folder: ObjectFolder, plan: PlanRecord, lease: Lease, kept: Mappi
     """A run that was begun: with its commits, what it learnt, and the deaths it has seen."""
     prefix = records_of(plan.run)
     commits = read_commits(folder, plan.run)
-    uploads = open_uploads(folder)
+    uploads = open_uploads(folder, plan.layout.partition_by)
     lease.prove()  # so nobody else has begun one of these, or committed it
     lost = _lost_commits(folder, commits, {upload for _, upload in uploads})
     if lost:
@@ -276,9 +353,9 @@ def read_commits(folder: ObjectFolder, run: str) -> dict[int, Commit]:
     for data in folder.get_all(name for name in names if name.startswith(f"{prefix}compacted/")):
         for commit in from_bytes(data, Compacted, folder.url_of(prefix)).commits:
             found.setdefault(commit.shard, commit)
-            stems.add(PurePosixPath(commit.part.path).stem)
+            stems.add(stem_of(commit.part))
     single = [name for name in names if name.startswith(f"{prefix}commits/")]
-    missing = [name for name in single if PurePosixPath(name).stem not in stems]
+    missing = [name for name in single if stem_of(name) not in stems]
     for data in folder.get_all(missing):
         commit = from_bytes(data, Commit, folder.url_of(prefix))
         found.setdefault(commit.shard, commit)
@@ -302,7 +379,7 @@ def finish(folder: ObjectFolder, manifest: Manifest, lease: Lease) -> None:
     folder.put(SUCCESS, manifest.run.encode())
     rest = [entry.key for entry in folder.list(prefix) if entry.key != f"{prefix}plan.json"]
     # Whoever asks for an upload, and never sees the answer, has one that no record tells of.
-    if uploads := open_uploads(folder):
+    if uploads := open_uploads(folder, manifest.layout.partition_by):
         lease.prove()
         folder.abort(uploads)
     folder.delete(rest)
@@ -341,7 +418,7 @@ def discard(folder: ObjectFolder, run: str, lease: Lease) -> int:
         lease.prove()
         return 0
     mark = folder.swap(UNFINISHED, _unfinished(given_up=run), found[1])
-    uploads = open_uploads(folder)
+    uploads = open_uploads(folder, _keys_of(folder, prefix))
     lease.prove()  # so nobody else has begun one of these uploads
     if mark is None:
         raise AssertionError(f"{UNFINISHED} was changed, although the lease is held")
@@ -362,9 +439,24 @@ def _unfinished(run: str | None = None, given_up: str | None = None) -> bytes:
     return json.dumps(record).encode()
 
 
-def open_uploads(folder: ObjectFolder) -> list[tuple[str, str]]:
+def open_uploads(folder: ObjectFolder, partition_by: Sequence[str]) -> list[tuple[str, str]]:
     """Names and ids of the uploads of this output's own files; others may lie below it, or beside them."""
-    return [(name, upload) for name, upload in folder.uploads() if _OURS.fullmatch(name)]
+    return [(name, upload) for name, upload in folder.uploads() if is_ours(name, partition_by)]
+
+
+def is_ours(name: str, partition_by: Sequence[str]) -> bool:
+    """Whether a file of a result that is partitioned by these columns can have a name."""
+    return is_part(name, partition_by) or _BESIDE.fullmatch(name) is not None
+
+
+def _keys_of(folder: ObjectFolder, prefix: str) -> Sequence[str]:
+    """What a run partitions its result by; nothing if its plan is gone, and its uploads with it."""
+    found = folder.get(f"{prefix}plan.json")
+    try:
+        plan = from_bytes(found[0], PlanRecord, folder.url_of(prefix)) if found is not None else None
+    except StorageError:
+        return ()
+    return plan.layout.partition_by if plan is not None else ()
 
 
 def abort(folder: ObjectFolder, files: Iterable[StoredFile]) -> None:
@@ -376,9 +468,14 @@ def _files(manifest: bytes) -> set[str]:
     return {s.path for c in from_bytes(manifest, Manifest, MANIFEST).commits for s in files_of(c)}
 
 
-def commit_name(prefix: str, part: StoredFile) -> str:
+def measured_name(prefix: str, attempt: str) -> str:
+    """The name of the gate's columns of an attempt."""
+    return f"{prefix}measured/{attempt}.parquet"
+
+
+def commit_name(prefix: str, part: str) -> str:
     """The name of a shard's commit."""
-    return f"{prefix}commits/{PurePosixPath(part.path).stem}.json"
+    return f"{prefix}commits/{stem_of(part)}.json"
 
 
 def _lost_commits(folder: ObjectFolder, commits: Mapping[int, Commit], held: Set[str]) -> list[int]:
@@ -407,8 +504,8 @@ def _count_deaths(
     lost = [(name, upload) for name, upload in uploads if upload not in held]
     found = folder.get(f"{prefix}deaths.json")
     deaths: dict[str, int] = json.loads(found[0]) if found is not None else {}
-    for shard in {match[1] for name, _ in lost if (match := _SHARD.match(name))}:
-        deaths[str(int(shard))] = deaths.get(str(int(shard)), 0) + 1
+    for shard in {shard for name, _ in lost if (shard := shard_of(name)) is not None} - commits.keys():
+        deaths[str(shard)] = deaths.get(str(shard), 0) + 1
     if lost:
         folder.put(f"{prefix}deaths.json", json.dumps(deaths).encode())
         folder.abort(lost)

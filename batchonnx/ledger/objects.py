@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
@@ -19,6 +18,7 @@ from batchonnx.ledger.object_run import (
     begin,
     discard,
     finish,
+    is_ours,
     open_again,
     open_uploads,
     read_commits,
@@ -29,13 +29,13 @@ from batchonnx.ledger.output import NONE, Cleared, Run
 from batchonnx.ledger.preflight import check_store
 from batchonnx.ledger.records import Commit, Manifest, PlanRecord, files_of, from_bytes
 from batchonnx.ledger.run_folder import require_same
+from batchonnx.parts.layout import looks_like_part
 from batchonnx.storage.entry import FileEntry
 from batchonnx.storage.paths import HIDDEN_FROM_TABLES
 from batchonnx.storage.ranged import Piece, RangedFile
 from batchonnx.storage.s3 import S3Object
 from batchonnx.storage.spans import sequential
 
-_PART = re.compile(r"part-\d{6,}-[0-9a-f]{8}\.parquet")
 SHOWN = 5
 
 
@@ -71,7 +71,7 @@ class StoreOutput:
         """Only a former result may be replaced."""
         facts = {"output": self.path}
         ours = (f"{RECORDS}/", SUCCESS)  # and parts of a publication that died half-way
-        names = [name for name in self._list() if not name.startswith(ours) and not _PART.fullmatch(name)]
+        names = [name for name in self._list() if not name.startswith(ours) and not looks_like_part(name)]
         if MANIFEST not in self._list():
             if names:
                 facts["found"] = ", ".join(names[:SHOWN]) + (" …" if len(names) > SHOWN else "")
@@ -169,7 +169,9 @@ class StoreOutput:
             yield Cleared("a run that was given up", self._folder.url_of(records_of(given_up)), size)
         commits = read_commits(self._folder, under_way) if under_way is not None else {}
         held = {s.upload.id for c in commits.values() for s in files_of(c) if s.upload is not None}
-        for name, upload in open_uploads(self._folder):
+        keys = self._partition_columns(manifest, under_way)
+        found = {one for columns in keys for one in open_uploads(self._folder, columns)}
+        for name, upload in sorted(found):
             if upload not in held:
                 self._folder.abort([(name, upload)])
                 yield Cleared("an upload that no run needs", self._folder.url_of(name), None)
@@ -194,11 +196,15 @@ class StoreOutput:
     def _clean_parts(self, manifest: Manifest | None) -> Iterator[Cleared]:
         """Parts that no manifest tells of: of a publication that died and was then given up."""
         counted = {s.path for c in manifest.commits for s in files_of(c)} if manifest is not None else set()
+        keys = manifest.layout.partition_by if manifest is not None else ()
         for entry in list(self._folder.list()):
-            is_ours = _PART.fullmatch(entry.key) or entry.key.startswith(f"{RECORDS}/quarantine/")
-            if is_ours and entry.key not in counted:
+            if is_ours(entry.key, keys) and entry.key not in counted:
                 self._folder.delete([entry.key])
                 yield Cleared("a file that no result tells of", self._folder.url_of(entry.key), entry.size)
+
+    def _partition_columns(self, manifest: Manifest | None, under_way: str | None) -> set[tuple[str, ...]]:
+        plan = self._plan_of(under_way) if under_way is not None else None
+        return {one.layout.partition_by for one in (manifest, plan) if one is not None} or {()}
 
     def _readable_manifest(self) -> Manifest | None:
         try:

@@ -19,11 +19,10 @@ from batchonnx.ledger.disk import disk_error
 from batchonnx.ledger.durable import sync_folder
 from batchonnx.ledger.records import Manifest
 from batchonnx.ledger.run_folder import RECORDS, SUCCESS, reveal
+from batchonnx.parts.layout import looks_like_part
 
-_OURS = re.compile(
-    rf"part-\d{{6,}}(-[0-9a-f]{{8}})?\.parquet|{RECORDS}|{SUCCESS}|\.{SUCCESS}\.[0-9a-f]{{8}}|\.DS_Store"
-)
-"""What a former result has in it, or a death left there, and what a file manager leaves unasked."""
+_OURS = re.compile(rf"part-\d{{6,}}\.parquet|{RECORDS}|{SUCCESS}|\.{SUCCESS}\.[0-9a-f]{{8}}|(.*/)?\.DS_Store")
+"""What a former result has in it beside its parts, or a death left there, or a file manager unasked."""
 
 
 def check_output(output: Path, overwrite: bool) -> None:
@@ -41,7 +40,7 @@ def check_output(output: Path, overwrite: bool) -> None:
     names = sorted(entry.name for entry in output.iterdir())
     if not names:
         return
-    foreign = [name for name in names if not _OURS.fullmatch(name)] if RECORDS in names else names
+    foreign = [name for name in names if not _is_ours(output, name)] if RECORDS in names else names
     if foreign:
         facts["found"] = ", ".join(foreign[:5]) + (" …" if len(foreign) > 5 else "")
         fix = "move them, or name another folder; batchonnx replaces nothing but its own results"
@@ -84,6 +83,15 @@ def restore_former(output: Path) -> None:
             aside.rename(output)
     except OSError as error:
         raise disk_error(error, output) from error
+
+
+def _is_ours(output: Path, name: str) -> bool:
+    """Whether a name in the output is of a former result; a folder, if all is that lies in it."""
+    if _OURS.fullmatch(name) or looks_like_part(name):
+        return True
+    if "=" not in name.rpartition("/")[2] or not (output / name).is_dir():
+        return False
+    return all(_is_ours(output, f"{name}/{entry.name}") for entry in (output / name).iterdir())
 
 
 def _aside(output: Path) -> Path:

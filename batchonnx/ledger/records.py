@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from batchonnx.errors import Problem, StorageError
+from batchonnx.parts.layout import PLAIN, Layout
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Raised by a change that an older reader would misread; keys that are only added don't raise it."""
+
+_BEFORE_PARTS = 2
+"""The version in which a shard had one part, and a result was Parquet in one folder. It is read as well."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,10 @@ class Commit:
     """A shard that is done. rows_in == predicted + quarantined + filtered.
 
     attempt: tells two tries at one shard apart. at: when it was done (UTC, ISO 8601).
-    part: the predictions, one row for each predicted row. quarantine: the rows that couldn't be
-    scored; None if there are none. calls: of the model.
+    part: its name in the plan. parts: the predictions' files, one row for each predicted row, each
+    folder's in the order of the input; none if no row was predicted and the result is partitioned.
+    quarantine: the rows that couldn't be scored; None if there are none. order: each predicted row's folder,
+    in the order of the input; None if the result isn't partitioned. calls: of the model.
     seconds: stage -> seconds of the worker between the commit before and this one.
     token: of the lease that it was made under; 0 on a disk, where the kernel keeps the lease.
     """
@@ -69,18 +75,20 @@ class Commit:
     predicted: int
     quarantined: int
     filtered: int
-    part: StoredFile
+    part: str
+    parts: tuple[StoredFile, ...]
     quarantine: StoredFile | None
     sources: tuple[SourceRows, ...]
     batch_rows: int
     calls: int
     seconds: Mapping[str, float]
     token: int = 0
+    order: StoredFile | None = None
 
 
 def files_of(record: Commit) -> tuple[StoredFile, ...]:
-    """A commit's part, and its quarantine if it has one."""
-    return (record.part,) if record.quarantine is None else (record.part, record.quarantine)
+    """A commit's parts, and what else there is of it: quarantine, order."""
+    return (*record.parts, *(one for one in (record.quarantine, record.order) if one is not None))
 
 
 @dataclass(frozen=True)
@@ -100,7 +108,7 @@ class PlanRecord:
     identity: everything that the result depends on (see `planning.identity`).
     files: path -> rows, None where only reading tells. pruned: rows left out unread, by the filter.
     since: the published run whose parts an incremental run keeps; None for a run of everything.
-    kept: the shards of those parts.
+    kept: the shards of those parts. layout: how the parts are written.
     """
 
     run: str
@@ -115,6 +123,7 @@ class PlanRecord:
     since: str | None
     kept: tuple[int, ...]
     shards: tuple[ShardRecord, ...]
+    layout: Layout = PLAIN
 
 
 @dataclass(frozen=True)
@@ -142,7 +151,7 @@ class Manifest:
 
     model: its SHA-256 digest.
     replaces: the run whose result this one took the place of; None for the first.
-    neighbour_difference: see `scoring.neighbours`; None if it wasn't measured.
+    neighbour_difference: see `scoring.neighbours`; None if it wasn't measured. layout: how to read the parts.
     """
 
     run: str
@@ -158,6 +167,7 @@ class Manifest:
     notes: tuple[str, ...]
     gate: tuple[Finding, ...]
     commits: tuple[Commit, ...]
+    layout: Layout = PLAIN
 
 
 @dataclass(frozen=True)
@@ -186,7 +196,7 @@ def from_bytes(data: bytes, kind: type[Record], path: Path | str) -> Record:
     try:
         fields = json.loads(data)
         found = fields.pop("format")
-        if found == FORMAT_VERSION:
+        if found in (FORMAT_VERSION, _BEFORE_PARTS):
             return _READERS[kind](fields)  # type: ignore[no-any-return]
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         facts = {"record": str(path), "found": repr(error)}
@@ -201,7 +211,7 @@ def from_bytes(data: bytes, kind: type[Record], path: Path | str) -> Record:
 
 _KEYS: Mapping[type, frozenset[str]] = {
     kind: frozenset(field.name for field in dataclass_fields(kind))
-    for kind in (Commit, StoredFile, PlanRecord, Probe, Finding, Manifest)
+    for kind in (Commit, StoredFile, PlanRecord, Probe, Finding, Manifest, Layout)
 }
 
 
@@ -219,12 +229,16 @@ def _stored(fields: Mapping[str, Any]) -> StoredFile:
 
 
 def _commit(fields: Mapping[str, Any]) -> Commit:
-    quarantine = fields["quarantine"]
+    quarantine, order = fields["quarantine"], fields.get("order")
+    part = fields["part"]
+    is_one = not isinstance(part, str)  # as format 2 had it
     return Commit(
         **{
             **_known(Commit, fields),
-            "part": _stored(fields["part"]),
+            "part": part["path"] if is_one else part,
+            "parts": tuple(map(_stored, [part] if is_one else fields["parts"])),
             "quarantine": _stored(quarantine) if quarantine else None,
+            "order": _stored(order) if order else None,
             "sources": tuple(
                 SourceRows(s["path"], tuple(s["row_groups"]), s["first_row"], s["rows"])
                 for s in fields["sources"]
@@ -242,7 +256,15 @@ def _plan(fields: Mapping[str, Any]) -> PlanRecord:
         )
         for s in fields["shards"]
     )
-    return PlanRecord(**{**_known(PlanRecord, fields), "kept": tuple(fields["kept"]), "shards": shards})
+    known = {**_known(PlanRecord, fields), "kept": tuple(fields["kept"]), "shards": shards}
+    return PlanRecord(**{**known, "layout": _layout(fields)})
+
+
+def _layout(fields: Mapping[str, Any]) -> Layout:
+    if "layout" not in fields:
+        return Layout()
+    known = _known(Layout, fields["layout"])
+    return Layout(**{**known, "partition_by": tuple(known.get("partition_by", ()))})
 
 
 def _probe(fields: Mapping[str, Any]) -> Probe:
@@ -253,7 +275,8 @@ def _manifest(fields: Mapping[str, Any]) -> Manifest:
     commits = tuple(map(_commit, fields["commits"]))
     gate = tuple(Finding(**_known(Finding, finding)) for finding in fields["gate"])
     known = _known(Manifest, fields)
-    return Manifest(**{**known, "notes": tuple(fields["notes"]), "gate": gate, "commits": commits})
+    known = {**known, "notes": tuple(fields["notes"]), "gate": gate, "commits": commits}
+    return Manifest(**{**known, "layout": _layout(fields)})
 
 
 def _compacted(fields: Mapping[str, Any]) -> Compacted:

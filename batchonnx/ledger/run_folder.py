@@ -5,6 +5,7 @@
     .NAME.batchonnx/_batchonnx/probe.json                 what its first rows taught
     .NAME.batchonnx/_batchonnx/commits/                   a record for each part that counts
     .NAME.batchonnx/_batchonnx/quarantine/                rows that couldn't be scored
+    .NAME.batchonnx/_batchonnx/order/                     which folder each row went to, if there are folders
     .NAME.batchonnx/_batchonnx/attempts/                  parts being written
     .NAME.batchonnx/_batchonnx/started/                   a mark for each shard being scored
 
@@ -22,7 +23,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
 from batchonnx.errors import ChangedError, Problem, StorageError
@@ -39,13 +40,14 @@ from batchonnx.ledger.records import (
     to_bytes,
 )
 from batchonnx.ledger.suspects import DEATHS, STARTED, clear_started, count_deaths
+from batchonnx.parts.layout import renamed, stem_of
 from batchonnx.planning.identity import differences
-from batchonnx.planning.plan import part_name
 
 RECORDS = "_batchonnx"
 PLAN, MANIFEST, SUCCESS = f"{RECORDS}/plan.json", f"{RECORDS}/manifest.json", "_SUCCESS"
 PROBE = f"{RECORDS}/probe.json"
 COMMITS, ATTEMPTS, QUARANTINE = f"{RECORDS}/commits", f"{RECORDS}/attempts", f"{RECORDS}/quarantine"
+ORDER = f"{RECORDS}/order"
 STAGED = ".staged"
 SHOWN = 10
 
@@ -102,11 +104,18 @@ def clear_former(output: Path) -> None:
 
 def adopt(former: Commit, fingerprint: str) -> Commit:
     """A commit of the published result as the run of this fingerprint tells of it: under other names."""
-    name = part_name(former.shard, fingerprint)
-    quarantine = former.quarantine
-    if quarantine is not None:
-        quarantine = replace(quarantine, path=quarantine_path(name))
-    return replace(former, part=replace(former.part, path=name), quarantine=quarantine)
+
+    def called(stored: StoredFile | None) -> StoredFile | None:
+        return None if stored is None else replace(stored, path=renamed(stored.path, fingerprint))
+
+    parts = tuple(replace(part, path=renamed(part.path, fingerprint)) for part in former.parts)
+    return replace(
+        former,
+        part=renamed(former.part, fingerprint),
+        parts=parts,
+        quarantine=called(former.quarantine),
+        order=called(former.order),
+    )
 
 
 def quarantine_path(part: str) -> str:
@@ -114,7 +123,17 @@ def quarantine_path(part: str) -> str:
 
     Not named *.parquet: DuckDB's `**` would count it among the predictions.
     """
-    return f"{QUARANTINE}/{Path(part).stem}.quarantine"
+    return f"{QUARANTINE}/{stem_of(part)}.quarantine"
+
+
+def order_path(part: str) -> str:
+    """Where it is kept which folder each of a part's rows went to."""
+    return f"{ORDER}/{stem_of(part)}.order"
+
+
+def part_kind(number: int) -> str:
+    """What an attempt calls the files of its part, by their number."""
+    return f"part-{number}" if number else "part"
 
 
 def keep_probe(run: Path, probe: Probe) -> None:
@@ -129,25 +148,30 @@ def commit(run: Path, record: Commit) -> Commit:
     The files lie where `attempt_files` says, and are on the disk. Raises StorageError.
     """
     with _disk_errors(run):
-        path = _commit_path(run, record.part)
+        path = _commit_path(run, record)
         if create_file(path, to_bytes(record)):
             _place(run, record)
             clear_started(run, record.shard)
             return record
+        counting = read_record(path, Commit)
+        # Its writer may have died, or be asleep, before it got so far.
+        _place(run, counting)
         for _, staged in attempt_files(run, record):
             staged.unlink(missing_ok=True)
-        return read_record(path, Commit)
+        return counting
 
 
 def attempt_files(run: Path, record: Commit) -> Iterator[tuple[StoredFile, Path]]:
     """A commit's files, and where they lie before they count."""
-    yield record.part, attempt_path(run, record.attempt, "part")
-    if record.quarantine is not None:
-        yield record.quarantine, attempt_path(run, record.attempt, "quarantine")
+    for number, part in enumerate(record.parts):
+        yield part, attempt_path(run, record.attempt, part_kind(number))
+    for kind, stored in (("quarantine", record.quarantine), ("order", record.order)):
+        if stored is not None:
+            yield stored, attempt_path(run, record.attempt, kind)
 
 
 def attempt_path(run: Path, attempt: str, kind: str) -> Path:
-    """Where an attempt writes its part, or its quarantine."""
+    """Where an attempt writes a file of its part, its quarantine or its order."""
     return run / ATTEMPTS / f"{attempt}.{kind}"
 
 
@@ -156,16 +180,14 @@ def staged_path(run: Path, stored: StoredFile) -> Path:
     return run / f"{stored.path}{STAGED}"
 
 
-def reveal(run: Path, commits: Iterable[Commit]) -> None:
+def reveal(run: Path, commits: Sequence[Commit]) -> None:
     """Give staged files the names that they are published under. Raises OSError."""
     for record in commits:
         for stored in files_of(record):
             staged = staged_path(run, stored)
             if staged.exists():
                 staged.rename(run / stored.path)
-    for folder in (run, run / QUARANTINE):
-        if folder.exists():
-            sync_folder(folder)
+    _sync_folders(run, commits)
 
 
 def complete(run: Path, manifest: Manifest, output: Path, kept: Sequence[tuple[Commit, Commit]] = ()) -> None:
@@ -178,8 +200,7 @@ def complete(run: Path, manifest: Manifest, output: Path, kept: Sequence[tuple[C
         for former, record in kept:
             for source, stored in zip(files_of(former), files_of(record), strict=True):
                 _link(output / source.path, staged_path(run, stored))
-        for folder in (run, run / QUARANTINE):
-            sync_folder(folder)
+        _sync_folders(run, manifest.commits)
         replace_file(run / MANIFEST, to_bytes(manifest))
         replace_file(run / SUCCESS, b"")
         # The manifest has it all; from here on a resumed run reads that.
@@ -264,7 +285,7 @@ def _settle(folder: Path, kept: Mapping[int, Commit]) -> dict[int, Commit]:
         records = tuple(record for record in commits if record.shard not in kept)
     else:
         records = tuple(read_record(path, Commit) for path in _commit_paths(folder))
-    unplaced = {path.stem for path in (folder / ATTEMPTS).iterdir()}
+    unplaced = {path.name.split(".")[0] for path in (folder / ATTEMPTS).iterdir()}
     counted = {}
     for record in records:
         if record.attempt in unplaced:
@@ -272,10 +293,10 @@ def _settle(folder: Path, kept: Mapping[int, Commit]) -> dict[int, Commit]:
         if all(_has_size(staged_path(folder, stored), stored) for stored in files_of(record)):
             counted[record.shard] = record
         else:
-            _commit_path(folder, record.part).unlink(missing_ok=True)
+            _commit_path(folder, record).unlink(missing_ok=True)
     if len(counted) < len(records) and (folder / MANIFEST).exists():
         for record in counted.values():
-            create_file(_commit_path(folder, record.part), to_bytes(record))
+            create_file(_commit_path(folder, record), to_bytes(record))
         (folder / SUCCESS).unlink(missing_ok=True)
         (folder / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(folder / ATTEMPTS, ignore_errors=True)
@@ -304,15 +325,28 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _commit_path(run: Path, part: StoredFile) -> Path:
-    return run / COMMITS / f"{Path(part.path).stem}.json"
+def _sync_folders(run: Path, commits: Iterable[Commit]) -> None:
+    """Every folder that a file of these commits is in, inner ones first."""
+    inside = {str(PurePosixPath(stored.path).parent) for record in commits for stored in files_of(record)}
+    folders = {
+        str(outer) for inner in inside for outer in (PurePosixPath(inner), *PurePosixPath(inner).parents)
+    }
+    for name in sorted({".", QUARANTINE, *folders}, key=len, reverse=True):
+        if (run / name).exists():
+            sync_folder(run / name)
+
+
+def _commit_path(run: Path, record: Commit) -> Path:
+    return run / COMMITS / f"{stem_of(record.part)}.json"
 
 
 def _place(run: Path, record: Commit) -> None:
     """Not synced: what a power cut undoes is placed again, and `complete` syncs all of it at once."""
     for stored, staged in attempt_files(run, record):
-        if staged.exists():
-            staged.replace(staged_path(run, stored))
+        target = staged_path(run, stored)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # it is in its place already
+            staged.replace(target)
 
 
 def _hide(run: Path, commits: Iterable[Commit]) -> None:

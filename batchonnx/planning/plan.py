@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from batchonnx.errors import ContractError, Problem
 from batchonnx.job.spec import JobFile
+from batchonnx.parts.layout import default_compression, part_name, suffix_of
 from batchonnx.planning.bindings import FeatureBinding, OutputBinding
 from batchonnx.planning.contract import make_contract
 from batchonnx.planning.features import feature_columns
@@ -22,6 +23,7 @@ from batchonnx.planning.hooks import forget_hooks
 from batchonnx.planning.identity import Identity, fingerprint, make_identity
 from batchonnx.planning.inputs import list_job
 from batchonnx.planning.listing import Listing, check_columns
+from batchonnx.planning.parts import check_parts
 from batchonnx.planning.shards import Shard, make_shards
 from batchonnx.planning.types import row_bytes
 from batchonnx.runtime.signature import ModelSignature
@@ -72,7 +74,18 @@ class Plan:
 
     def part(self, shard: Shard) -> str:
         """The name of a shard's part."""
-        return part_name(shard.number, self.fingerprint)
+        return part_name(shard.number, self.fingerprint, suffix_of(self.part_format, self.compression))
+
+    @property
+    def part_format(self) -> str:
+        """Of the parts: a table's are Parquet."""
+        asked = self.job.job.output.format
+        return "parquet" if asked in ("delta", "iceberg") else asked
+
+    @property
+    def compression(self) -> str:
+        """Of the parts."""
+        return self.job.job.output.compression or default_compression(self.part_format)
 
     @property
     def rows(self) -> int | None:
@@ -100,15 +113,6 @@ class Plan:
     def chunks(self) -> int:
         """About how many chunks there are: what workers can share, however few the shards."""
         return sum(max(1, ceil((shard.rows or 1) / self.chunk_rows)) for shard in self.shards)
-
-
-def part_name(shard: int, fingerprint: str) -> str:
-    """The name of a shard's part.
-
-    Two results have no name in common: a reader who has listed one and opens its files when the other
-    has taken its place finds them gone; never changed, and never some of them.
-    """
-    return f"part-{shard:06}-{fingerprint[:8]}.parquet"
 
 
 def run_name(fingerprint: str) -> str:
@@ -139,10 +143,11 @@ def make_plan(job: JobFile, model: ModelSignature) -> Plan:
         **{binding.name: binding.type for binding in contract.outputs},
     }
     check_gate(job, types)
+    check_parts(job, types)
     check_columns(listing, [name for name in listing.schema.names if name in used or name in filtered_by])
     shards = make_shards(listing, row_filter)
     identity = make_identity(job, model.digest, listing, contract.features, contract.outputs)
-    if spec.output.format != "parquet":
+    if spec.output.format in ("delta", "iceberg"):
         output = f"{output}/{run_name(fingerprint(identity))}"
     return Plan(
         job=job,

@@ -14,9 +14,11 @@ import pyarrow.parquet as pq
 from batchonnx.errors import InputError, Problem
 from batchonnx.ledger.output import Output
 from batchonnx.ledger.records import Commit, Manifest, PlanRecord, StoredFile
+from batchonnx.parts.layout import Layout
 from batchonnx.planning.identity import input_name
 from batchonnx.planning.types import plain
 from batchonnx.proof.origin import origin_of
+from batchonnx.proof.published import place_in_shard, read_stored
 from batchonnx.proof.recorded import recorded_job
 from batchonnx.proof.verify import read_result
 from batchonnx.scoring.quarantine import ERROR, FILE, ROW
@@ -58,10 +60,10 @@ def explain_row(output: Output, row: int) -> Origin:
     plan, manifest = read_result(output)
     if 0 <= row < manifest.predicted:
         first = 0
-        for commit in _in_order(manifest):
-            if row < first + commit.predicted:
-                return _predicted(output, plan, commit, row, row - first)
-            first += commit.predicted
+        for commit, part in _in_order(manifest):
+            if row < first + part.rows:
+                return _predicted(output, plan, commit, part, row, row - first)
+            first += part.rows
     facts = {"output": output.path, "found": f"row {row:,}"}
     facts["expected"] = f"0 to {manifest.predicted - 1:,}" if manifest.predicted else "the result has no row"
     raise InputError(
@@ -77,15 +79,16 @@ def explain_key(output: Output, column: str, text: str) -> list[Origin]:
     plan, manifest = read_result(output)
     found: list[Origin] = []
     first = 0
-    for commit in _in_order(manifest):
-        for place in _matches(output, commit.part.path, column, text):
-            found.append(_predicted(output, plan, commit, first + place, place))
+    for commit, part in _in_order(manifest):
+        for place in _matches(output, manifest.layout, part, column, text):
+            found.append(_predicted(output, plan, commit, part, first + place, place))
             _require_few(found, column, text)
+        first += part.rows
+    for commit in manifest.commits:
         if commit.quarantine is not None and _has_column(output, commit.quarantine.path, column):
-            for place in _matches(output, commit.quarantine.path, column, text):
+            for place in _matches(output, Layout(), commit.quarantine, column, text):
                 found.append(_quarantined(output, plan, commit, commit.quarantine, place))
                 _require_few(found, column, text)
-        first += commit.predicted
     if not found:
         facts = {"output": output.path, "column": column, "found": f"no row with {text}"}
         fix = "look for it in the input: input.filter may have left it out"
@@ -99,19 +102,21 @@ def _require_few(found: list[Origin], column: str, text: str) -> None:
         raise InputError(Problem("too many rows have this key", facts, "name a column that tells rows apart"))
 
 
-def _predicted(output: Output, plan: PlanRecord, commit: Commit, row: int, place: int) -> Origin:
-    file, file_row = origin_of(output, plan, commit, place)
-    return _origin(output, plan, commit, row, commit.part, place, file, file_row, None)
+def _predicted(
+    output: Output, plan: PlanRecord, commit: Commit, part: StoredFile, row: int, place: int
+) -> Origin:
+    file, file_row = origin_of(output, plan, commit, place_in_shard(output, commit, part, place))
+    values = _row_at(output, plan.layout, part, place)
+    return _origin(plan, commit, row, part, place, file, file_row, values, None)
 
 
 def _quarantined(output: Output, plan: PlanRecord, commit: Commit, stored: StoredFile, place: int) -> Origin:
-    values = _row_at(output, stored.path, place)
-    file, row, error = (values.pop(name) for name in (FILE, ROW, ERROR))
-    return _origin(output, plan, commit, None, stored, place, file, row, error)
+    values = _row_at(output, Layout(), stored, place)
+    file, row, error = (values[name] for name in (FILE, ROW, ERROR))
+    return _origin(plan, commit, None, stored, place, file, row, values, error)
 
 
 def _origin(
-    output: Output,
     plan: PlanRecord,
     commit: Commit,
     row: int | None,
@@ -119,6 +124,7 @@ def _origin(
     place: int,
     file: str,
     file_row: int,
+    values: Mapping[str, Any],
     error: str | None,
 ) -> Origin:
     job = recorded_job(plan)
@@ -137,13 +143,15 @@ def _origin(
         run=plan.run,
         scored_at=commit.at,
         version=plan.version,
-        values=_row_at(output, stored.path, place),
+        values=values,
         error=error,
     )
 
 
-def _in_order(manifest: Manifest) -> list[Commit]:
-    return sorted(manifest.commits, key=lambda commit: commit.part.path)
+def _in_order(manifest: Manifest) -> list[tuple[Commit, StoredFile]]:
+    """All parts, in the order of their names, with their commits."""
+    parts = ((commit, part) for commit in manifest.commits for part in commit.parts)
+    return sorted(parts, key=lambda one: one[1].path)
 
 
 def _has_column(output: Output, path: str, column: str) -> bool:
@@ -152,19 +160,20 @@ def _has_column(output: Output, path: str, column: str) -> bool:
         return column in pq.read_schema(source).names
 
 
-def _matches(output: Output, path: str, column: str, text: str) -> list[int]:
+def _matches(output: Output, layout: Layout, stored: StoredFile, column: str, text: str) -> list[int]:
     """Places of a file's rows that hold a value, given as text."""
-    with output.open(path) as source, pq.ParquetFile(source) as file:
-        schema = file.schema_arrow
-        if column not in schema.names:
-            facts = {
-                "file": f"{output.path}/{path}",
-                "expected": f"one of {', '.join(schema.names)}",
-                "found": column,
-            }
-            fix = "name a column of the result; keep: in the job file carries more along"
-            raise InputError(Problem(f'the result has no column "{column}"', facts, fix))
-        values = file.read(columns=[column]).column(0)
+    schema = _schema(output, layout, stored)
+    if column not in schema.names:
+        facts = {
+            "file": f"{output.path}/{stored.path}",
+            "expected": f"one of {', '.join(schema.names)}",
+            "found": column,
+        }
+        fix = "name a column of the result; keep: in the job file carries more along"
+        raise InputError(Problem(f'the result has no column "{column}"', facts, fix))
+    kind = schema.field(column).type
+    read = [batch.column(0) for batch in read_stored(output, layout, stored, [column])]
+    values = pa.chunked_array(read, kind)
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
     try:
@@ -183,12 +192,18 @@ def _scalar(text: str, kind: pa.DataType) -> pa.Scalar:
     return pa.scalar(text).cast(kind)
 
 
-def _row_at(output: Output, path: str, place: int) -> dict[str, Any]:
-    with output.open(path) as source, pq.ParquetFile(source) as file:
-        for group in range(file.num_row_groups):
-            rows = file.metadata.row_group(group).num_rows
-            if place < rows:
-                row = file.read_row_group(group).slice(place, 1)
-                return {name: plain(row.column(name)[0]) for name in row.column_names}
-            place -= rows
+def _row_at(output: Output, layout: Layout, stored: StoredFile, place: int) -> dict[str, Any]:
+    for batch in read_stored(output, layout, stored):
+        if place < batch.num_rows:
+            row = batch.slice(place, 1)
+            return {name: plain(row.column(name)[0]) for name in row.schema.names}
+        place -= batch.num_rows
     raise IndexError(place)
+
+
+def _schema(output: Output, layout: Layout, stored: StoredFile) -> pa.Schema:
+    """All columns of the result, or of the quarantine."""
+    if layout.arrow_schema is not None:
+        return layout.arrow_schema
+    with output.open(stored.path) as source:
+        return pq.read_schema(source)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from batchonnx.errors import GateError, Problem, StorageError
 from batchonnx.job.spec import Check
@@ -28,10 +27,11 @@ MOST_LABELS = 10_000
 
 @dataclass(frozen=True)
 class Measured:
-    """A part to be looked at. path: for messages. open: its Parquet, as often as it is wanted."""
+    """A shard's part to be looked at. path: for messages. read: some of its columns, as often as wanted."""
 
     path: str
-    open: Callable[[], pa.NativeFile]
+    rows: int
+    read: Callable[[Sequence[str]], Iterator[pa.RecordBatch]]
 
 
 @dataclass
@@ -195,7 +195,7 @@ def _profile(name: str, parts: Sequence[Measured], edges: np.ndarray | None, wan
 
 def _deciles(name: str, parts: Sequence[Measured]) -> np.ndarray | None:
     """float64[<= 9]: where the published result's deciles meet; None if it holds no number."""
-    rows = sum(_rows(part) for part in parts)
+    rows = sum(part.rows for part in parts)
     step = max(1, rows // SAMPLE_ROWS)
     samples = []
     for values in _columns(name, parts):
@@ -210,12 +210,11 @@ def _deciles(name: str, parts: Sequence[Measured]) -> np.ndarray | None:
 def _columns(name: str, parts: Sequence[Measured]) -> Iterator[pa.Array]:
     for part in parts:
         try:
-            with part.open() as source, pq.ParquetFile(source) as file:
-                if name not in file.schema_arrow.names:
-                    return
-                for batch in file.iter_batches(columns=[name]):
-                    yield _comparable(batch.column(0))
-        except (OSError, pa.ArrowException) as error:
+            for batch in part.read([name]):
+                yield _comparable(batch.column(0))
+        except KeyError:
+            return  # another job's result has no such column
+        except (OSError, pa.ArrowException, ValueError) as error:
             facts = {"file": part.path, "found": str(error).splitlines()[0][:300]}
             fix = "find out what changed the file, or start over with --fresh"
             raise StorageError(Problem("a part of the result can't be read", facts, fix)) from error
@@ -237,11 +236,6 @@ def _comparable(column: pa.Array) -> pa.Array:
     if pa.types.is_temporal(column.type):
         return column.cast(pa.string())  # Python has no nanoseconds to count labels by
     return column.cast(_COMPARED_AS.get(column.type, column.type))
-
-
-def _rows(part: Measured) -> int:
-    with part.open() as source:
-        return int(pq.read_metadata(source).num_rows)
 
 
 def _too_many_labels(name: str) -> GateError:

@@ -18,7 +18,7 @@ FILTER_ROWS = 1 << 16
 
 
 def origin_of(output: Output, plan: PlanRecord, commit: Commit, place: int) -> tuple[str, int]:
-    """File and row in it of a predicted row of a part.
+    """File and row in it of a predicted row of a shard: the `place`-th of it.
 
     Counted from the records; where a filter left rows out, the filter is asked again.
     Raises ChangedError if that needs a file that has changed.

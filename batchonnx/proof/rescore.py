@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from batchonnx.errors import ChangedError, Problem, ProofError
 from batchonnx.ledger.output import Output
@@ -17,6 +16,7 @@ from batchonnx.planning.identity import differences, input_name
 from batchonnx.planning.plan import Plan, make_plan
 from batchonnx.planning.types import plain
 from batchonnx.proof.origin import bad_rows, origin_of
+from batchonnx.proof.published import rows_of_shard
 from batchonnx.proof.recorded import recorded_job, recorded_shard
 from batchonnx.proof.verify import Proof, read_result
 from batchonnx.runtime.session import Model, open_model
@@ -107,8 +107,7 @@ def _differ(
     if not batches:
         return 0, 0.0
     now = pa.Table.from_batches(batches).combine_chunks()
-    with output.open(commit.part.path) as source:
-        was = pq.read_table(source).slice(before, now.num_rows).combine_chunks()
+    was = rows_of_shard(output, record.layout, commit, before, now.num_rows).combine_chunks()
     worst = 0.0
     for name in now.column_names:
         differences_found = _column(was.column(name), now.column(name))
@@ -117,7 +116,7 @@ def _differ(
             row = int(differences_found.argmax())
             path, file_row = origin_of(output, record, commit, before + row)
             facts = {
-                "file": f"{output.path}/{commit.part.path}",
+                "part": f"{output.path}/{commit.part}",
                 "row": f"{before + row:,}, of row {file_row:,} of {path}",
                 "column": name,
                 "expected": str(now.column(name)[row]),
@@ -165,7 +164,7 @@ def _count(chunk: Chunk, rows: Mapping[str, np.ndarray]) -> int:
 
 def _gone(output: Output, commit: Commit, expected: int, found: int) -> Problem:
     facts = {
-        "file": f"{output.path}/{commit.part.path}",
+        "part": f"{output.path}/{commit.part}",
         "expected": f"{expected:,} rows",
         "found": f"{found:,}",
     }

@@ -10,17 +10,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 
 from batchonnx.errors import Problem, ProofError, StorageError
 from batchonnx.ledger.output import Output
+from batchonnx.ledger.part_files import FOLDER
 from batchonnx.ledger.records import Commit, Manifest, PlanRecord, ShardRecord, StoredFile, files_of
 from batchonnx.ledger.run_folder import RECORDS, SUCCESS
+from batchonnx.parts.layout import Layout, is_part, part_of
+from batchonnx.parts.read import read_file
 from batchonnx.planning.identity import fingerprint
 from batchonnx.runtime.cores import usable_cores
 from batchonnx.scoring.quarantine import FILE, ROW
 
 DIGESTED_BYTES = 1 << 20
+_SAID = {"parquet": "Parquet", "arrow": "an Arrow file", "csv": "CSV", "jsonl": "JSON lines"}
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ def verify_result(output: Output) -> Proof:
 
         def look(commit: Commit) -> list[Problem]:
             told = _lineage(planned.get(commit.shard), commit, manifest, is_kept=commit.shard in plan.kept)
-            return list(_files(output, commit, told))
+            return list(_files(output, manifest.layout, commit, told))
 
         in_files = pool.map(look, manifest.commits)
         problems = [
@@ -94,7 +99,7 @@ def verify_result(output: Output) -> Proof:
         predicted=manifest.predicted,
         quarantined=manifest.quarantined,
         filtered=manifest.filtered,
-        parts=len(manifest.commits),
+        parts=sum(len(commit.parts) for commit in manifest.commits),
         files=len(plan.files),
         bytes=sum(stored.bytes for commit in manifest.commits for stored in files_of(commit)),
     )
@@ -121,10 +126,11 @@ def _sums(output: Output, plan: PlanRecord, manifest: Manifest) -> Iterator[Prob
     for commit in manifest.commits:
         rows = commit.predicted + commit.quarantined + commit.filtered
         read = sum(source.rows for source in commit.sources)
-        in_files = (commit.part.rows, commit.quarantine.rows if commit.quarantine is not None else 0)
+        in_parts = sum(part.rows for part in commit.parts)
+        in_files = (in_parts, commit.quarantine.rows if commit.quarantine is not None else 0)
         if not commit.rows_in == rows == read or in_files != (commit.predicted, commit.quarantined):
             told = f"{rows:,} predicted, quarantined or filtered out, of {read:,} read"
-            yield _wrong(f"rows of {commit.part.path} are not all told of", path, f"{commit.rows_in:,}", told)
+            yield _wrong(f"rows of {commit.part} are not all told of", path, f"{commit.rows_in:,}", told)
     for name, found in (
         ("predicted", sum(commit.predicted for commit in manifest.commits)),
         ("quarantined", sum(commit.quarantined for commit in manifest.commits)),
@@ -158,8 +164,11 @@ def _shards(output: Output, plan: PlanRecord, manifest: Manifest) -> Iterator[Pr
             (s.path, s.row_groups, s.first_row, None if rows is None else s.rows)
             for s, (_, _, _, rows) in zip(commit.sources, wanted, strict=False)
         ]
-        if found != wanted or len(commit.sources) != len(wanted) or commit.part.path != record.part:
-            expected, told = f"{record.part}: {wanted}", f"{commit.part.path}: {found}"
+        keys = manifest.layout.partition_by
+        paths = [part.path for part in commit.parts]
+        strange = [path for path in paths if part_of(path) != record.part or not is_part(path, keys)]
+        if found != wanted or len(commit.sources) != len(wanted) or commit.part != record.part or strange:
+            expected, told = f"{record.part}: {wanted}", f"{', '.join([commit.part, *strange])}: {found}"
             yield _wrong(f"shard {commit.shard} was made of other rows than planned", path, expected, told)
 
 
@@ -169,9 +178,7 @@ def _ranges(output: Output, plan: PlanRecord, manifest: Manifest) -> Iterator[Pr
     for commit in manifest.commits:
         for source in commit.sources:
             if source.rows:
-                spans[source.path].append(
-                    (source.first_row, source.first_row + source.rows, commit.part.path)
-                )
+                spans[source.path].append((source.first_row, source.first_row + source.rows, commit.part))
     for path, found in spans.items():
         end, last = 0, ""
         for first, stop, part in sorted(found):
@@ -187,22 +194,28 @@ def _ranges(output: Output, plan: PlanRecord, manifest: Manifest) -> Iterator[Pr
             yield _wrong("a part holds rows beyond its file's end", path, f"{rows:,} rows", f"{end:,}")
 
 
-def _files(output: Output, commit: Commit, lineage: Mapping[str, str]) -> Iterator[Problem]:
+def _files(output: Output, layout: Layout, commit: Commit, lineage: Mapping[str, str]) -> Iterator[Problem]:
     """A commit's files are there, unchanged, with the rows and the lineage that they are said to have."""
     for stored in files_of(commit):
         path = f"{output.path}/{stored.path}"
+        written = layout.format if stored in commit.parts else "parquet"
         try:
             with output.open(stored.path) as source:
                 problems = list(_content(path, source, stored))
-                if not problems:  # else whatever the footer says is no news
-                    problems += _footer(path, source, stored, lineage)
+                if not problems and written in ("csv", "jsonl"):
+                    problems += _lines(path, source, layout, stored)
+                elif not problems:  # else whatever the footer says is no news
+                    problems += _footer(path, source, written, stored, lineage)
                 if not problems and stored is commit.quarantine:
                     problems += _quarantined(path, source, commit)
+                if not problems and stored is commit.order:
+                    problems += _ordered(path, source, commit)
         except FileNotFoundError:
             yield _wrong("a file of the result is missing", path, f"{stored.bytes:,} bytes", "no such file")
             continue
-        except (OSError, pa.ArrowException) as error:
-            yield _wrong("a file of the result can't be read", path, "Parquet", str(error).splitlines()[0])
+        except (OSError, pa.ArrowException, ValueError, KeyError) as error:
+            told = f"{type(error).__name__}: {error}".splitlines()[0]
+            yield _wrong("a file of the result can't be read", path, _SAID.get(written, written), told)
             continue
         yield from problems
 
@@ -233,18 +246,42 @@ def _content(path: str, source: pa.NativeFile, stored: StoredFile) -> Iterator[P
 
 
 def _footer(
-    path: str, source: pa.NativeFile, stored: StoredFile, lineage: Mapping[str, str]
+    path: str, source: pa.NativeFile, written: str, stored: StoredFile, lineage: Mapping[str, str]
 ) -> Iterator[Problem]:
     source.seek(0)
-    footer = pq.read_metadata(source)
-    if footer.num_rows != stored.rows:
-        yield _wrong(
-            "a file has other rows than its record", path, f"{stored.rows:,}", f"{footer.num_rows:,}"
-        )
+    if written == "parquet":
+        footer = pq.read_metadata(source)
+        rows, metadata = footer.num_rows, footer.metadata or {}
+    else:
+        with ipc.open_file(source) as file:
+            rows, metadata = file.count_rows(), file.schema.metadata or {}
+    if rows != stored.rows:
+        yield _wrong("a file has other rows than its record", path, f"{stored.rows:,}", f"{rows:,}")
     for key, expected in lineage.items():
-        found = (footer.metadata or {}).get(key.encode(), b"").decode(errors="replace")
+        found = metadata.get(key.encode(), b"").decode(errors="replace")
         if found != expected:
             yield _wrong(f"a file's footer says another {key}", path, expected, found or "nothing")
+
+
+def _lines(path: str, source: pa.NativeFile, layout: Layout, stored: StoredFile) -> Iterator[Problem]:
+    """Text has no footer: its rows are read, all of them."""
+    source.seek(0)
+    rows = sum(batch.num_rows for batch in read_file(source, layout, stored.path))
+    if rows != stored.rows:
+        yield _wrong("a file has other rows than its record", path, f"{stored.rows:,}", f"{rows:,}")
+
+
+def _ordered(path: str, source: pa.NativeFile, commit: Commit) -> Iterator[Problem]:
+    """Each predicted row has a folder, and each folder as many rows as its files."""
+    source.seek(0)
+    found = Counter(pq.read_table(source, columns=[FOLDER]).column(0).to_pylist())
+    expected: Counter[str] = Counter()
+    for part in commit.parts:
+        expected[part.path.rpartition("/")[0]] += part.rows
+    for folder in sorted({*found, *expected}, key=str):
+        if found[folder] != expected[folder]:
+            told = f"{expected[folder]:,} rows in {folder}"
+            yield _wrong("the order tells of other rows than the parts", path, told, f"{found[folder]:,}")
 
 
 def _quarantined(path: str, source: pa.NativeFile, commit: Commit) -> Iterator[Problem]:
@@ -273,7 +310,7 @@ def _quarantined(path: str, source: pa.NativeFile, commit: Commit) -> Iterator[P
 
 def _strays(output: Output, manifest: Manifest) -> Iterator[Problem]:
     """Nothing else lies where a reader would take it for predictions."""
-    counted = {commit.part.path for commit in manifest.commits}
+    counted = {part.path for commit in manifest.commits for part in commit.parts}
     for name in output.visible():
         if name not in counted:
             found = "a file that no commit tells of"

@@ -6,8 +6,9 @@ from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from batchonnx.ledger.run_folder import read_manifest
+from batchonnx.parts.read import read_file
 from batchonnx.planning.types import plain
 from batchonnx.report.text import printable, shorten
 
@@ -15,14 +16,18 @@ ROWS, COLUMNS, WIDTH = 5, 8, 34
 
 
 def format_preview(output: Path) -> str:
-    """The first rows of a published result; empty where there is none."""
+    """The first rows of a published result; empty where there is none, or not on this machine."""
     rows: list[list[str]] = []
     names: list[str] = []
-    for part in sorted(output.glob("*.parquet")):
-        file = pq.ParquetFile(part)
-        names = file.schema_arrow.names
-        for batch in islice(file.iter_batches(ROWS, row_groups=None), 1):
-            rows += _cells(batch)
+    manifest = read_manifest(output)
+    if manifest is None:
+        return ""
+    parts = [part for commit in manifest.commits for part in commit.parts]
+    for part in sorted(parts, key=lambda one: one.path):
+        with pa.OSFile(str(output / part.path)) as source:
+            for batch in islice(read_file(source, manifest.layout, part.path), 1):
+                names = batch.schema.names
+                rows += _cells(batch.slice(0, ROWS))
         if len(rows) >= ROWS:
             break
     if not rows:

@@ -25,7 +25,7 @@ BUDGET_S = 0.3
 """For all sizes together, by what times the trials. A size is tried only if it can be expected to fit in what
 is left."""
 
-SHORTEST_TRIAL_S, LONGEST_TRIAL_S = 0.001, 0.01
+SHORTEST_TRIAL_S, LONGEST_TRIAL_S = 0.0005, 0.01
 TRIAL_SHARE = 0.0005
 """A size's calls are repeated, twice, for this share of what the whole job may take, between the two: a long
 job gets a careful choice, a short one isn't held up."""

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from batchonnx.errors import BatchonnxError, HookRaised, InputError, Problem, RowError
+from batchonnx.parts.layout import Layout, encoded
 from batchonnx.planning.bindings import HookFeature
 from batchonnx.planning.hooks import load_hook
 from batchonnx.planning.plan import Plan
@@ -284,6 +285,12 @@ def _output_hooks(plan: Plan) -> dict[str, Callable[..., object]]:
         for output in plan.outputs
         if output.function is not None
     }
+
+
+def layout_of(plan: Plan) -> Layout:
+    """How parts are written; all output types have to be known."""
+    keys = tuple(plan.job.job.output.partition_by)
+    return Layout(plan.part_format, plan.compression, keys, encoded(output_schema(plan)))
 
 
 def output_schema(plan: Plan) -> pa.Schema:

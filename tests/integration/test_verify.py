@@ -68,7 +68,7 @@ class Result:
 
         def change(manifest: Any) -> None:
             for commit in manifest["commits"]:
-                for stored in filter(None, (commit["part"], commit["quarantine"])):
+                for stored in filter(None, (*commit["parts"], commit["quarantine"])):
                     if self.folder / stored["path"] == path:
                         stored["bytes"] = path.stat().st_size
                         stored["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -24,6 +24,7 @@ from batchonnx.job.spec import (
     Model,
     Output,
     Result,
+    Schedule,
     Storage,
     Table,
 )
@@ -88,6 +89,9 @@ output:
   overwrite: true
   single_writer: proved
   compression: lz4
+  row_group_rows: 1000
+  file_bytes: 1000000
+  partition_by: []
 engine:
   name: local
   device: cpu
@@ -99,8 +103,18 @@ storage:
   endpoint: https://s3.example.com
   region: eu-central-1
   profile: scoring
+  role_arn: arn:aws:iam::123456789012:role/scorer
   path_style: true
   ca_file: ca.pem
+schedule:
+  cron: 15 2 * * *
+  time_zone: UTC
+  lag: 1d
+  date: "%Y-%m-%d"
+  start: 2026-11-01
+  catch_up: 7
+  overlap: skip
+  deadline: 6h
 gate:
   y0:
     max_null: 1%
@@ -127,6 +141,7 @@ SECTIONS = (
     Storage,
     Check,
     Table,
+    Schedule,
     Dependencies,
 )
 

@@ -46,7 +46,7 @@ from batchonnx.ledger.run_folder import (
     staged_path,
     staging_of,
 )
-from batchonnx.planning.plan import part_name as name_of
+from batchonnx.parts.layout import part_name as name_of
 
 SHARDS = range(4)
 STEPS = {"open", "os.rename", "os.link", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree"}
@@ -243,7 +243,7 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         assert (self.output / SUCCESS).exists()
         visible = {path.name: path.read_bytes() for path in self.output.glob("*.parquet")}
-        expected = {record.part.path: content_of(record) for record in self.published.commits}
+        expected = {record.part: content_of(record) for record in self.published.commits}
         assert visible == expected
         for record in self.published.commits:
             if record.quarantine is not None:
@@ -300,9 +300,10 @@ class LedgerMachine(RuleBasedStateMachine):
         path = f"_batchonnx/quarantine/{Path(name).stem}.quarantine"
         quarantine = StoredFile(path, 3, len(data), digest) if has_bad_rows(shard) else None
         sources = (SourceRows("in", (shard,), 0, 3),)
-        return Commit(
-            shard, self.next_name(), f"v{self.version}", 3, 3, 0, 0, part, quarantine, sources, 1, 3, {}
-        )
+        tried = self.next_name()
+        parts = (part,)
+        version = f"v{self.version}"
+        return Commit(shard, tried, version, 3, 3, 0, 0, name, parts, quarantine, sources, 1, 3, {})
 
     def make_manifest(self) -> Manifest:
         assert self.run is not None
