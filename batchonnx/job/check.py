@@ -141,7 +141,8 @@ def _locate(loc: tuple[str | int, ...]) -> tuple[Place, list[Kind]]:
             rest.pop(0)
             if not rest:
                 break
-            alternatives = [kind for kind in alternatives if kind.base is list or kind.model is not None]
+            is_key = isinstance(rest[0], str)
+            alternatives = [k for k in alternatives if (k.model is not None if is_key else k.base is list)]
         part = rest.pop(0)
         place = (*place, part)
         kind = alternatives[0]

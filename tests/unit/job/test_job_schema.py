@@ -94,6 +94,7 @@ def test_every_example_job_fits_the_schema(path):
         {"outputs": {"y": {"from": "p", "threshold": 1}, "z": {"from": "p", "top_k": 2, "labels": ["a"]}}},
         {"schedule": {"cron": "0 2 * * *", "lag": "1d", "start": "2026-11-01", "catch_up": 3}},
         {"engine": {"workers": 3, "batch_rows": "auto"}, "keep": ["a"], "name": "n"},
+        {"engine": {"name": "ray", "workers": {"min": 2, "max": 8}, "resources": {"num_gpus": 0.5}}},
     ],
 )
 def test_what_loads_fits_the_schema(more):
@@ -124,6 +125,8 @@ def test_what_loads_fits_the_schema(more):
         {"outputs": {"y": {"from": "p", "top_k": 0}}},
         {"engine": {"workers": "many"}},
         {"engine": {"name": "spark"}},
+        {"engine": {"name": "ray", "workers": {"min": 2}}},
+        {"engine": {"name": "ray", "resources": {"gpus": 1}}},
     ],
 )
 def test_what_does_not_fit_the_schema_does_not_load(more):
