@@ -90,7 +90,7 @@ def files_of(output: str) -> dict[str, str]:
     """Names of parts and of what lies beside them, and their digests."""
     if "://" in output:
         folder = ObjectFolder(output)
-        names = [e.key for e in folder.list() if "part-" in e.key]
+        names = [e.key for e in folder.list() if "part-" in e.key and "/commits/" not in e.key]
         contents = dict(zip(names, folder.get_all(names), strict=True))
     else:
         paths = (path for path in Path(output).rglob("*part-*") if path.is_file())

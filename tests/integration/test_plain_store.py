@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -195,8 +196,10 @@ def test_killed_at_steps_all_along_the_same_command_ends_in_the_same_result(tmp_
     steps = int(run(tmp_path, 0, tmp_path / "sound", "sound.yaml").stdout.rpartition("steps ")[2])
     wanted = parts_of(f"local://{tmp_path}/sound/out")
     deaths = 0
+    (tmp_path / "store" / "out").mkdir()
     for step in range(1, steps, max(1, steps // 20)):
-        died = run(tmp_path, step, tmp_path / "store", "job.yaml", "--fresh")
+        shutil.rmtree(tmp_path / "store" / "out")
+        died = run(tmp_path, step, tmp_path / "store", "job.yaml")
         deaths += died.returncode == -9
         seen = parts_of(output)
         has_mark = (tmp_path / "store" / "out" / "_SUCCESS").exists()
