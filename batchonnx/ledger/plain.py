@@ -7,6 +7,7 @@ from functools import cached_property
 import pyarrow as pa
 
 from batchonnx.ledger.object_folder import ObjectFolder
+from batchonnx.ledger.object_lease import LEASE
 from batchonnx.ledger.object_run import RECORDS
 from batchonnx.ledger.objects import StoreOutput
 from batchonnx.storage.paths import open_input
@@ -33,7 +34,13 @@ class PlainOutput(StoreOutput):
     """A folder of an fsspec store; see `output.Output`."""
 
     def __init__(self, url: str) -> None:
-        super().__init__(PlainFolder(url), is_trusted=True)
+        self._plain = PlainFolder(url)
+        super().__init__(self._plain, is_trusted=True)
+
+    def settle(self) -> None:
+        """As in a bucket; and files that a death has left half written are removed."""
+        self._plain.s3.remove_halves(but=self._plain.key(LEASE))
+        super().settle()
 
     def open(self, path: str) -> pa.NativeFile:
         """By fsspec. Raises FileNotFoundError."""

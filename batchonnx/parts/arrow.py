@@ -53,7 +53,7 @@ def read(
 
 
 def misfits(kind: pa.DataType) -> Iterator[pa.DataType]:
-    """A dictionary within a list: files have one for all record batches. A view within one can't be copied."""
+    """A dictionary within a list: a file has one for all record batches. A view in one can't be copied."""
     if pat.is_dictionary(kind):
         yield from misfits(kind.value_type)
     elif isinstance(kind, pa.BaseExtensionType):

@@ -7,7 +7,6 @@ writes here says that there is one (`output.single_writer: trusted`).
 from __future__ import annotations
 
 import hashlib
-import secrets
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -73,7 +72,7 @@ class PlainStore:
         with self._told(key):
             if isinstance(self._fs, LocalFileSystem):
                 # Objects are there as a whole or not at all; files of a disk, only if they are renamed.
-                staged = f"{self._uploads}/.{secrets.token_hex(8)}"
+                staged = self._half(key)
                 self._write(staged, data)
                 self._fs.makedirs(key.rpartition("/")[0], exist_ok=True)
                 self._fs.mv(staged, key)
@@ -160,6 +159,15 @@ class PlainStore:
             key = unquote(upload.partition("-")[2])
             if key.startswith(prefix) and not upload.startswith("."):
                 yield key, upload
+
+    def remove_halves(self, but: str) -> None:
+        """Remove what a death has left of files that were being written. but: one that may be written now."""
+        halves = [entry.key for entry in self.list("", f"{self._uploads}/.")]
+        self.delete("", [half for half in halves if half != self._half(but)])
+
+    def _half(self, key: str) -> str:
+        """Where a small file is written before it is renamed."""
+        return f"{self._uploads}/.{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
     def _staged(self, upload: str) -> str:
         return f"{self._uploads}/{upload}"
