@@ -23,11 +23,13 @@ if sys.platform == "linux":
 __version__ = "0.1.0"
 __all__ = [
     "__version__",
+    "backfill",
     "clean",
     "dataset",
     "explain",
     "init",
     "load_job",
+    "next_ticks",
     "plan",
     "publish",
     "run",
@@ -35,7 +37,19 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from batchonnx.api import clean, dataset, explain, init, load_job, plan, publish, run, verify
+    from batchonnx.api import (
+        backfill,
+        clean,
+        dataset,
+        explain,
+        init,
+        load_job,
+        next_ticks,
+        plan,
+        publish,
+        run,
+        verify,
+    )
 
 
 def __getattr__(name: str) -> object:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.dataset as pads
@@ -24,11 +25,29 @@ from batchonnx.proof.published import read_parts
 from batchonnx.proof.rescore import rescore
 from batchonnx.proof.verify import Proof, read_result, verify_result
 from batchonnx.runtime.session import open_model
+from batchonnx.schedule.backfill import OnTick, ticks_between
+from batchonnx.schedule.backfill import backfill as backfill_ticks
+from batchonnx.schedule.calendar import Tick
+from batchonnx.schedule.clock import WallClock
+from batchonnx.schedule.run_tick import TickResult
+from batchonnx.schedule.scheduled import open_scheduled
 from batchonnx.scoring.progress import RunSummary
 from batchonnx.storage.arrow_s3 import arrow_s3
 from batchonnx.storage.paths import is_ranged, open_filesystem
 
-__all__ = ["clean", "dataset", "explain", "init", "load_job", "plan", "publish", "run", "verify"]
+__all__ = [
+    "backfill",
+    "clean",
+    "dataset",
+    "explain",
+    "init",
+    "load_job",
+    "next_ticks",
+    "plan",
+    "publish",
+    "run",
+    "verify",
+]
 
 
 def plan(job: JobFile | str | Path, variables: Mapping[str, str] | None = None) -> Plan:
@@ -45,23 +64,27 @@ def run(
     *,
     on_progress: OnProgress | None = None,
     stop: threading.Event | None = None,
+    drain: threading.Event | None = None,
     overwrite: bool | None = None,
     fresh: bool = False,
     incremental: bool = False,
+    engine: Literal["local", "ray"] | None = None,
 ) -> RunSummary:
     """Score every row of the job and publish the result; go on with an unfinished run, if there is one.
 
     A result of the same job, model and input that is there already is left as it is.
     on_progress: called about five times a second, from this thread. stop: set it from another
-    thread to end the run early; it then raises Interrupted. overwrite: in place of the job's own.
+    thread to end the run early; it then raises Interrupted. drain: the same, but the shards in work are
+    finished first. overwrite: in place of the job's own.
     fresh: start over, whatever is there already. incremental: score only input files that are new
     or have changed since the published result was made, and replace exactly their parts.
+    engine: in place of the job's own `engine.name`.
     Raises what `plan` raises, and OutputExistsError, OutputBusyError, ChangedError, RowError,
-    GateError, StorageError. Whatever is raised, nothing of the run is visible, and what was
-    committed is kept.
+    GateError, StorageError; with Ray, ClusterError. Whatever is raised, nothing of the run is visible,
+    and what was committed is kept.
     """
-    options = RunOptions(overwrite, fresh, incremental)
-    return run_job(_load(job, variables), options, stop or threading.Event(), on_progress)
+    options = RunOptions(overwrite, fresh, incremental, drain or threading.Event())
+    return run_job(_on(_load(job, variables), engine), options, stop or threading.Event(), on_progress)
 
 
 def publish(output: str | Path, *, force: bool = False) -> Manifest:
@@ -137,9 +160,52 @@ def init(model: str, data: str, *, output: str | None = None, folder: str | Path
     return guess_job(open_model(str(Path(model)), threads=1).signature, model, data, output, Path(folder))
 
 
+def next_ticks(job: str | Path, variables: Mapping[str, str] | None = None, *, count: int = 5) -> list[Tick]:
+    """When a scheduled job is due next, and for which logical dates. Raises JobFileError."""
+    calendar = open_scheduled(job, variables or {}).calendar
+    return list(islice(calendar.after(WallClock().now()), count))
+
+
+def backfill(
+    job: str | Path,
+    first: str,
+    last: str | None = None,
+    variables: Mapping[str, str] | None = None,
+    *,
+    parallel: int = 1,
+    on_tick: OnTick | None = None,
+    on_progress: OnProgress | None = None,
+    stop: threading.Event | None = None,
+) -> list[TickResult]:
+    """Score the logical dates of a scheduled job that aren't published, in order.
+
+    first, last: logical dates or times, both included; last left out: up to now. parallel: how many at a
+    time. on_tick: called as each ends, those that were published already too. stop: set it from another
+    thread to end early. What goes wrong with one date is in its result, and keeps no other from being scored.
+    Raises JobFileError, StorageError, Interrupted.
+    """
+    scheduled = open_scheduled(job, variables or {})
+    ticks = ticks_between(scheduled, first, last, WallClock().now())
+    return backfill_ticks(
+        scheduled,
+        ticks,
+        parallel=parallel,
+        stop=stop or threading.Event(),
+        on_tick=on_tick or (lambda result: None),
+        on_progress=on_progress,
+    )
+
+
 def _output(path: str | Path) -> Output:
     text = str(path)
     return output_at(text if "://" in text else str(Path(text).absolute()))
+
+
+def _on(job: JobFile, engine: Literal["local", "ray"] | None) -> JobFile:
+    if engine is None or engine == job.job.engine.name:
+        return job
+    asked = job.job.engine.model_copy(update={"name": engine})
+    return job.model_copy(update={"job": job.job.model_copy(update={"engine": asked})})
 
 
 def _load(job: JobFile | str | Path, variables: Mapping[str, str] | None) -> JobFile:

@@ -113,6 +113,20 @@ class InputError(BatchonnxError):
     exit_code = 3
 
 
+class ClusterError(BatchonnxError):
+    """No cluster at the address, or one that refuses, has no place for workers, or loses them or the job."""
+
+    exit_code = 3
+
+
+class DriverError(BatchonnxError):
+    """A submitted job didn't end well; it ends the command that waited for it with its own exit code."""
+
+    def __init__(self, exit_code: int, *problems: Problem) -> None:
+        super().__init__(*problems)
+        self.exit_code = exit_code  # type: ignore[misc]  # of one job, not of the class
+
+
 class RowError(InputError):
     """A row that can't be encoded or scored, named by file and row index."""
 

@@ -12,10 +12,19 @@ _COMMANDS = {
     "init": ("batchonnx.cli.jobs", "init"),
     "plan": ("batchonnx.cli.jobs", "plan"),
     "run": ("batchonnx.cli.jobs", "run"),
+    "submit": ("batchonnx.cli.cluster", "submit"),
+    "status": ("batchonnx.cli.cluster", "status"),
+    "logs": ("batchonnx.cli.cluster", "logs"),
+    "stop": ("batchonnx.cli.cluster", "stop"),
+    "wait": ("batchonnx.cli.cluster", "wait"),
+    "list": ("batchonnx.cli.cluster", "list_"),
+    "drive": ("batchonnx.cli.cluster", "drive"),
     "verify": ("batchonnx.cli.results", "verify"),
     "explain": ("batchonnx.cli.results", "explain"),
     "publish": ("batchonnx.cli.results", "publish"),
     "clean": ("batchonnx.cli.results", "clean"),
+    "backfill": ("batchonnx.cli.schedule", "backfill"),
+    "schedule": ("batchonnx.cli.schedule", "schedule"),
     "schema": ("batchonnx.cli.jobs", "schema"),
     "model": ("batchonnx.cli.model", "model"),
 }
@@ -45,6 +54,7 @@ def main() -> None:
       batchonnx init model.onnx data/ -o job.yaml    write the job for me
       batchonnx plan job.yaml                        what will happen
       batchonnx run job.yaml                         do it, in this process
+      batchonnx submit job.yaml                      do it on a Ray cluster
       batchonnx verify predictions/                  prove that no row is lost
       batchonnx model inspect model.onnx             what the model takes and gives
 

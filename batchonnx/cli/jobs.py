@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from batchonnx.cli.screen import complain, say
+from batchonnx.cli.stopping import stopping
 from batchonnx.errors import OutputExistsError, Problem
+
+if TYPE_CHECKING:
+    from batchonnx.job.spec import JobFile
 
 _set_option = click.option(
     "--set",
@@ -23,6 +22,11 @@ _set_option = click.option(
     multiple=True,
     metavar="KEY=VALUE",
     help="Fill {{ KEY }} in the job file. May be repeated.",
+)
+_date_option = click.option(
+    "--date",
+    metavar="DATE",
+    help="The logical date: fill {{ date }}. One of the schedule's, if there is one.",
 )
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, errors included.")
 _job_argument = click.argument("job", type=click.Path(path_type=Path))
@@ -61,8 +65,9 @@ def init(model: str, data: str, out: Path | None, output: str | None, as_json: b
 @click.command()
 @_job_argument
 @_set_option
+@_date_option
 @_json_option
-def plan(job: Path, settings: tuple[str, ...], as_json: bool) -> None:
+def plan(job: Path, settings: tuple[str, ...], date: str | None, as_json: bool) -> None:
     """Say what a run of JOB will do; reads no row, runs no model.
 
     Checks model against data, and reports every mismatch at once.
@@ -73,16 +78,16 @@ def plan(job: Path, settings: tuple[str, ...], as_json: bool) -> None:
       batchonnx plan jobs/score.yaml --set day=2026-11-22 --json
     """
     from batchonnx import api
-    from batchonnx.job.variables import parse_settings
     from batchonnx.report.plan_view import format_plan, plan_as_dict
 
-    made = api.plan(job, parse_settings(settings))
+    made = api.plan(load_dated(job, settings, date))
     say(json.dumps(plan_as_dict(made), indent=1) if as_json else format_plan(made))
 
 
 @click.command()
 @_job_argument
 @_set_option
+@_date_option
 @click.option(
     "--overwrite", is_flag=True, default=None, help="Replace a former result when this one is complete."
 )
@@ -90,18 +95,25 @@ def plan(job: Path, settings: tuple[str, ...], as_json: bool) -> None:
 @click.option(
     "--incremental", is_flag=True, help="Score only files that are new or changed since the published result."
 )
+@click.option(
+    "--engine", type=click.Choice(["local", "ray"]), help="In place of the job's own: where workers live."
+)
 @click.option("--quiet", is_flag=True, help="No progress, no summary.")
 @_json_option
 def run(
     job: Path,
     settings: tuple[str, ...],
+    engine: Literal["local", "ray"] | None,
+    date: str | None,
     overwrite: bool | None,
     fresh: bool,
     incremental: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Score every row of JOB in this process and publish the result, all or nothing.
+    """Score every row of JOB and publish the result, all or nothing.
+
+    In this process, or on a Ray cluster: RAY_ADDRESS's, the job's, or one that lives as long as the run.
 
     The same command again goes on where a run was stopped, by whatever. Ctrl-C stops cleanly:
     nothing is published, what was scored is kept. A second Ctrl-C ends at once.
@@ -112,24 +124,25 @@ def run(
       batchonnx run jobs/filetypes.yaml --set dir=/usr/share
       batchonnx run jobs/score.yaml --json | jq .predicted
       batchonnx run jobs/score.yaml --incremental
+      batchonnx run jobs/score.yaml --engine ray
+      batchonnx run jobs/daily.yaml --date 2026-11-22
     """
     stop = threading.Event()
-    with _stopping(stop):
+    with stopping(stop):
         from batchonnx import api
-        from batchonnx.job.variables import parse_settings
         from batchonnx.report.live import live_view
         from batchonnx.report.preview import format_preview
         from batchonnx.report.summary import format_summary, summary_as_dict
 
         with live_view(quiet=quiet or as_json) as show:
             summary = api.run(
-                job,
-                parse_settings(settings),
+                load_dated(job, settings, date),
                 on_progress=show,
                 stop=stop,
                 overwrite=overwrite,
                 fresh=fresh,
                 incremental=incremental,
+                engine=engine,
             )
         if as_json:
             say(json.dumps(summary_as_dict(summary), indent=1))
@@ -152,24 +165,17 @@ def schema() -> None:
     say(json.dumps(job_schema(), indent=2))
 
 
-@contextmanager
-def _stopping(stop: threading.Event) -> Iterator[None]:
-    """SIGINT and SIGTERM set `stop`; the second one ends the process at once."""
+def load_dated(job: Path, settings: tuple[str, ...], date: str | None) -> JobFile:
+    """The job with its variables filled in; date: the logical date, if one was given.
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        stop.set()
-        # Not by print: the signal may have come in the middle of one.
-        with suppress(OSError):
-            os.write(2, b"\nstopping: what is scored is kept, nothing is published; again to end at once\n")
+    Raises JobFileError, also for a date that the job's schedule hasn't got.
+    """
+    from batchonnx.job.load import load_job
+    from batchonnx.job.variables import parse_settings
+    from batchonnx.schedule.scheduled import check_date
 
-    former: dict[signal.Signals, Callable[[int, FrameType | None], Any] | int | None] = {
-        number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
+    if date is None:
+        return load_job(job, parse_settings(settings))
+    loaded = load_job(job, parse_settings((*settings, f"date={date}")))
+    check_date(loaded, date)
+    return loaded

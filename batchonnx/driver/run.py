@@ -11,6 +11,8 @@ from time import perf_counter
 from batchonnx.driver.describe import describe_plan, describe_result
 from batchonnx.driver.incremental import keep_unchanged
 from batchonnx.driver.table import TableStep, check_table, table_step
+from batchonnx.engines.cluster.engine import RayEngine
+from batchonnx.engines.engine import Engine
 from batchonnx.engines.local import LocalEngine
 from batchonnx.errors import Interrupted, Problem, StorageError
 from batchonnx.job.load import job_from_dict
@@ -41,11 +43,13 @@ class RunOptions:
 
     overwrite: in place of the job's own. fresh: start over, whatever is there.
     incremental: keep the published parts whose input is unchanged.
+    drain: set, no shard is begun any more, those in work are finished, and the run ends as interrupted.
     """
 
     overwrite: bool | None = None
     fresh: bool = False
     incremental: bool = False
+    drain: threading.Event = dataclasses.field(default_factory=threading.Event)
 
 
 def open_job(job: JobFile) -> tuple[Plan, Model]:
@@ -141,20 +145,23 @@ def _run(
         since = output.read_plan(former)
         plan, unchanged = keep_unchanged(plan, output, since, former)
     kept = tuple(output.adopt(commit, plan.fingerprint) for commit in unchanged)
-    asked = job.job.engine.workers
-    budget = divide_cores(usable_cores(), None if asked == "auto" else asked, plan.chunks)
-    if budget.threads_per_worker > 1:
-        model = open_model(model.signature.path, threads=budget.threads_per_worker, sha256=plan.model.digest)
+    workers, threads = 0, 1
+    if job.job.engine.name == "local":
+        budget = divide_cores(usable_cores(), _workers(job), plan.chunks)
+        workers, threads = budget.workers, budget.threads_per_worker
+    if threads > 1:
+        model = open_model(model.signature.path, threads=threads, sha256=plan.model.digest)
     plan = with_types(plan, model)
     check_parts(plan.job, {field.name: field.type for field in output_schema(plan)})
     check_table(plan)
     by_shard = {commit.shard: commit for commit in kept}
     run = output.open_run(describe_plan(plan, since, kept), by_shard, fresh=options.fresh)
     try:
-        engine = _score(plan, model, run, former, budget.workers, stop, on_progress)
+        engine = _score(plan, model, run, former, (workers, threads), stop, options.drain, on_progress)
         manifest = _complete(plan, run, engine, output, former, tuple(zip(unchanged, kept, strict=True)))
         require_passed(manifest.gate, output.path, run.where)
         _go_on(stop)
+        _go_on(options.drain)
         complete_at = perf_counter()
         run.publish(manifest, may_replace)
     except BaseException:
@@ -165,13 +172,18 @@ def _run(
         _summary(plan, manifest, perf_counter() - begin),
         first_row_s=first_at - begin if first_at is not None else None,
         busy_s=engine.busy_s,
-        workers=budget.workers,
-        threads_per_worker=budget.threads_per_worker,
+        engine=engine.name,
+        start_s=engine.start_s,
+        workers=engine.workers,
+        threads_per_worker=engine.threads,
         model_calls=engine.calls,
         resumed=len(run.commits) - len(kept),
         kept=len(kept),
         halved=engine.halved,
-        apart=len(run.suspects - run.commits.keys()),
+        apart=engine.apart,
+        lost=engine.lost,
+        copied=engine.copied,
+        notes=(*manifest.notes, *engine.notes),
         is_new=True,
         publish_s=perf_counter() - complete_at,
     )
@@ -190,30 +202,45 @@ def _score(
     model: Model,
     run: Run,
     former: Manifest | None,
-    workers: int,
+    crew: tuple[int, int],
     stop: threading.Event,
+    drain: threading.Event,
     on_progress: OnProgress | None,
-) -> LocalEngine:
-    """Score what isn't committed yet."""
+) -> Engine:
+    """Score what isn't committed yet. crew: workers of a local engine, and threads of each."""
     measured = former.batch_rows if former is not None and former.model == plan.model.digest else 0
     taught = run.probe
     if taught is None and run.plan.since is not None and former is not None:
         taught = Probe(former.batch_rows, former.neighbour_difference)
     lesson = Lesson(taught.batch_rows, taught.neighbour_difference) if taught is not None else None
-    batch = BatchSize(plan, model, measured or None, lesson, lambda told: run.keep_probe(_probe(told)))
     spent = sum(commit.quarantined for commit in run.commits.values())
     kept = sum(run.commits[shard].rows_in for shard in run.plan.kept)
     rows = plan.rows + kept if plan.rows is not None else None
     errors = ErrorBudget(plan.job.job.errors.max_bad_rows, rows, spent)
-    engine = LocalEngine(plan, model, batch, errors, workers, run)
-    engine.run(stop, on_progress)
+
+    def keep(told: Lesson) -> None:
+        run.keep_probe(_probe(told))
+
+    engine: Engine
+    if plan.job.job.engine.name == "ray":
+        engine = RayEngine(plan, model, run, errors, lesson, measured or None, keep)
+    else:
+        batch = BatchSize(plan, model, measured or None, lesson, keep)
+        engine = LocalEngine(plan, model, batch, errors, crew[0], run, crew[1])
+    engine.run(stop, drain, on_progress)
     return engine
+
+
+def _workers(job: JobFile) -> int | None:
+    """Threads that a job asks for; None: as many as there are cores."""
+    asked = job.job.engine.workers
+    return asked if isinstance(asked, int) else None
 
 
 def _complete(
     plan: Plan,
     run: Run,
-    engine: LocalEngine,
+    engine: Engine,
     output: Output,
     former: Manifest | None,
     kept: tuple[tuple[Commit, Commit], ...],

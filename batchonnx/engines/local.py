@@ -7,7 +7,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from time import perf_counter
 
 from batchonnx.engines.spare import SpareHands
-from batchonnx.engines.worker import Stopped, Worker
+from batchonnx.engines.worker import Shards, Stopped, Worker
 from batchonnx.errors import Interrupted, Problem
 from batchonnx.ledger.output import Run
 from batchonnx.ledger.records import Commit
@@ -22,11 +22,13 @@ PROGRESS_EVERY_S = 0.2
 
 
 class LocalEngine:
-    """Scores a plan's shards with as many threads as workers were asked for.
+    """Scores a plan's shards with as many threads as workers were asked for; see `engine.Engine`.
 
-    run: an unfinished run; what it has commits for isn't scored again.
+    run: an unfinished run; what it has commits for isn't scored again. threads: of each call of the model.
     busy_s, calls, first_at: as `Worker` counts them, over all workers.
     """
+
+    name = "local"
 
     def __init__(
         self,
@@ -36,11 +38,16 @@ class LocalEngine:
         budget: ErrorBudget,
         workers: int,
         run: Run,
+        threads: int = 1,
     ) -> None:
         self._plan, self._model, self._batch, self._budget = plan, model, batch, budget
         self._run, self._done = run, run.commits
         self._open_shards = [shard for shard in plan.shards if shard.number not in run.commits]
         self._ending = threading.Event()
+        self.workers, self.threads = workers, threads
+        self.apart, self.lost, self.copied = len(run.suspects - run.commits.keys()), 0, 0
+        self.start_s: float | None = None
+        self.notes: tuple[str, ...] = ()
         spare = SpareHands(workers)
         self._workers = [
             Worker(plan, model, batch, budget, run, spare, self._ending, f"worker-{number}")
@@ -50,13 +57,19 @@ class LocalEngine:
         self._error: BaseException | None = None
         self._lock = threading.Lock()
 
-    def run(self, stop: threading.Event, on_progress: Callable[[Progress], None] | None) -> None:
+    def run(
+        self,
+        stop: threading.Event,
+        drain: threading.Event,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> None:
         """Score every open shard; on_progress is called from this thread about five times a second.
 
-        Raises the first error of any worker, after all have ended; Interrupted once `stop` is set.
+        Raises the first error of any worker, after all have ended; Interrupted once `stop` is set, or, where
+        shards are left, once `drain` is set and those in work are done.
         """
         begin = perf_counter()
-        shards = _ShardQueue(self._open_shards, self._run.suspects)
+        shards = _ShardQueue(self._open_shards, self._run.suspects, drain)
         threads = [
             threading.Thread(target=self._work, args=(worker, shards), name=f"worker-{number}", daemon=True)
             for number, worker in enumerate(self._workers)
@@ -77,6 +90,8 @@ class LocalEngine:
             self._run.end()
         if self._error is not None:
             raise self._error
+        if drain.is_set() and len(self._commits) < len(self._open_shards):
+            raise _interrupted(len(self._done) + len(self._commits), len(self._plan.shards))
 
     @property
     def commits(self) -> list[Commit]:
@@ -108,7 +123,7 @@ class LocalEngine:
         """When the first batch was predicted (perf_counter)."""
         return min((w.first_at for w in self._workers if w.first_at is not None), default=None)
 
-    def _work(self, worker: Worker, shards: Iterator[Shard]) -> None:
+    def _work(self, worker: Worker, shards: Shards) -> None:
         try:
             for commit in worker.stream(shards):
                 self._commits.append(commit)
@@ -145,18 +160,26 @@ class _ShardQueue:
     """Each shard once, to whichever worker asks next.
 
     The largest first, so that the last ones are small; after them those whose rows may end a
-    process, when the others have settled the batch size.
+    process, when the others have settled the batch size. Once `drain` is set, none.
     """
 
-    def __init__(self, shards: Sequence[Shard], suspects: Container[int]) -> None:
+    def __init__(self, shards: Sequence[Shard], suspects: Container[int], drain: threading.Event) -> None:
+        self._drain = drain
         self._shards = iter(sorted(shards, key=lambda shard: (shard.number in suspects, -shard.bytes)))
         self._lock = threading.Lock()
 
     def __iter__(self) -> Iterator[Shard]:
         return self
 
+    @property
+    def is_ready(self) -> bool:
+        """Nothing is waited for."""
+        return True
+
     def __next__(self) -> Shard:
         with self._lock:
+            if self._drain.is_set():
+                raise StopIteration
             return next(self._shards)
 
 

@@ -9,10 +9,11 @@ from functools import partial
 from itertools import chain
 from math import ceil
 from time import perf_counter
+from typing import Protocol
 
 from batchonnx.engines.spare import SpareHands
 from batchonnx.ledger.attempt import ShardAttempt
-from batchonnx.ledger.output import Run
+from batchonnx.ledger.output import Scoring
 from batchonnx.ledger.records import Commit, SourceRows
 from batchonnx.planning.plan import Plan
 from batchonnx.planning.shards import Shard, Source
@@ -31,6 +32,15 @@ AHEAD_BYTES = 16 << 20
 
 SHARED_BYTES = 32 << 20
 """Rows are shared with idle workers only if their predictions are about so few: they wait as a whole."""
+
+
+class Shards(Iterator[Shard], Protocol):
+    """Shards as they come, for one worker or several."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the next one, or the end, is there without a wait."""
+        ...
 
 
 class Stopped(Exception):
@@ -63,7 +73,7 @@ class Worker:
         model: Model,
         batch: BatchSize,
         budget: ErrorBudget,
-        run: Run,
+        run: Scoring,
         spare: SpareHands,
         stop: threading.Event,
         name: str,
@@ -99,7 +109,7 @@ class Worker:
         """When the first batch came out of the model (perf_counter)."""
         return self._made.first_at if self._made is not None else None
 
-    def stream(self, shards: Iterator[Shard]) -> Iterator[Commit]:
+    def stream(self, shards: Shards) -> Iterator[Commit]:
         """Score shards as they come, one commit for each; the next is read while one is scored.
 
         Raises what reading, scoring or writing raises; Stopped once the stop event is set.
@@ -112,7 +122,7 @@ class Worker:
         steps = run_ahead(self._predict(chunks), AHEAD_BYTES, _step_bytes, f"{self._name}-score")
         return self._write(steps)
 
-    def _read(self, shards: Iterator[Shard]) -> Iterator[tuple[Shard, Chunk | None]]:
+    def _read(self, shards: Shards) -> Iterator[tuple[Shard, Chunk | None]]:
         reading = self._begin(shards)
         while reading is not None:
             following: ShardReading | None = None
@@ -123,7 +133,7 @@ class Worker:
                     raise Stopped
                 start = perf_counter()
                 chunk = next(chunks, None)
-                if following is None and reading.is_fetched:
+                if following is None and reading.is_fetched and shards.is_ready:
                     following = self._begin(shards)
                 self.clock.read += perf_counter() - start
                 yield reading.shard, chunk
@@ -131,7 +141,7 @@ class Worker:
                     break
             reading = following or self._begin(shards)
 
-    def _begin(self, shards: Iterator[Shard]) -> ShardReading | None:
+    def _begin(self, shards: Shards) -> ShardReading | None:
         """The next shard; from a store, its first bytes are on their way."""
         plan = self._plan
         return next(

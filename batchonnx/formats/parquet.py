@@ -19,7 +19,7 @@ from batchonnx.storage.spans import SMALL_BYTES, Span, coalesced, side_by_side, 
 BUFFER_BYTES = 1 << 16
 """Pages are read through a small buffer: measured fastest from a local disk, and memory stays
 bounded however large a row group is."""
-WHOLE_GROUP_BYTES = 64 << 20
+WHOLE_GROUP_BYTES = 128 << 20
 """A row group of which no more is wanted is fetched as a whole, and its columns are read where they lie; of a
 larger one, the columns' pages come side by side."""
 

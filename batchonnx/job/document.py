@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
-from ruamel.yaml.events import (
+import yaml
+from yaml.error import MarkedYAMLError
+from yaml.events import (
     AliasEvent,
     DocumentStartEvent,
     MappingEndEvent,
@@ -17,7 +17,7 @@ from ruamel.yaml.events import (
     SequenceEndEvent,
     SequenceStartEvent,
 )
-from ruamel.yaml.reader import ReaderError
+from yaml.reader import ReaderError
 
 from batchonnx.errors import JobFileError, Problem
 from batchonnx.job.node import MAX_DEPTH, UNSET, Node, Place, dotted, resolve_plain
@@ -45,14 +45,14 @@ def read_document(text: str, variables: Mapping[str, str], shown: str) -> Docume
     try:
         root = reader.document()
     except MarkedYAMLError as error:
-        return Document(
-            None, (*reader.variable_problems(), *reader.problems, syntax_problem(error, text, shown))
+        told = (
+            _too_deep(shown)
+            if "nesting depth" in (error.problem or "")
+            else syntax_problem(error, text, shown)
         )
+        return Document(None, (*reader.variable_problems(), *reader.problems, told))
     except ReaderError as error:
         return Document(None, (character_problem(error, text, shown),))
-    except RecursionError:
-        # The parser's own: it goes down by a call for each bracket of a key.
-        return Document(None, (_too_deep(shown),))
     except JobFileError as error:
         return Document(None, (*reader.variable_problems(), *reader.problems, *error.problems))
     unused = unused_settings(variables, reader.used, shown)
@@ -75,7 +75,7 @@ class _Reader:
     used: dict[str, list[tuple[int, Place]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._events: Iterator[Any] = iter(YAML(typ="safe", pure=True).parse(self.text))
+        self._events: Iterator[Any] = yaml.parse(self.text, Loader=yaml.CLoader)
         self._anchors: dict[str, Node | None] = {}
         self._sizes: dict[str, int] = {}
         self._values = 0
@@ -126,8 +126,8 @@ class _Reader:
         return node
 
     def _anchorless(self, event: Any, place: Place) -> Node:
-        if event.ctag is not None and not (isinstance(event, ScalarEvent) and str(event.ctag) == _STRING):
-            self._report(f"a tag, {event.ctag}, means nothing in a job", event, place, "leave the tag out")
+        if event.tag is not None and not (isinstance(event, ScalarEvent) and str(event.tag) == _STRING):
+            self._report(f"a tag, {event.tag}, means nothing in a job", event, place, "leave the tag out")
         if isinstance(event, ScalarEvent):
             return self._scalar(event, place)
         if isinstance(event, SequenceStartEvent):
@@ -166,7 +166,7 @@ class _Reader:
             return Node(UNSET, line, written)
         if keys:
             written = f"{value}  from {written}"
-        is_plain = not event.style and event.ctag is None
+        is_plain = not event.style and event.tag is None
         return Node(resolve_plain(value) if is_plain else value, line, written)
 
     def _sequence(self, start: Any, place: Place) -> Node:

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from batchonnx.errors import JobFileError, Problem
@@ -114,7 +115,7 @@ def resolve_plain(text: str) -> Any:
 
 
 def from_python(data: Any, depth: int = 0) -> Node:
-    """Nodes of a job given as Python data: mappings, lists, tuples, paths and scalars.
+    """Nodes of a job given as Python data: mappings, lists, tuples, paths, dates and scalars.
 
     Raises JobFileError if it is nested without end, or text holds a NUL character.
     """
@@ -128,6 +129,8 @@ def from_python(data: Any, depth: int = 0) -> Node:
         return Node([from_python(value, depth + 1) for value in data])
     if isinstance(data, os.PathLike):
         data = os.fspath(data)
+    if isinstance(data, date):
+        data = data.isoformat()
     if isinstance(data, str) and "\0" in data:
         raise JobFileError(
             Problem("a value has a NUL character in it", {"found": repr(data)[:80]}, "take it out")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -25,11 +26,28 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="64 hexadec
 
 Share = Annotated[str, Field(pattern=r"^\d{1,3}(\.\d+)?%$", description="a share, like 0.1%")]
 
+Requirement = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9][\w.-]*\s*(\[[\w\s,.-]*\])?\s*([<>=!~(@;][^\n]*)?$",
+        description="a package like pillow==11.3",
+    ),
+]
+
 Endpoint = Annotated[
     str,
     Field(pattern=r"^https?://[^@/?#]+(/[^@?#]*)?$", description="a URL like https://s3.example.com:9000"),
 ]
 
+Role = Annotated[
+    str,
+    Field(
+        pattern=r"^arn:[\w-]+:iam:.*:role/.+$", description="text like arn:aws:iam::123456789012:role/scorer"
+    ),
+]
+
+
+Duration = Annotated[str, Field(pattern=r"^[1-9]\d{0,4}[mhd]$", description="a duration, like 30m, 6h or 1d")]
 
 SECRETS = ("token", "credential", "password", "secret", "secret-access-key", "access-key-id")
 PASSWORD = re.compile(r"://[^/@]*:[^/@]+@")
@@ -406,13 +424,66 @@ class Result(Section):
         return self
 
 
+class Span(Section):
+    """How many workers there may be: it grows and shrinks with the cluster."""
+
+    min: Annotated[int, Field(ge=1)] = Field(1, description="Scoring doesn't begin with fewer.")
+    max: Annotated[int, Field(ge=1)] = Field(description="No more are started.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min > self.max:
+            found = f"min: {self.min}, max: {self.max}"
+            fix = "make max the larger one"
+            raise _rule("min above max", expected="min <= max", found=found, fix=fix, key="max")
+        return self
+
+
+RAY_ONLY = ("address", "resources", "wait_s", "shared_output")
+
+
+class Resources(Section):
+    """What Ray reserves for each worker."""
+
+    num_cpus: Annotated[int, Field(ge=1)] = Field(
+        1, description="Cores of one worker; its session uses as many threads."
+    )
+    num_gpus: Annotated[float, Field(ge=0)] | Annotated[int, Field(ge=0)] = Field(
+        0, description="GPUs of one worker; a share (0.5) lets several workers use one."
+    )
+    memory: Annotated[int, Field(ge=1)] | None = Field(None, description="Bytes of memory of one worker.")
+    custom: dict[str, Annotated[float, Field(gt=0)] | Annotated[int, Field(gt=0)]] = Field(
+        {}, description="Custom resource of the cluster -> how much of it one worker takes."
+    )
+    accelerator_type: Place | None = Field(None, description="Kind of GPU, as Ray names it: A10G, H100.")
+
+
 class Engine(Section):
     """Where the work is done."""
 
-    name: Literal["local"] = Field("local", description="local: threads of this process.")
+    name: Literal["local", "ray"] = Field(
+        "local", description="local: threads of this process. ray: actors on a Ray cluster."
+    )
     device: Literal["cpu"] = Field("cpu", description="What the sessions run on.")
-    workers: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
-        "auto", description="auto: one for each core."
+    workers: Literal["auto"] | Annotated[int, Field(ge=1)] | Span = Field(
+        "auto",
+        description="auto: one for each core; with Ray, as many as fit in the cluster. A number, or {min, "
+        "max} with Ray, is the most there will be.",
+    )
+    address: Place | None = Field(
+        None,
+        description="With Ray: the cluster, as HOST:PORT, ray://HOST:PORT, auto, or local for one that lives "
+        "as long as the run. Left out: RAY_ADDRESS, else local.",
+    )
+    resources: Resources = Field(Resources(), description="With Ray: what is reserved for each worker.")
+    wait_s: Annotated[float, Field(gt=0)] | Annotated[int, Field(gt=0)] = Field(
+        10,
+        description="With Ray: seconds to wait for the first workers to have a place; more where an "
+        "autoscaler has to start machines.",
+    )
+    shared_output: bool = Field(
+        False,
+        description="With Ray, for a local output.path: all nodes see it as the same folder (NFS, say).",
     )
     batch_rows: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         "auto", description="Rows in one call of the model; auto measures a few sizes first."
@@ -427,6 +498,21 @@ class Engine(Section):
                 "a batch too large", expected=f"at most {LARGEST_BATCH:,}", found=f"{rows:,}", fix=fix
             )
         return rows
+
+    @model_validator(mode="after")
+    def _of_ray(self) -> Self:
+        if self.name != "ray":
+            asked = [key for key in RAY_ONLY if getattr(self, key) != type(self).model_fields[key].default]
+            asked += ["workers"] if isinstance(self.workers, Span) else []
+            if asked:
+                raise _rule(
+                    "a setting of Ray's, without Ray",
+                    expected="engine.name: ray",
+                    found=f"{asked[0]} with name: {self.name}",
+                    fix=f"add name: ray, or leave {asked[0]} out",
+                    key=asked[0],
+                )
+        return self
 
 
 class Errors(Section):
@@ -477,6 +563,9 @@ class Storage(Section):
     profile: Place | None = Field(
         None, description="A profile of ~/.aws/config, which may assume a role. Left out: AWS_PROFILE."
     )
+    role_arn: Role | None = Field(
+        None, description="A role to assume with the credentials found, renewed as it expires."
+    )
     path_style: bool | None = Field(
         None, description="Whether the bucket stands in the path, not in the host's name."
     )
@@ -484,6 +573,144 @@ class Storage(Section):
         None,
         description="Certificates to trust, in PEM form; relative to the job file. Left out: AWS_CA_BUNDLE.",
     )
+
+
+class Schedule(Section):
+    """When the job runs, and for which logical date: `{{ date }}`."""
+
+    cron: Place = Field(description="Minute, hour, day of month, month, day of week: 15 2 * * *.")
+    time_zone: Place = Field("UTC", description="Of the cron expression and of `{{ date }}`: Europe/Berlin.")
+    lag: Duration | None = Field(
+        None,
+        description="How far the logical date lies behind the tick: with 1d, a tick scores the day before. "
+        "Left out: it is the tick's own.",
+    )
+    date: Place | None = Field(
+        None,
+        description="How `{{ date }}` is written, as in strftime. Left out: %Y-%m-%d, or %Y-%m-%dT%H%M where "
+        "a day may have several ticks.",
+    )
+    start: Place | None = Field(None, description="The first logical date of all: 2026-11-01.")
+    catch_up: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="How many ticks before the newest may be made up, if their outputs aren't published. "
+        "Needs start.",
+    )
+    overlap: Literal["wait", "skip", "replace"] = Field(
+        "wait",
+        description="A tick that comes due while another one's run goes on: wait for it, be left out, or "
+        "take its place.",
+    )
+    deadline: Duration | None = Field(
+        None, description="How long one tick's run may take. Left out: for ever."
+    )
+
+    @field_validator("cron", mode="after")
+    @classmethod
+    def _that_every_cron_knows(cls, cron: str) -> str:
+        # Imported here: most jobs have no schedule, and a run begins without waiting for it.
+        from cronsim import CronSim, CronSimError
+
+        expected = "minute hour day-of-month month day-of-week, like 15 2 * * *"
+        if len(cron.split()) != 5:
+            fix = "write five fields; for every day at a quarter past two: 15 2 * * *"
+            raise _rule("a cron expression has five fields", expected=expected, found=cron, fix=fix)
+        if found := _ONLY_HERE.search(" ".join(cron.upper().split()[2:3] + cron.upper().split()[4:])):
+            fix = "write it with *, numbers, names, lists, ranges and steps; Sunday is 0 or SUN"
+            raise _rule("not every scheduler knows this", expected=expected, found=found[0], fix=fix)
+        try:
+            next(CronSim(cron, datetime(2026, 1, 1, tzinfo=UTC)))
+        except CronSimError as error:
+            fix = "look at this field; it takes *, numbers, lists, ranges and steps: */15, 1-5, 0,30"
+            raise _rule(
+                f"no cron expression: {str(error)[:1].lower()}{str(error)[1:]}",
+                expected=expected,
+                found=cron,
+                fix=fix,
+            ) from error
+        except StopIteration:
+            fix = "look at day of month and month"
+            raise _rule("a schedule that never comes", expected=expected, found=cron, fix=fix) from None
+        return cron
+
+    @field_validator("time_zone", mode="after")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        from zoneinfo import ZoneInfo
+
+        try:
+            ZoneInfo(name)
+        except (ValueError, OSError) as error:  # ZoneInfoNotFoundError is a KeyError
+            raise _no_zone(name) from error
+        except KeyError as error:
+            raise _no_zone(name) from error
+        return name
+
+    @field_validator("date", mode="after")
+    @classmethod
+    def _fit_for_a_path(cls, form: str | None) -> str | None:
+        if form is None:
+            return None
+        bare = re.sub(r"%[YmdHMzj]", "", form)
+        if bare == form or re.search(r"[^\w.=/T+-]", bare):
+            raise _rule(
+                "this can't write a date that is part of a path",
+                expected="%Y, %m, %d, %H, %M, %z, %j and letters, digits, _ . = / -",
+                found=form,
+                fix="write %Y-%m-%d, for example",
+            )
+        return form
+
+    @field_validator("start", mode="after")
+    @classmethod
+    def _a_day(cls, start: str | None) -> str | None:
+        try:
+            if start is not None:
+                date.fromisoformat(start)
+        except ValueError:
+            fix = "write a day like 2026-11-01"
+            raise _rule("start is no date", expected="YYYY-MM-DD", found=start or "", fix=fix) from None
+        return start
+
+    @model_validator(mode="after")
+    def _start_of_catching_up(self) -> Self:
+        if self.catch_up and self.start is None:
+            raise _rule(
+                "catch_up needs start",
+                expected="start: the first logical date, like 2026-11-01",
+                found="no start",
+                fix="say since when results are to be there: start: 2026-11-01",
+                key="catch_up",
+            )
+        return self
+
+
+_ONLY_HERE = re.compile(r"[L#?]|W(?!ED)|(?<!\d)7(?!\d)(?=[^ ]*$)")
+"""What some systems read otherwise or not at all: last days, nth days, Sunday as 7."""
+
+
+def _no_zone(name: str) -> PydanticCustomError:
+    fix = "write UTC, or a name like Europe/Berlin"
+    return _rule("there is no such time zone", expected="a name of the IANA database", found=name, fix=fix)
+
+
+class Dependencies(Section):
+    """What hooks need beyond what is installed; `submit` has Ray install it for this job alone."""
+
+    pip: list[Requirement] = Field(
+        [], description="Requirements as pip reads them: pillow==11.3, mypackage[extra]>=2."
+    )
+
+    @field_validator("pip", mode="after")
+    @classmethod
+    def _without_passwords(cls, pip: list[str]) -> list[str]:
+        if found := [entry for entry in pip if PASSWORD.search(entry)]:
+            raise _rule(
+                "a job file holds no secrets: it is copied into records",
+                found=f"a password in the URL of {found[0].partition('@')[0].strip()}",
+                fix="name the package alone; the cluster's pip.conf or PIP_INDEX_URL says where it is",
+            )
+        return pip
 
 
 class Job(Section):
@@ -504,11 +731,13 @@ class Job(Section):
     engine: Engine = Field(Engine(), description="Where and how the work is done.")
     errors: Errors = Field(Errors(), description="What may go wrong before the job does.")
     storage: Storage = Field(Storage(), description="Where object stores are and who asks.")
+    schedule: Schedule | None = Field(None, description="When the job runs, and for which logical dates.")
     gate: dict[str, Check] = Field(
         {},
         description="Column of the result -> what it has to be like; else the result is kept back, until "
         "`batchonnx publish --force`.",
     )
+    dependencies: Dependencies = Field(Dependencies(), description="What a submitted job has installed.")
 
     @field_validator("keep", mode="after")
     @classmethod

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from ruamel.yaml.error import MarkedYAMLError
-from ruamel.yaml.reader import ReaderError
+from yaml.error import Mark, MarkedYAMLError
+from yaml.reader import ReaderError
 
 from batchonnx.errors import Problem
 from batchonnx.job.node import shorten
 
 # (part of the parser's message, part of its context, what is wrong, what to do)
 _CAUSES = (
-    ("'\\t' that cannot start", "", "a tab where YAML wants spaces", "indent with spaces"),
     (
         "that cannot start any token",
         "",
@@ -26,13 +25,13 @@ _CAUSES = (
         "use single quotes, or write the backslash twice",
     ),
     (
-        "mapping values are not allowed here",
+        "mapping values are not allowed",
         "",
         'a ":" where none can be',
         'put quotes around text with ": " in it, and look for a missing ":" or other indentation one line up',
     ),
     (
-        "sequence entries are not allowed here",
+        "sequence entries are not allowed",
         "",
         'a "- " where no list can begin',
         'begin the list on a line of its own, or write [a, b]',
@@ -41,19 +40,19 @@ _CAUSES = (
     ("expected ',' or ']'", "", 'a "[" without its "]", or a missing comma', "close it, or add the comma"),
     ("expected ',' or '}'", "", 'a "{" without its "}", or a missing comma', "close it, or add the comma"),
     (
-        "expected <block end>",
+        "did not find expected key",
         "block mapping",
         "this doesn't line up with the keys above",
         "indent keys that belong together alike; a value with quotes in it needs quotes around all of it",
     ),
     (
-        "expected <block end>",
+        "did not find expected '-' indicator",
         "block collection",
         "this doesn't line up with the list above",
         'indent the "- " of one list alike',
     ),
     (
-        "expected the node content",
+        "did not find expected node content",
         "",
         "a value is missing",
         'look for a "[" or "{" that isn\'t closed, or a stray "," "]" "}"',
@@ -72,6 +71,8 @@ def syntax_problem(error: MarkedYAMLError, text: str, shown: str) -> Problem:
         if part in message and around in context:
             cause, fix = told, remedy
             break
+    if "cannot start any token" in message and _at(error.problem_mark, text) == "\t":
+        cause, fix = "a tab where YAML wants spaces", "indent with spaces"
     mark, start = error.problem_mark or error.context_mark, error.context_mark
     if mark is None:
         return Problem(f"the job isn't YAML: {cause}", {"job": shown}, fix)
@@ -86,6 +87,11 @@ def syntax_problem(error: MarkedYAMLError, text: str, shown: str) -> Problem:
     if start is not None and start.line < line:
         facts["begun"] = f"line {start.line + 1}: {shorten(lines[start.line])}"
     return Problem(f"the job isn't YAML: line {line + 1}: {cause}", facts, fix)
+
+
+def _at(mark: Mark | None, text: str) -> str:
+    """The character at a place of the text; empty at its end."""
+    return text[mark.index : mark.index + 1] if mark is not None else ""
 
 
 def character_problem(error: ReaderError, text: str, shown: str) -> Problem:

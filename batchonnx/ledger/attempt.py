@@ -11,7 +11,7 @@ from typing import Self
 import pyarrow as pa
 
 from batchonnx.ledger.disk import disk_error
-from batchonnx.ledger.output import Run, Staged
+from batchonnx.ledger.output import Scoring, Staged
 from batchonnx.ledger.part_files import ORDER_SCHEMA, PartFile, PartFiles, Sizes
 from batchonnx.ledger.records import Commit, SourceRows, StoredFile
 from batchonnx.ledger.run_folder import order_path, part_kind, quarantine_path
@@ -52,7 +52,7 @@ class ShardAttempt:
     store refuses.
     """
 
-    def __init__(self, run: Run, plan: Plan, shard: Shard) -> None:
+    def __init__(self, run: Scoring, plan: Plan, shard: Shard) -> None:
         self._run, self._plan, self._shard = run, plan, shard
         self._attempt = secrets.token_hex(8)
         self.filtered = 0
@@ -71,8 +71,9 @@ class ShardAttempt:
                 self._open("measured", self._part, columns)
             if self._plan.job.job.output.partition_by:
                 self._open("order", order_path(self._part), ORDER_SCHEMA)
-        except OSError as error:
-            raise disk_error(error, self._run.where) from error
+        except BaseException as error:
+            self.__exit__(type(error), error)
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:

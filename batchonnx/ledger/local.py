@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,37 +11,63 @@ import pyarrow as pa
 
 from batchonnx.errors import Problem, StorageError
 from batchonnx.ledger import run_folder
-from batchonnx.ledger.durable import sync_file
+from batchonnx.ledger.crew import Crew, call_crew, outlast_crew, require_no_crew
 from batchonnx.ledger.lease import hold_lease
-from batchonnx.ledger.output import NONE, Cleared, Kept, Run, Staged
+from batchonnx.ledger.output import NONE, Cleared, Kept, Run, Scoring, Staged, Ticket
 from batchonnx.ledger.publish import check_output, publish, restore_former
-from batchonnx.ledger.records import Commit, Manifest, PlanRecord, Probe, StoredFile, read_record
+from batchonnx.ledger.records import Commit, Manifest, PlanRecord, Probe, read_record
 from batchonnx.ledger.run_folder import PLAN, SUCCESS, RunFolder, staging_of
+from batchonnx.ledger.staged_file import StagedFile
 from batchonnx.ledger.suspects import clear_all_started, mark_started
 from batchonnx.parts.read import read_file
 
 ASIDE = (".", "_")
 """Names that readers of a folder of Parquet files leave out."""
 
+END_S = 10.0
+"""How long workers that were ended may take to be gone; the run's next life waits for longer."""
+
+
+class LocalScoring:
+    """A run's hidden folder, for those who score; see `output.Scoring`."""
+
+    def __init__(self, folder: Path, suspects: Container[int]) -> None:
+        self._path = folder
+        self.where, self.keeps_measured = str(folder), False
+        self._suspects = suspects
+
+    @property
+    def suspects(self) -> Container[int]:
+        """As given."""
+        return self._suspects
+
+    def start(self, shard: int, part: str) -> None:
+        """A mark that isn't synced: it outlives the process, which is enough."""
+        mark_started(self._path, shard)
+
+    def end(self) -> None:
+        """Nothing: the marks of other processes aren't this one's to remove."""
+
+    def stage(self, attempt: str, kind: str, path: str) -> Staged:
+        """A file among the attempts."""
+        return StagedFile(run_folder.attempt_path(self._path, attempt, kind), path)
+
+    def commit(self, record: Commit) -> Commit:
+        """By a record that is created once."""
+        return run_folder.commit(self._path, record)
+
 
 @dataclass(frozen=True)
-class LocalStaged:
-    """A file in the run's folder; see `output.Staged`. path: what it will be called in the result."""
+class LocalTicket:
+    """See `output.Ticket`."""
 
-    sink: Path
-    path: str
+    folder: Path
+    crew: Crew
 
-    def finish(self, rows: int) -> StoredFile:
-        """Raises OSError."""
-        sync_file(self.sink)
-        with self.sink.open("rb") as content:
-            digest = hashlib.file_digest(content, "sha256").hexdigest()
-        return StoredFile(self.path, rows, self.sink.stat().st_size, digest)
-
-    def abandon(self) -> None:
-        """Leave no trace of it."""
-        with suppress(OSError):
-            self.sink.unlink()
+    def enter(self, suspects: Container[int]) -> Scoring:
+        """The lock is held until the process ends, with the handle."""
+        self.crew.join()
+        return LocalScoring(self.folder, suspects)
 
 
 class LocalRun:
@@ -50,25 +75,23 @@ class LocalRun:
 
     def __init__(self, folder: RunFolder, output: Path) -> None:
         self._folder, self._output = folder, output
-        self.where, self.keeps_measured = str(folder.path), False
+        self._scoring = LocalScoring(folder.path, folder.suspects)
+        self.where, self.keeps_measured = self._scoring.where, self._scoring.keeps_measured
+        self.start, self.stage, self.commit = self._scoring.start, self._scoring.stage, self._scoring.commit
         self.plan, self.commits = folder.plan, folder.commits
         self.suspects, self.probe = folder.suspects, folder.probe
 
-    def start(self, shard: int, part: str) -> None:
-        """A mark that isn't synced: it outlives the process, which is enough."""
-        mark_started(self._folder.path, shard)
+    def ticket(self) -> Ticket:
+        """The folder, and a lock that tells of whoever is in it."""
+        return LocalTicket(self._folder.path, call_crew(self._output))
+
+    def take_note(self, record: Commit) -> None:
+        """Nothing: the worker's record is all there is."""
 
     def end(self) -> None:
-        """Remove all marks."""
+        """Remove all marks; wait for workers of other processes, of which none should be left."""
+        outlast_crew(self._output, END_S)
         clear_all_started(self._folder.path)
-
-    def stage(self, attempt: str, kind: str, path: str) -> Staged:
-        """A file among the attempts."""
-        return LocalStaged(run_folder.attempt_path(self._folder.path, attempt, kind), path)
-
-    def commit(self, record: Commit) -> Commit:
-        """By a record that is created once."""
-        return run_folder.commit(self._folder.path, record)
 
     def keep_probe(self, probe: Probe) -> None:
         """In a record beside the plan's."""
@@ -136,6 +159,7 @@ class LocalOutput:
 
     def open_run(self, plan: PlanRecord, kept: Mapping[int, Commit] = NONE, *, fresh: bool = False) -> Run:
         """See `run_folder.open_run`."""
+        require_no_crew(self._folder)
         return LocalRun(run_folder.open_run(self._folder, plan, kept, fresh=fresh), self._folder)
 
     def waiting(self) -> tuple[Run, Manifest] | None:

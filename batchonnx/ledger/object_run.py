@@ -17,19 +17,20 @@ undoes what another has done.
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import pyarrow as pa
 
 from batchonnx.errors import OutputBusyError, OutputExistsError, Problem, StorageError
 from batchonnx.ledger.object_folder import AT_ONCE, ObjectFolder
-from batchonnx.ledger.output import Kept, Staged
+from batchonnx.ledger.output import Kept, Scoring, Staged, Ticket
 from batchonnx.ledger.records import (
     Commit,
     Compacted,
@@ -72,26 +73,42 @@ def records_of(run: str) -> str:
     return f"{RECORDS}/runs/{run}/"
 
 
-class ObjectRun:
-    """See `output.Run`."""
+class Fence:
+    """What a worker in another process has of its driver's lease; see `Lease`.
+
+    The token is in all that it writes, by which the holder of a later one undoes it. That the lease is
+    held is the driver's to prove, which ends its workers when it isn't.
+    """
+
+    def __init__(self, token: int) -> None:
+        self.token = token
+
+    def prove(self) -> None:
+        """Called when a record of a later holder was found: raises OutputBusyError."""
+        fix = "nothing: the run that has taken over has workers of its own"
+        facts = {"process": str(os.getpid()), "token": str(self.token)}
+        raise OutputBusyError(Problem("another run has taken this worker's output over", facts, fix))
+
+    def confirm(self) -> None:
+        """Nothing."""
+
+
+class ObjectScoring:
+    """A run's objects, for those who score; see `output.Scoring`."""
 
     def __init__(
-        self,
-        folder: ObjectFolder,
-        plan: PlanRecord,
-        lease: Lease,
-        commits: Mapping[int, Commit],
-        suspects: frozenset[int] = frozenset(),
-        probe: Probe | None = None,
+        self, folder: ObjectFolder, run: str, lease: Lease, suspects: Container[int], *, keeps_measured: bool
     ) -> None:
-        self._folder, self._lease = folder, lease
-        self._records = records_of(plan.run)
-        self.where = folder.url_of(self._records)
-        self.plan, self.commits, self.suspects, self.probe = plan, commits, suspects, probe
-        self.keeps_measured = bool(plan.job.get("gate"))
+        self._folder, self._lease, self._suspects = folder, lease, suspects
+        self._records = records_of(run)
+        self.where, self.keeps_measured = folder.url_of(self._records), keeps_measured
         self._begun: dict[str, OpenUpload] = {}
-        self._recent: list[Commit] = []
         self._lock = threading.Lock()
+
+    @property
+    def suspects(self) -> Container[int]:
+        """As given."""
+        return self._suspects
 
     def start(self, shard: int, part: str) -> None:
         """The part's upload is begun: one that is open without a commit is the mark of a death."""
@@ -106,12 +123,11 @@ class ObjectRun:
             begun, self._begun = list(self._begun.values()), {}
         for upload in begun:
             upload.abort()
-        self._compact(1)
 
     def stage(self, attempt: str, kind: str, path: str) -> Staged:
         """An upload; the gate's columns are an object, which is never published."""
         if kind == "measured":
-            return ObjectStaged(self._folder, self._measured(attempt))
+            return ObjectStaged(self._folder, measured_name(self._records, attempt))
         with self._lock:
             begun = self._begun.pop(path, None)
         return UploadStaged(begun or OpenUpload(self._folder, path))
@@ -129,24 +145,82 @@ class ObjectRun:
         if begun is not None:
             begun.abort()  # its files have other names: it was but the mark that the shard is being scored
         name = commit_name(self._records, record.part)
-        if not self._folder.create(name, to_bytes(record)):
-            found = self._folder.get(name)
-            other = from_bytes(found[0], Commit, self._folder.url_of(name)) if found is not None else None
-            if found is None or other is None or other.token > record.token:
-                abort(self._folder, files_of(record))
-                self._lease.prove()
-                raise AssertionError(f"{name} is another's, although the lease is held")
-            if other.token == record.token:
-                abort(self._folder, files_of(record))
-                return other
-            if self._folder.swap(name, to_bytes(record), found[1]) is None:
-                self._lease.prove()
-                raise AssertionError(f"{name} was changed, although the lease is held")
-            abort(self._folder, files_of(other))
+        if self._folder.create(name, to_bytes(record)):
+            return record
+        found = self._folder.get(name)
+        other = from_bytes(found[0], Commit, self._folder.url_of(name)) if found is not None else None
+        if found is None or other is None or other.token > record.token:
+            abort(self._folder, files_of(record))
+            self._lease.prove()
+            raise AssertionError(f"{name} is another's, although the lease is held")
+        if other.token == record.token:
+            abort(self._folder, files_of(record))
+            return other
+        if self._folder.swap(name, to_bytes(record), found[1]) is None:
+            # Another worker of this life was faster.
+            return self.commit(record)
+        abort(self._folder, files_of(other))
+        return record
+
+
+@dataclass(frozen=True)
+class ObjectTicket:
+    """See `output.Ticket`. token: of the driver's lease."""
+
+    url: str
+    run: str
+    token: int
+    keeps_measured: bool
+
+    def enter(self, suspects: Container[int]) -> Scoring:
+        """With the driver's token."""
+        folder, fence = ObjectFolder(self.url), Fence(self.token)
+        return ObjectScoring(folder, self.run, fence, suspects, keeps_measured=self.keeps_measured)
+
+
+class ObjectRun:
+    """See `output.Run`."""
+
+    def __init__(
+        self,
+        folder: ObjectFolder,
+        plan: PlanRecord,
+        lease: Lease,
+        commits: Mapping[int, Commit],
+        suspects: frozenset[int] = frozenset(),
+        probe: Probe | None = None,
+    ) -> None:
+        self._folder, self._lease = folder, lease
+        gate = bool(plan.job.get("gate"))
+        self._scoring = ObjectScoring(folder, plan.run, lease, suspects, keeps_measured=gate)
+        self._records = records_of(plan.run)
+        self.where, self.keeps_measured = self._scoring.where, gate
+        self.start, self.stage = self._scoring.start, self._scoring.stage
+        self.plan, self.commits, self.suspects, self.probe = plan, commits, suspects, probe
+        self._recent: list[Commit] = []
+        self._lock = threading.Lock()
+
+    def ticket(self) -> Ticket:
+        """The lease's token: what is written with it, a later holder may undo."""
+        return ObjectTicket(self._folder.url, self.plan.run, self._lease.token, self.keeps_measured)
+
+    def commit(self, record: Commit) -> Commit:
+        """See `ObjectScoring.commit`."""
+        made = self._scoring.commit(record)
+        if made.attempt == record.attempt:
+            self.take_note(made)
+        return made
+
+    def take_note(self, record: Commit) -> None:
+        """Keep many commits in one object, too. Not done by workers elsewhere: theirs may not count."""
         with self._lock:
             self._recent.append(record)
         self._compact(COMPACTED_AT_ONCE)
-        return record
+
+    def end(self) -> None:
+        """Uploads that nothing was written to are given up."""
+        self._scoring.end()
+        self._compact(1)
 
     def keep_probe(self, probe: Probe) -> None:
         """In a record beside the plan's."""
@@ -155,9 +229,10 @@ class ObjectRun:
 
     def read_staged(self, record: Commit, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """The gate's columns, kept beside."""
-        found = self._folder.get(self._measured(record.attempt))
+        name = measured_name(self._records, record.attempt)
+        found = self._folder.get(name)
         if found is None:
-            raise FileNotFoundError(self._folder.url_of(self._measured(record.attempt)))
+            raise FileNotFoundError(self._folder.url_of(name))
         yield from read_file(pa.BufferReader(found[0]), Layout(), record.part, columns)
 
     def complete(self, manifest: Manifest, kept: Kept) -> None:
@@ -244,9 +319,6 @@ class ObjectRun:
             recent, self._recent = self._recent, []
         name = f"{self._records}compacted/{recent[0].attempt}.json"
         self._folder.put(name, to_bytes(Compacted(tuple(recent))))
-
-    def _measured(self, attempt: str) -> str:
-        return f"{self._records}measured/{attempt}.parquet"
 
     def _taken(self) -> OutputExistsError:
         facts = {"output": self._folder.url}
@@ -394,6 +466,11 @@ def abort(folder: ObjectFolder, files: Iterable[StoredFile]) -> None:
 
 def _files(manifest: bytes) -> set[str]:
     return {s.path for c in from_bytes(manifest, Manifest, MANIFEST).commits for s in files_of(c)}
+
+
+def measured_name(prefix: str, attempt: str) -> str:
+    """The name of the gate's columns of an attempt."""
+    return f"{prefix}measured/{attempt}.parquet"
 
 
 def commit_name(prefix: str, part: str) -> str:

@@ -6,10 +6,9 @@ see in between differs, and is told in docs/guarantees.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO, Protocol
 
@@ -36,7 +35,7 @@ class Staged(Protocol):
     """A file of an attempt, while it is written."""
 
     @property
-    def sink(self) -> Path | BinaryIO:
+    def sink(self) -> BinaryIO:
         """What it is written into."""
         ...
 
@@ -49,28 +48,28 @@ class Staged(Protocol):
         ...
 
 
-class Run(Protocol):
-    """An unfinished run. Every method raises StorageError where disk or store refuses.
+class Scoring(Protocol):
+    """What a worker needs of a run. Every method raises StorageError where disk or store refuses.
 
     where: for messages. keeps_measured: whether an attempt has to stage the gate's columns as well
     (kind: measured), since parts can't be read before they are published.
-    commits: shard -> what counts already, from this run's earlier lives or kept from the run before.
-    suspects: shards that saw processes die. probe: what the first rows taught, if that is known.
+    suspects: shards that saw processes die.
     """
 
     where: str
     keeps_measured: bool
-    plan: PlanRecord
-    commits: Mapping[int, Commit]
-    suspects: frozenset[int]
-    probe: Probe | None
+
+    @property
+    def suspects(self) -> Container[int]:
+        """They may become more while the run goes on."""
+        ...
 
     def start(self, shard: int, part: str) -> None:
         """Note, so that it outlives the process, that a shard is being scored."""
         ...
 
     def end(self) -> None:
-        """Note that all scoring has ended, with no worse than an error that was told."""
+        """Note that all scoring here has ended, with no worse than an error that was told."""
         ...
 
     def stage(self, attempt: str, kind: str, path: str) -> Staged:
@@ -83,6 +82,38 @@ class Run(Protocol):
 
     def commit(self, record: Commit) -> Commit:
         """Make an attempt's files count, unless another's do already; gives the one that counts."""
+        ...
+
+
+class Ticket(Protocol):
+    """An admission to a run for workers in other processes; small, and made to be pickled."""
+
+    def enter(self, suspects: Container[int]) -> Scoring:
+        """Take part in the run, until this process ends.
+
+        Raises OutputBusyError if it is another one's turn by now, StorageError.
+        """
+        ...
+
+
+class Run(Scoring, Protocol):
+    """An unfinished run. Every method raises StorageError where disk or store refuses.
+
+    commits: shard -> what counts already, from this run's earlier lives or kept from the run before.
+    probe: what the first rows taught, if that is known.
+    """
+
+    plan: PlanRecord
+    commits: Mapping[int, Commit]
+    suspects: frozenset[int]
+    probe: Probe | None
+
+    def ticket(self) -> Ticket:
+        """For workers in other processes; void once another life of this run, or another run, begins."""
+        ...
+
+    def take_note(self, record: Commit) -> None:
+        """A worker in another process has committed this."""
         ...
 
     def keep_probe(self, probe: Probe) -> None:

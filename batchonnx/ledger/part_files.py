@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -41,10 +40,13 @@ class PartFile:
 
     def __init__(self, staged: Staged, schema: pa.Schema, layout: Layout, lineage: Mapping[str, str]) -> None:
         self.staged, self.rows = staged, 0
-        sink = staged.sink
-        self._sink = pa.OSFile(str(sink), "wb") if isinstance(sink, Path) else pa.PythonFile(sink, "w")
-        kind = get_kind(layout.format)
-        self._writer: Writer = kind.open_writer(self._sink, schema, layout.compression, lineage)
+        self._sink = pa.PythonFile(staged.sink, "w")
+        try:
+            kind = get_kind(layout.format)
+            self._writer: Writer = kind.open_writer(self._sink, schema, layout.compression, lineage)
+        except BaseException:
+            staged.abandon()
+            raise
 
     @property
     def bytes(self) -> int:
@@ -59,19 +61,12 @@ class PartFile:
     def finish(self) -> StoredFile:
         """Its end, and then for good. Raises StorageError or OSError."""
         self._writer.close()
-        self._close()
         return self.staged.finish(self.rows)
 
     def let_go(self) -> None:
         """Close it, after an error: it will never count."""
         with suppress(OSError, pa.ArrowException, ValueError):
             self._writer.close()
-        with suppress(OSError, ValueError):
-            self._close()
-
-    def _close(self) -> None:
-        if not self._sink.closed and isinstance(self.staged.sink, Path):
-            self._sink.close()
 
 
 class _Folder:

@@ -11,10 +11,11 @@ PREFLIGHT = "_batchonnx/preflight"
 
 
 def check_store(folder: ObjectFolder, *, is_trusted: bool) -> None:
-    """Write, be refused, open an upload, find it, give it up, remove: on an object that is gone afterwards.
+    """Write, be refused, list, open an upload, find it, give it up, remove: on an object that is then gone.
 
     The lease is held: of one that died here, all is removed along with it. is_trusted: preconditions may be
-    ignored. Raises StorageError: for a store that ignores them, and for rights that are missing.
+    ignored. Raises StorageError: for a store that ignores them or doesn't list what there is, and for
+    rights that are missing.
     """
     first, second = secrets.token_bytes(16), secrets.token_bytes(16)
     folder.put(PREFLIGHT, first)
@@ -25,8 +26,13 @@ def check_store(folder: ObjectFolder, *, is_trusted: bool) -> None:
             found = folder.get(PREFLIGHT)
             if found is None or found[0] != first:
                 raise _lies(folder)
-        folder.s3.begin_upload(folder.bucket, folder.key(PREFLIGHT), "preflight")
-        folder.abort(folder.uploads(PREFLIGHT))
+        if all(entry.key != PREFLIGHT for entry in folder.list(PREFLIGHT)):
+            raise _hides(folder, "an object")
+        upload = folder.s3.begin_upload(folder.bucket, folder.key(PREFLIGHT), "preflight")
+        listed = list(folder.uploads(PREFLIGHT))
+        folder.abort({*listed, (PREFLIGHT, upload)})
+        if (PREFLIGHT, upload) not in listed:
+            raise _hides(folder, "an upload")
     finally:
         folder.delete([PREFLIGHT])
 
@@ -41,3 +47,14 @@ def _lies(folder: ObjectFolder) -> StorageError:
     fix = "write to another store: on this one two runs could both believe to be the only writer; or, where"
     fix += " you know that there is one, set output.single_writer: trusted to go on without the guarantee"
     return StorageError(Problem("the store ignores preconditions", facts, fix))
+
+
+def _hides(folder: ObjectFolder, what: str) -> StorageError:
+    facts = {
+        "output": folder.url,
+        "endpoint": folder.s3.endpoint,
+        "expected": f"a listing of {folder.url_of(PREFLIGHT)} has {what} of that name, which was just made",
+        "found": "it hasn't",
+    }
+    fix = "name an output without // in its path: some stores take it for /; or write to another store"
+    return StorageError(Problem("the store doesn't list what is there", facts, fix))

@@ -153,9 +153,12 @@ def commit(run: Path, record: Commit) -> Commit:
             _place(run, record)
             clear_started(run, record.shard)
             return record
+        counting = read_record(path, Commit)
+        # Its writer may have died, or be asleep, before it got so far.
+        _place(run, counting)
         for _, staged in attempt_files(run, record):
             staged.unlink(missing_ok=True)
-        return read_record(path, Commit)
+        return counting
 
 
 def attempt_files(run: Path, record: Commit) -> Iterator[tuple[StoredFile, Path]]:
@@ -340,9 +343,9 @@ def _commit_path(run: Path, record: Commit) -> Path:
 def _place(run: Path, record: Commit) -> None:
     """Not synced: what a power cut undoes is placed again, and `complete` syncs all of it at once."""
     for stored, staged in attempt_files(run, record):
-        if staged.exists():
-            target = staged_path(run, stored)
-            target.parent.mkdir(parents=True, exist_ok=True)
+        target = staged_path(run, stored)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # it is in its place already
             staged.replace(target)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow.types as pat
-from ruamel.yaml import YAML
-from ruamel.yaml.compat import StringIO
+import yaml
 
 from batchonnx.errors import ContractError, Problem
 from batchonnx.job.spec import Feature
@@ -118,12 +118,24 @@ def _unmatched(spec: TensorSpec, listing: Listing) -> Problem:
     return Problem(f'no columns match model input "{spec.name}"', {"model": str(spec), "columns": shown}, fix)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Puts quotes around text that YAML 1.2 takes for a number, as well as around what YAML 1.1 does."""
+
+
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"0o[0-7]+$"), ["0"])
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?$"), list("+-.0123456789")
+)
+
+
 def _yaml(value: object, flow: bool = False) -> str:
     """One value on one line, quoted where YAML needs it."""
-    yaml = YAML()
-    yaml.default_flow_style = True
-    yaml.width = 1 << 20
-    stream = StringIO()
-    yaml.dump(value if flow else [value], stream)
-    text = str(stream.getvalue()).strip()
+    text = yaml.dump(
+        value if flow else [value],
+        Dumper=_Dumper,
+        default_flow_style=True,
+        width=float("inf"),
+        allow_unicode=True,
+        sort_keys=False,
+    ).strip()
     return text if flow else text[1:-1]

@@ -22,9 +22,10 @@ _IRRELEVANT: Mapping[str, Any] = {
     "model": True,  # its digest counts, not where it lies
     "input": {"path", "table", "version"},  # the files that were found there count
     "output": {"path", "table", "overwrite", "single_writer"},
-    "engine": {"name", "device", "workers"},
+    "engine": {"name", "device", "workers", "address", "resources", "wait_s", "shared_output"},
     "storage": True,  # another way to the same files
     "errors": True,  # a bad row changes no other
+    "schedule": True,  # when a job runs changes nothing of what comes out
     "gate": True,  # it says whether parts are published, not what is in them
 }
 

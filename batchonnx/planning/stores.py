@@ -21,5 +21,12 @@ def use_stores(job: JobFile) -> None:
         fix = "name a file of certificates in PEM form"
         raise JobFileError(Problem("the file of trusted certificates isn't there", facts, fix))
     use_settings(
-        StorageSettings(storage.endpoint, storage.region, storage.profile, storage.path_style, ca_file)
+        StorageSettings(
+            storage.endpoint,
+            storage.region,
+            storage.profile,
+            storage.role_arn,
+            storage.path_style,
+            ca_file,
+        )
     )

@@ -29,8 +29,8 @@ def format_summary(summary: RunSummary) -> str:
         output,
         f"  time     {duration(summary.elapsed_s)}, {count(rate)} rows/s"
         + (f", first prediction after {duration(summary.first_row_s)}" if summary.first_row_s else ""),
-        f"  engine   {plural(summary.workers, 'worker')} x {plural(summary.threads_per_worker, 'thread')}, "
-        f"batches of {plural(summary.batch_rows, 'row')}, {plural(summary.model_calls, 'call')} of the model",
+        f"  engine   {_crew(summary)}, batches of {plural(summary.batch_rows, 'row')}, "
+        f"{plural(summary.model_calls, 'call')} of the model",
     ]
     total = sum(summary.busy_s.values())
     if total:
@@ -44,6 +44,11 @@ def format_summary(summary: RunSummary) -> str:
         lines.append(f"  memory   {plural(summary.halved, 'batch')} needed too much and went in pieces")
     if summary.apart:
         lines.append(f"  deaths   {plural(summary.apart, 'shard')} went to a process apart: others had died")
+    if summary.start_s is not None:
+        lines.append(f"  cluster  the first worker was ready after {duration(summary.start_s)}")
+    if summary.lost or summary.copied:
+        lost, copied = plural(summary.lost, "worker"), plural(summary.copied, "shard")
+        lines.append(f"  faults   {lost} died, {copied} went to a second worker as well")
     if summary.requests:
         told = ", ".join(f"{name} {count(number)}" for name, number in sorted(summary.requests.items()))
         lines.append(f"  store    {plural(sum(summary.requests.values()), 'request')}: {told}")
@@ -51,6 +56,12 @@ def format_summary(summary: RunSummary) -> str:
             lines.append(f"  publish  took {duration(summary.publish_s)}")
     lines += [f"  note     {printable(note)}" for note in summary.notes]
     return "\n".join(lines)
+
+
+def _crew(summary: RunSummary) -> str:
+    where = "Ray, " if summary.engine == "ray" else ""
+    threads = plural(summary.threads_per_worker, "thread")
+    return f"{where}{plural(summary.workers, 'worker')} x {threads}"
 
 
 def summary_as_dict(summary: RunSummary) -> dict[str, object]:

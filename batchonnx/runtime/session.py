@@ -40,13 +40,14 @@ class Cancelled(Exception):
 class Model:
     """An ONNX model that is ready to run; safe to share between threads.
 
-    signature: its inputs and outputs, as declared or inferred.
+    signature: its inputs and outputs, as declared or inferred. threads: used by one call; 1 means
+    that of the caller, alone.
     """
 
-    def __init__(self, session: Any, signature: ModelSignature) -> None:
+    def __init__(self, session: Any, signature: ModelSignature, threads: int) -> None:
         import onnxruntime
 
-        self._session, self.signature = session, signature
+        self._session, self.signature, self.threads = session, signature, threads
         self._options = onnxruntime.RunOptions()
         self._options.log_severity_level = _QUIET
         self._is_cancelled = False
@@ -110,7 +111,7 @@ def load_model(file: ModelFile, threads: int) -> Model:
     except Exception as error:
         # ONNX Runtime's classes derive from Exception and live in a private module.
         raise diagnose(file, clean(str(error))) from error
-    return Model(session, _signature(file, session))
+    return Model(session, _signature(file, session), threads)
 
 
 def _another(file: ModelFile, sha256: str) -> ModelFileError:

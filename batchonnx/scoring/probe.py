@@ -6,11 +6,12 @@ import dataclasses
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from time import perf_counter
+from math import ceil
+from time import perf_counter, thread_time
 
 import pyarrow as pa
 
-from batchonnx.planning.bindings import OutputBinding
+from batchonnx.planning.bindings import HookFeature, OutputBinding
 from batchonnx.planning.plan import Plan
 from batchonnx.runtime.session import Model
 from batchonnx.scoring.chunk import Chunk
@@ -21,15 +22,19 @@ from batchonnx.scoring.scorer import Scorer
 
 SIZES = (1, 8, 64, 256, 1024, 4096)
 BUDGET_S = 0.3
-"""For all sizes together. A size is tried only if it can be expected to fit in what is left."""
+"""For all sizes together, by what times the trials. A size is tried only if it can be expected to fit in what
+is left."""
 
-SHORTEST_TRIAL_S, LONGEST_TRIAL_S = 0.001, 0.01
+SHORTEST_TRIAL_S, LONGEST_TRIAL_S = 0.0005, 0.01
 TRIAL_SHARE = 0.0005
 """A size's calls are repeated, twice, for this share of what the whole job may take, between the two: a long
 job gets a careful choice, a short one isn't held up."""
 
 LONG_CALL_S = 0.0005
 """Calls shorter than this make threads wait for each other more than a trial shows."""
+
+SHORTEST_TICK_S = 1e-6
+"""What a trial takes at least: a thread's clock may be coarser than a call."""
 
 AS_GOOD, NEARLY_AS_GOOD = 0.97, 0.8
 
@@ -118,14 +123,17 @@ def choose_size(rates: Mapping[int, float]) -> int:
 
 def _measure(plan: Plan, model: Model, chunk: Chunk) -> Iterator[tuple[int, float]]:
     """Batch size and rows/s, encoding included, at growing sizes until speed falls or time is up."""
-    begin = perf_counter()
-    best, trial_s, slower = 0.0, SHORTEST_TRIAL_S, 0
+    clock = _clock(plan, model)
+    spent, best, trial_s, slower = 0.0, 0.0, SHORTEST_TRIAL_S, 0
     for size in SIZES:
         expected_s = size / best if best else 0.0
-        if size > max(1, chunk.columns.num_rows) or perf_counter() - begin + 2 * expected_s > BUDGET_S:
+        if size > max(1, plan.rows or size) or spent + 2 * expected_s > BUDGET_S:
             return
         batches = max(1, int(trial_s / expected_s)) if best else 1
-        rate = _rate(Scorer(plan, model, size), chunk, size * batches)
+        rows = max(size, min(size * batches, chunk.columns.num_rows))
+        took = _fastest(Scorer(plan, model, size), _repeated(chunk, rows), clock)
+        spent += 2 * took
+        rate = rows / took
         yield size, rate
         # One that was disturbed says nothing about larger ones; of short calls, not even two.
         slower = slower + 1 if rate < AS_GOOD * best else 0
@@ -136,19 +144,37 @@ def _measure(plan: Plan, model: Model, chunk: Chunk) -> Iterator[tuple[int, floa
         trial_s = min(max(job_s * TRIAL_SHARE, SHORTEST_TRIAL_S), LONGEST_TRIAL_S)
 
 
-def _rate(scorer: Scorer, chunk: Chunk, rows: int) -> float:
-    """Rows/s of the chunk's first rows; what the first call allocates counts only where calls are slow."""
-    batch = chunk.slice(0, rows)
-    rows, fastest = batch.columns.num_rows, float("inf")
+def _repeated(chunk: Chunk, rows: int) -> Chunk:
+    """So many rows of a chunk, some of them several times if it hasn't as many: a filter may leave few."""
+    times = ceil(rows / chunk.columns.num_rows)
+    if times > 1:
+        chunk = Chunk(pa.concat_batches([chunk.columns] * times), chunk.segments * times)
+    return chunk.slice(0, rows)
+
+
+def _clock(plan: Plan, model: Model) -> Callable[[], float]:
+    """What times a trial: this thread's own time where all of the work is done in it.
+
+    Threads that fetch from a store, and other processes, then take nothing from a trial.
+    """
+    calls_out = any(isinstance(binding, HookFeature) for binding in plan.features)
+    calls_out = calls_out or any(binding.function is not None for binding in plan.outputs)
+    return thread_time if model.threads == 1 and not calls_out else perf_counter
+
+
+def _fastest(scorer: Scorer, chunk: Chunk, clock: Callable[[], float]) -> float:
+    """Seconds for a chunk, the better of two: nothing that happens once counts.
+
+    A first call may take 0.1 s however small it is, for memory. Where such calls ended the search, a batch
+    of one row was settled on, and the run took twenty times as long.
+    """
+    fastest = float("inf")
     for _ in range(2):
-        start = perf_counter()
-        for _ in scorer.score(batch):
+        start = clock()
+        for _ in scorer.score(chunk):
             pass
-        took = perf_counter() - start
-        fastest = min(fastest, took)
-        if took > BUDGET_S / 4:
-            break
-    return rows / fastest
+        fastest = min(fastest, clock() - start)
+    return max(fastest, SHORTEST_TICK_S)
 
 
 def with_types(plan: Plan, model: Model) -> Plan:

@@ -38,6 +38,8 @@ class RunSummary:
     processes had died over them. is_new: False if the result was there already.
     requests: operation -> requests to a store, retries included. publish_s: from the last commit until
     the result was there.
+    start_s: until the first worker of a cluster was ready. lost: workers that died. copied: shards that a
+    second worker was given, since the first was late or silent.
     table, table_version: where the parts were added; None where the result is a folder.
     bytes: of all parts. first_row_s: from the run's start to the first predicted batch.
     model_calls: calls of the session, the ones for choosing batch_rows left out.
@@ -65,6 +67,10 @@ class RunSummary:
     apart: int = 0
     is_new: bool = True
     publish_s: float | None = None
+    engine: str = "local"
+    start_s: float | None = None
+    lost: int = 0
+    copied: int = 0
     requests: Mapping[str, int] = field(default_factory=dict)
     table: str | None = None
     table_version: int | None = None

@@ -29,7 +29,7 @@ class ErrorBudget:
     UNTOLD_ROWS = 100_000
 
     def __init__(self, most: int | str, rows_total: int | None, spent: int = 0) -> None:
-        self._told = str(most)
+        self._told, self.rows_total = str(most), rows_total
         if isinstance(most, str):
             share = float(most.rstrip("%")) / 100
             self.limit = int(share * (rows_total if rows_total is not None else self.UNTOLD_ROWS))
@@ -49,10 +49,18 @@ class ErrorBudget:
         if self.spent > self.limit:
             raise RowError(self._too_many(), *self._examples)
 
+    def count(self, rows: int) -> None:
+        """Count bad rows that another process has found. Raises RowError where they are too many."""
+        with self._lock:
+            self.spent += rows
+        if self.spent > self.limit:
+            raise RowError(self._too_many())
+
     def _too_many(self) -> Problem:
         facts = {
             "errors.max_bad_rows": f"{self._told} ({self.limit:,} rows)",
-            "found": f"{self.spent:,} bad rows so far; the first are told below",
+            "found": f"{self.spent:,} bad rows so far"
+            + ("; the first are told below" if self._examples else ""),
         }
         fix = "mend the rows, or raise errors.max_bad_rows: the same command then goes on where it stopped"
         return Problem("too many rows can't be scored", facts, fix)

@@ -27,7 +27,7 @@ from batchonnx.storage.spans import PIECE_BYTES, SMALL_BYTES, Span
 LOOK_BYTES = 64 << 10
 """What a read that wasn't announced fetches at least, and how many such pieces a file keeps."""
 LOOKS_KEPT = 4
-FIRST_BYTES, MOST_BYTES = 16 << 20, 64 << 20
+FIRST_BYTES, MOST_BYTES = 32 << 20, 64 << 20
 FIRST_REQUESTS, MOST_REQUESTS = 16, 64
 """The window of one reader, in bytes and requests: at first, and when it had to wait again and again."""
 

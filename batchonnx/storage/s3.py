@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
-from urllib.parse import urlsplit
 from weakref import WeakSet
 
 from batchonnx.errors import BatchonnxError, InputError, Problem, StorageError
 from batchonnx.storage.s3_codes import GONE, RACED, REFUSED, UNKNOWN
+from batchonnx.storage.s3_role import assume_role, is_aws
 from batchonnx.storage.settings import StorageSettings, current_settings
 
 TRIES = 9
@@ -99,6 +99,8 @@ class S3:
         )
         try:
             session = boto3.Session(profile_name=settings.profile, region_name=settings.region)
+            if settings.role_arn is not None:
+                session = assume_role(session, settings)
             self._client: Any = session.client(
                 "s3",
                 endpoint_url=settings.endpoint,
@@ -135,8 +137,13 @@ class S3:
         if (trusted := current_settings().ca_file or os.environ.get("AWS_CA_BUNDLE")) is not None:
             os.environ.setdefault("SSL_CERT_FILE", trusted)
         key, secret, token = (frozen.access_key, frozen.secret_key, frozen.token) if frozen else (None,) * 3
-        is_aws = (urlsplit(self.endpoint).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
-        return S3Access(None if is_aws else self.endpoint, self._client.meta.region_name, key, secret, token)
+        return S3Access(
+            None if is_aws(self.endpoint) else self.endpoint,
+            self._client.meta.region_name,
+            key,
+            secret,
+            token,
+        )
 
     def list(self, bucket: str, prefix: str, kind: type[BatchonnxError] = StorageError) -> Iterator[S3Object]:
         """Objects whose key begins with `prefix`, by key."""
@@ -260,8 +267,15 @@ class S3:
             gone = {"Objects": wanted, "Quiet": True}
             answer = self._ask("delete_objects", url, StorageError, Bucket=bucket, Delete=gone)
             for error in answer.get("Errors", ()):
-                facts = {"path": f"s3://{bucket}/{error.get('Key')}", "found": str(error.get("Code"))}
-                raise StorageError(Problem("an object can't be removed", facts, "ask for s3:DeleteObject"))
+                facts = {
+                    "path": f"s3://{bucket}/{error.get('Key')}",
+                    "endpoint": self.endpoint,
+                    "expected": "s3:DeleteObject on the object",
+                    "found": f"{error.get('Code')} {error.get('Message', '')}".strip(),
+                    "operation": "DeleteObjects",
+                }
+                fix = "ask for the right to do this, or use other credentials"
+                raise StorageError(Problem("an object can't be removed", facts, fix))
 
     def delete_if(self, bucket: str, key: str, etag: str) -> None:
         """Remove the object of that etag; another one stays, unless the store can't tell them apart here."""

@@ -14,12 +14,14 @@ class StorageSettings:
     """Left out (None): the environment and the files of the AWS tools decide.
 
     endpoint: URL of the S3 service. region: its name. profile: of ~/.aws/config, for roles as well.
+    role_arn: a role to assume with the credentials that were found.
     path_style: the bucket in the path, not in the host's name. ca_file: certificates to trust, in PEM form.
     """
 
     endpoint: str | None = None
     region: str | None = None
     profile: str | None = None
+    role_arn: str | None = None
     path_style: bool | None = None
     ca_file: str | None = None
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from batchonnx.storage.entry import FileEntry
 
-PIECE_BYTES = 8 << 20
+PIECE_BYTES = 16 << 20
 """What one request fetches at most."""
 LEAST_BYTES = 256 << 10
 """What one request fetches at least, where many ranges are read at once."""

@@ -26,7 +26,7 @@ import numpy as np
 import onnxruntime as ort
 import pyarrow as pa
 import pyarrow.parquet as pq
-from ruamel.yaml import YAML
+import yaml
 
 from tests.benchmarks.memory import peak_mb
 
@@ -38,7 +38,7 @@ class Task:
     """What a job file asks for, in the terms of a hand-written loop."""
 
     def __init__(self, folder: Path) -> None:
-        job = YAML(typ="safe").load((folder / "job.yaml").read_text())
+        job = yaml.safe_load((folder / "job.yaml").read_text())
         ((self.input, feature),) = job["features"].items()
         ((self.column, output),) = job["outputs"].items()
         self.columns: list[str] = feature["columns"]

@@ -80,9 +80,9 @@ def make_mlp(widths: Sequence[int]) -> onnx.ModelProto:
 
 def _flights(home: Path) -> Case:
     """The flights job's own data and model; fetched and trained if they aren't there yet."""
-    from ruamel.yaml import YAML
+    import yaml
 
-    job = YAML(typ="safe").load((JOBS / "flights.yaml").read_text())
+    job = yaml.safe_load((JOBS / "flights.yaml").read_text())
     data, model = JOBS / job["input"]["path"], JOBS / job["model"]["path"]
     if not data.exists() or not model.exists():
         subprocess.run([sys.executable, str(JOBS / "get_flights.py")], check=True, stdout=sys.stderr)

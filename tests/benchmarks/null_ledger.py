@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from batchonnx import api  # noqa: F401 - so that every module that takes part is there
-from batchonnx.ledger import durable, lease, local, suspects
+from batchonnx.ledger import durable, lease, staged_file, suspects
 
 
 def silence_ledger() -> None:
@@ -21,12 +20,20 @@ def silence_ledger() -> None:
         assert users, f"nothing uses {function.__name__} any more"
         for module in users:
             setattr(module, function.__name__, sink)
-    local.hashlib = SimpleNamespace(file_digest=lambda *_: hashlib.sha256())  # type: ignore[attr-defined]
+    staged_file.hashlib = SimpleNamespace(sha256=_Unhashed)  # type: ignore[attr-defined]
 
 
 def _uses(module: object, function: Callable[..., Any]) -> bool:
     is_ours = getattr(module, "__name__", "").startswith("batchonnx.")
     return is_ours and vars(module).get(function.__name__) is function
+
+
+class _Unhashed:
+    def update(self, data: memoryview) -> None:
+        pass
+
+    def hexdigest(self) -> str:
+        return ""
 
 
 def _nothing(*_: object) -> None:
@@ -50,6 +57,8 @@ def _unlocked(*_: object, **__: object) -> Iterator[None]:
 _SINKS: Mapping[Callable[..., Any], Callable[..., Any]] = {
     durable.sync_file: _nothing,
     durable.sync_folder: _nothing,
+    durable.sync_handle: _nothing,
+    durable.begin_sync: _nothing,
     durable.create_file: _created,
     durable.replace_file: _touched,
     suspects.mark_started: _nothing,

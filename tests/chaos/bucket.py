@@ -41,11 +41,23 @@ def write(folder: Path, number: int, rows: int = FILE_ROWS) -> None:
     pq.write_table(pa.table({"id": ids, "side": side, **columns}), folder / "in" / f"{number}.parquet")
 
 
-def job_spec(output: str, model: str = "model.onnx") -> dict[str, Any]:
-    """The job as its file would say it."""
+def put_input(folder: Path, url: str) -> str:
+    """Bring models and input to where `make_job` finds them by `source=url`, as they are in the folder."""
+    there = ObjectFolder(url)
+    files = [*folder.glob("*.onnx"), *folder.glob("in/*.parquet")]
+    wanted = {str(file.relative_to(folder)): file for file in files}
+    for name, file in wanted.items():
+        there.put(name, file.read_bytes())
+    there.delete([entry.key for entry in there.list() if entry.key not in wanted])
+    return url
+
+
+def job_spec(output: str, model: str = "model.onnx", source: str = "") -> dict[str, Any]:
+    """The job as its file would say it. source: where model and input are; left out: beside the file."""
+    place = f"{source}/" if source else ""
     return {
-        "model": {"path": model},
-        "input": {"path": "in"},
+        "model": {"path": f"{place}{model}"},
+        "input": {"path": f"{place}in"},
         "features": {"x": {"columns": ["f0", "f1", "f2"]}},
         "keep": ["id"],
         "output": {"path": output, "overwrite": True},
@@ -53,9 +65,11 @@ def job_spec(output: str, model: str = "model.onnx") -> dict[str, Any]:
     }
 
 
-def make_job(folder: Path, output: str, model: str = "model.onnx", *, has_folders: bool = False) -> JobFile:
-    """A job from local files into the store. has_folders: each shard into two of them."""
-    spec = job_spec(output, model)
+def make_job(
+    folder: Path, output: str, model: str = "model.onnx", source: str = "", *, has_folders: bool = False
+) -> JobFile:
+    """A job from local files, or those of `source`, into the store. has_folders: each shard into two."""
+    spec = job_spec(output, model, source)
     if has_folders:
         spec["keep"] = ["id", "side"]
         spec["output"]["partition_by"] = ["side"]

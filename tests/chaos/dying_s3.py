@@ -31,12 +31,16 @@ class Died(BaseException):
 
 
 class Life:
-    """Counts requests, and ends before the one of that number; 0: lives on. asked: operation and key."""
+    """Counts requests, and ends before the one of that number; 0: lives on. asked: operation and key.
 
-    def __init__(self, die_at: int = 0) -> None:
+    woken: set before the request of the number `wake_at`.
+    """
+
+    def __init__(self, die_at: int = 0, wake_at: int = 0) -> None:
         self.asked: list[tuple[str, str]] = []
         self.is_over = False
-        self._die_at = die_at
+        self.woken = threading.Event()
+        self._die_at, self._wake_at = die_at, wake_at
         self._lock = threading.Lock()
 
     @contextmanager
@@ -48,6 +52,8 @@ class Life:
             with self._lock:
                 self.asked.append((operation, str(arguments.get("Key", ""))))
                 self.is_over = self.is_over or len(self.asked) == self._die_at
+                if len(self.asked) == self._wake_at:
+                    self.woken.set()
                 if self.is_over:
                     raise Died
             return call(client, operation, **arguments)

@@ -1,4 +1,4 @@
-"""Killed -9 at more than fifty of its requests to the store, resumed each time: the undisturbed result.
+"""From store to store, killed -9 at more than fifty requests, resumed each time: the undisturbed result.
 
 All the while, a reader that goes by the manifest sees the former result or the new one, whole, and one
 that waits for `_SUCCESS` never sees a part of any.
@@ -12,6 +12,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,12 +23,12 @@ import boto3
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from botocore.exceptions import ClientError
-from ruamel.yaml import YAML
 
 import batchonnx
 from batchonnx.ledger.object_folder import ObjectFolder
-from tests.chaos.bucket import FILE_ROWS, contents, job_spec, make_input, require_result, write
+from tests.chaos.bucket import FILE_ROWS, contents, job_spec, make_input, put_input, require_result, write
 from tests.chaos.pollreader import PollReader
 from tests.chaos.test_die_at_each_request import copied
 from tests.stores.fixtures import UseStore
@@ -117,9 +118,11 @@ def test_the_result_is_that_of_an_undisturbed_run(
     draw = random.Random(5)
     deaths: Counter[str] = Counter()
     reference, former, before = f"{s3_folder}/reference", 0, ""
+    source = f"{s3_folder}/source"
     for act in ACTS:
         act.change(tmp_path)
-        requests = int(run(tmp_path, act, reference, "never", 0)[1].split()[-1])
+        put_input(tmp_path, source)
+        requests = int(run(tmp_path, act, reference, source, "never", 0)[1].split()[-1])
         rows = batchonnx.verify(reference).predicted
         wanted = contents(reference)
         killed = 0
@@ -134,13 +137,13 @@ def test_the_result_is_that_of_an_undisturbed_run(
                     # Often late: between publishing and the end of a run there are few requests.
                     is_late = draw.random() < 0.3
                     number = draw.randint(requests - 20, requests) if is_late else draw.randint(1, requests)
-                    code, _ = run(tmp_path, act, output, draw.choice(("before", "after")), number)
+                    code, _ = run(tmp_path, act, output, source, draw.choice(("before", "after")), number)
                     if code == 0:
                         break
                     assert code == -signal.SIGKILL
                     killed += 1
                     deaths[f"{act.name}: {state(output)}"] += 1
-                assert run(tmp_path, act, output, "never", 0)[0] == 0
+                assert run(tmp_path, act, output, source, "never", 0)[0] == 0
             nothing_yet = {"manifest": former, "mark": 0}
             for name, seen in watch.report.readers.items():
                 assert not seen.errors, (name, seen.errors)
@@ -156,12 +159,12 @@ def test_the_result_is_that_of_an_undisturbed_run(
     assert {name.split(": ")[1] for name in deaths} >= {"scoring", "publishing", "published"}
 
 
-def run(folder: Path, act: Act, output: str, when: str, number: int) -> tuple[int, str]:
-    """The command line, up to that request: its exit code, and what it said."""
-    YAML().dump(job_spec(output, act.model), folder / "job.yaml")
+def run(folder: Path, act: Act, output: str, source: str, when: str, number: int) -> tuple[int, str]:
+    """The command line, up to that request: its exit code, and what it said. It knows no footer."""
+    (folder / "job.yaml").write_text(yaml.safe_dump(job_spec(output, act.model, source)))
     command = [sys.executable, "-m", "tests.chaos.dying_s3", when, str(number)]
     command += ["run", str(folder / "job.yaml"), "--quiet", *act.options]
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    env = os.environ | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": tempfile.mkdtemp(dir=folder)}
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
     return done.returncode, done.stdout

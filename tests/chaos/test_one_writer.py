@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
-import os
 import shutil
 import time
 from collections import Counter
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +17,12 @@ import pyarrow.parquet as pq
 import pytest
 
 import batchonnx
-from batchonnx.errors import OutputBusyError
 from batchonnx.job.load import job_from_dict
 from batchonnx.job.spec import JobFile
 from tests import models
+from tests.chaos.races import processes, race, score
 
+__all__ = ["processes"]
 RACES, KILLS = 50, 10
 FILES, FILE_ROWS = 4, 20_000
 
@@ -51,25 +49,6 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture(scope="module")
-def processes() -> ForkServerContext:
-    """Processes that begin with the imports done, so that two are really at it at once."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["batchonnx.driver.run", "onnxruntime", "pyarrow.parquet"])
-    return context
-
-
-def score(folder: Path, options: dict[str, bool], start: Barrier, told: Any) -> None:
-    """Run the job in a process of its own and tell how it ended."""
-    job = make_job(folder)
-    start.wait(timeout=60)
-    try:
-        summary = batchonnx.run(job, **options)  # type: ignore[arg-type]
-        told.put((os.getpid(), "scored" if summary.is_new else "found it done", ""))
-    except OutputBusyError as error:
-        told.put((os.getpid(), "refused", error.problems[0].facts.get("held by", "")))
-
-
 def contents(output: Path) -> dict[str, str]:
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(output.glob("*.parquet"))}
 
@@ -80,27 +59,12 @@ def test_of_two_runs_started_at_once_one_writes(folder: Path, processes: ForkSer
     batchonnx.run(make_job(folder))
     reference = contents(folder / "out")
     ends: Counter[tuple[str, ...]] = Counter()
-    for race in range(RACES):
+    for number in range(RACES):
         # Without and with a former result, which has to be replaced.
-        options = {"fresh": True} if race % 2 else {}
-        if race % 2 == 0:
+        options = {"fresh": True} if number % 2 else {}
+        if number % 2 == 0:
             shutil.rmtree(folder / "out")
-        start, told = processes.Barrier(2), processes.Queue()
-        runs = [processes.Process(target=score, args=(folder, options, start, told)) for _ in range(2)]
-        for run in runs:
-            run.start()
-        reports = [told.get(timeout=60) for _ in runs]
-        for run in runs:
-            run.join()
-        how = tuple(sorted(end for _, end, _ in reports))
-        ends[how] += 1
-        assert "scored" in how
-        if not options:
-            assert how.count("scored") == 1
-        for pid, end, holder in reports:
-            if end == "refused" and holder:
-                (other,) = (number for number, _, _ in reports if number != pid)
-                assert f"process {other} on " in holder
+        ends[race(processes, make_job, (folder,), options, {})] += 1
         assert contents(folder / "out") == reference
         assert batchonnx.verify(folder / "out").predicted == FILES * FILE_ROWS
         assert list(folder.glob(".out*")) == []
@@ -118,9 +82,11 @@ def test_two_runs_that_find_the_holder_dead_do_not_both_take_over(
     for kill in range(KILLS):
         shutil.rmtree(folder / "out")
         alone, both, told = processes.Barrier(1), processes.Barrier(3), processes.Queue()
-        first = processes.Process(target=score, args=(folder, {}, alone, told))
+        first = processes.Process(target=score, args=(make_job, (folder,), {}, {}, alone, told))
         queue = processes.Queue()
-        runs = [processes.Process(target=score, args=(folder, {}, both, queue)) for _ in range(2)]
+        runs = [
+            processes.Process(target=score, args=(make_job, (folder,), {}, {}, both, queue)) for _ in range(2)
+        ]
         first.start()
         wait_for(folder / ".out.batchonnx", first, pause_s=0.02 * kill)
         first.kill()

@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from contextlib import suppress
 from multiprocessing.context import ForkServerContext
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from batchonnx.errors import BatchonnxError, OutputBusyError
 from batchonnx.ledger import object_lease, process
 from batchonnx.ledger.object_folder import ObjectFolder
 from tests.chaos.bucket import contents, everything, make_input, make_job, require_result
-from tests.chaos.test_one_writer import processes
+from tests.chaos.races import processes, race
 from tests.stores.fixtures import UseStore
 from tests.stores.s3server import S3Server
 
@@ -33,22 +32,6 @@ def folder(s3: S3Server, use_store: UseStore, tmp_path: Path) -> Path:
     use_store(s3)
     make_input(tmp_path)
     return tmp_path
-
-
-def score(
-    folder: Path, output: str, options: dict[str, bool], env: dict[str, str], start: Barrier, told: Any
-) -> None:
-    """Run the job in a process of its own, and tell how it ended."""
-    os.environ.update(env)
-    job = make_job(folder, output)
-    start.wait(timeout=60)
-    try:
-        summary = batchonnx.run(job, **options)  # type: ignore[arg-type]
-        told.put((os.getpid(), "scored" if summary.is_new else "found it done", ""))
-    except OutputBusyError as error:
-        told.put((os.getpid(), "refused", error.problems[0].facts.get("held by", "")))
-    except BaseException as error:
-        told.put((os.getpid(), "failed", repr(error)))
 
 
 def nap(folder: Path, output: str, env: dict[str, str], told: Any) -> None:
@@ -72,28 +55,11 @@ def test_of_two_runs_started_at_once_one_writes(
     reference = contents(str(folder / "out"))
     ends: Counter[tuple[str, ...]] = Counter()
     output = ""
-    for race in range(RACES):
+    for number in range(RACES):
         # Without and with a former result, which has to be replaced.
-        options = {"fresh": True} if race % 2 else {}
-        output = output if options else f"{s3_folder}/{race}"
-        start, told = processes.Barrier(2), processes.Queue()
-        arguments = (folder, output, options, s3.env(), start, told)
-        runs = [processes.Process(target=score, args=arguments) for _ in range(2)]
-        for run in runs:
-            run.start()
-        reports = [told.get(timeout=100) for _ in runs]
-        for run in runs:
-            run.join()
-        how = tuple(sorted(end for _, end, _ in reports))
-        ends[how] += 1
-        assert "scored" in how, reports
-        assert "failed" not in how, reports
-        if not options:
-            assert how.count("scored") == 1
-        for pid, end, holder in reports:
-            if end == "refused":
-                (other,) = (number for number, _, _ in reports if number != pid)
-                assert f"process {other} on " in holder
+        options = {"fresh": True} if number % 2 else {}
+        output = output if options else f"{s3_folder}/{number}"
+        ends[race(processes, make_job, (folder, output), options, s3.env())] += 1
         require_result(output, reference)
     print(dict(ends))
     assert ends["refused", "scored"] >= RACES / 2, "the runs have to meet"

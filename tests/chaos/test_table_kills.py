@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
+import yaml
 
 import batchonnx
 from tests.chaos.pollreader import PollReader
@@ -65,7 +65,7 @@ def write_job(lake: Lake, source: str, number: int) -> Path:
     spec = lake.job(source).job.model_dump(
         mode="json", by_alias=True, exclude_none=True, exclude_defaults=True
     )
-    YAML().dump(spec, path)
+    path.write_text(yaml.safe_dump(spec))
     return path
 
 

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import duckdb
@@ -16,11 +17,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from click.testing import CliRunner
-from ruamel.yaml import YAML
 
 from batchonnx import api, errors
 from batchonnx.cli import main
+from batchonnx.cluster.jobs import SubmittedJob
 from batchonnx.job import spec
 from batchonnx.job.load import job_from_dict
 from batchonnx.ledger import records
@@ -31,9 +33,11 @@ from batchonnx.parts.layout import Layout
 from batchonnx.proof.explain import Origin
 from batchonnx.proof.verify import Proof
 from batchonnx.report.plan_view import plan_as_dict
+from batchonnx.schedule.run_tick import TickResult
 from batchonnx.scoring.progress import RunSummary
 from batchonnx.scoring.quarantine import quarantine_schema
 from tests import models
+from tests.chaos.bucket import make_input, make_job
 from tests.stores.fixtures import UseStore
 from tests.stores.s3server import S3Server
 
@@ -163,6 +167,21 @@ def test_the_readme_s_buckets_are_read_and_written(
     assert seen["rows"].num_rows == 10
 
 
+def test_duckdb_reads_exactly_the_published_parts_by_the_lines_that_are_shown(
+    s3: S3Server, use_store: UseStore, tmp_path: Path
+) -> None:
+    """Spark's line isn't run: it isn't installed with the tests."""
+    use_store(s3)
+    make_input(tmp_path)
+    api.run(make_job(tmp_path, "s3://scores/events"))
+    ObjectFolder("s3://scores/events").put("part-000099-00000000.parquet", b"a stray")
+    manifest, in_duckdb, _ = blocks(ROOT / "docs/storage.md", "python")
+    seen: dict[str, Any] = {}
+    exec(compile(manifest + in_duckdb, "storage.md", "exec"), seen)
+    read = seen["rows"].to_arrow_table().sort_by("id")
+    assert read.equals(api.dataset("s3://scores/events").to_table().sort_by("id"))
+
+
 def test_the_readme_s_own_model_and_data_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`init`, `plan`, `run`, as they stand under "Your own model and data"."""
     models.linear(tmp_path / "model.onnx")
@@ -190,9 +209,11 @@ def test_the_readme_s_own_model_and_data_run(tmp_path: Path, monkeypatch: pytest
         spec.Engine,
         spec.Errors,
         spec.Check,
+        spec.Dependencies,
         spec.BytesWindow,
         spec.Storage,
         spec.Table,
+        spec.Schedule,
     ],
 )
 def test_every_key_of_the_job_file_is_explained(model: type[spec.Section]) -> None:
@@ -204,7 +225,7 @@ def test_every_key_of_the_job_file_is_explained(model: type[spec.Section]) -> No
 @pytest.mark.parametrize("text", blocks(ROOT / "docs" / "job-file.md", "yaml"))
 def test_a_piece_of_a_job_is_one_that_a_job_may_have(text: str) -> None:
     base = {"model": {"path": "m.onnx"}, "input": {"path": "in"}, "output": {"path": "out"}}
-    piece = YAML(typ="safe").load(text)
+    piece = yaml.safe_load(text)
     assert piece.keys() <= job_from_dict(base | piece).job.model_fields_set
 
 
@@ -286,7 +307,7 @@ def test_what_else_lies_beside_a_result_is_explained(tmp_path: Path) -> None:
 CLI = ROOT / "docs" / "cli.md"
 
 
-@pytest.mark.parametrize("kind", [RunSummary, Proof, Origin, Cleared])
+@pytest.mark.parametrize("kind", [RunSummary, Proof, Origin, Cleared, SubmittedJob, TickResult])
 def test_every_key_of_a_command_s_json_is_explained(kind: type) -> None:
     assert set(table(CLI, f"keys: {kind.__name__}")) == {field.name for field in fields(kind)}
 
@@ -343,3 +364,35 @@ def test_links_and_files_that_are_named_exist(page: Path) -> None:
     for target in re.findall(r"`((?:tests|jobs|docs)/[\w./-]+)`", text):
         is_made = target.startswith(("jobs/out", "jobs/models", "jobs/data"))
         assert is_made or (ROOT / target).exists(), target
+
+
+def test_the_scheduled_job_that_is_shown_runs_with_every_command_that_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = ROOT / "docs" / "schedules.md"
+    (text,) = blocks(page, "yaml")
+    (tmp_path / "job.yaml").write_text(text)
+    models.linear(tmp_path / "model.onnx")
+    for day in range(19, 23):
+        folder = tmp_path / "events" / f"day=2026-11-{day}"
+        folder.mkdir(parents=True)
+        columns = {name: np.zeros(5, np.float32) for name in ("amount", "age", "score")}
+        pq.write_table(pa.table({"event_id": range(5), **columns}), folder / "a.parquet")
+    monkeypatch.chdir(tmp_path)
+    told = {}
+    for block in blocks(page, "sh"):
+        for line in block.splitlines():
+            done = CliRunner().invoke(main, shlex.split(line, comments=True)[1:])
+            assert done.exit_code in (0, 3), f"{line}: {done.stderr}"
+            told[" ".join(line.split()[1:3])] = (done.exit_code, done.stdout)
+    assert told["run job.yaml"][0] == told["backfill job.yaml"][0] == told["schedule render"][0] == 0
+    assert re.findall(r"^(\S+)  (\w+)", told["backfill job.yaml"][1], re.MULTILINE) == [
+        ("2026-11-19", "published"),
+        ("2026-11-20", "published"),
+        ("2026-11-21", "published"),
+        ("2026-11-22", "published"),
+    ]
+    # Seven days are made up where there is input for four: the others fail, and are told.
+    assert told["schedule tick"][0] == 3
+    assert "failed" in told["schedule tick"][1]
+    compile((tmp_path / "dags" / "score_events.py").read_text(), "score_events.py", "exec")

@@ -20,6 +20,7 @@ from batchonnx.errors import ContractError, GateError, ProofError
 from batchonnx.job.load import job_from_dict
 from batchonnx.job.spec import JobFile
 from batchonnx.ledger.object_folder import ObjectFolder
+from batchonnx.report.plan_view import format_plan
 from batchonnx.scoring.progress import Progress
 from tests import models
 from tests.stores.fixtures import UseStore
@@ -255,6 +256,14 @@ def test_what_can_t_be_written_is_told_by_the_plan(
     (problem,) = caught.value.problems
     assert problem.title.startswith(told)
     assert fix in problem.fix
+
+
+def test_a_plan_tells_format_and_folders_and_no_table(job: Made, output: str) -> None:
+    text = format_plan(
+        batchonnx.plan(job({"format": "csv", "compression": "gzip", "partition_by": ["word"]}))
+    )
+    assert "csv, gzip, in folders by word" in text
+    assert "table" not in text
 
 
 def test_too_many_folders_end_the_run_with_the_column_s_name(job: Made, output: str) -> None:

@@ -123,7 +123,7 @@ main()
         "pyarrow",
         "pydantic",
         "onnxruntime",
-        "ruamel.yaml",
+        "yaml",
         "pyarrow.parquet",
     ],
 )

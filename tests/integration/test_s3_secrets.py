@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from ruamel.yaml import YAML
+import yaml
 
 from batchonnx.ledger.object_folder import ObjectFolder
 from tests.chaos.bucket import job_spec, make_input
@@ -56,7 +56,7 @@ def test_neither_secret_nor_token_is_written_or_told(
     output = f"{s3_folder}/out"
     make_input(tmp_path)
     spec = job_spec(output)
-    YAML().dump(spec, tmp_path / "job.yaml")
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(spec))
     job = str(tmp_path / "job.yaml")
     told = Told(tmp_path)
     told.run(s3.access, "plan", job, "--json", code=0)

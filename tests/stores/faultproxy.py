@@ -12,6 +12,7 @@ Requests pass unchanged, the Host header included, so their signatures stay vali
     error     answer `status`/`code` (503 SlowDown) without asking the store
     reset     TCP reset `at` "before" the store hears of it, in mid "request" (the store sees half
               a body) or in mid "response" (the client sees half of one)
+    truncated half of a response, then an orderly end of the connection
     lost      the store does it and answers, the client sees a reset
     hang      no answer, `at` "before" or in mid "response", for `seconds` (default: for ever)
     delay     wait `ms`, and `ms_per_mb` for bodies in both directions; adds to other faults
@@ -58,7 +59,7 @@ from urllib.parse import parse_qs, urlsplit
 
 BLOCK = 1 << 16
 BUFFER = 1 << 20
-Fault = Literal["error", "reset", "lost", "hang", "delay", "throttle", "expired"]
+Fault = Literal["error", "reset", "truncated", "lost", "hang", "delay", "throttle", "expired"]
 
 
 @dataclass
@@ -228,7 +229,8 @@ class Fate:
     @property
     def cuts_response(self) -> bool:
         """Whether the client sees only half of the response."""
-        return self.is_now("reset", "response") or self.is_now("hang", "response")
+        is_cut = self.is_now("reset", "response") or self.is_now("hang", "response")
+        return is_cut or (self.rule is not None and self.rule.fault == "truncated")
 
 
 class FaultProxy:
@@ -461,7 +463,7 @@ class FaultProxy:
             await self._answer_half(reply, length, down_w, up)
             if fate.is_now("hang", "response"):
                 await self._hang(fate, down)
-            raise Stop(reset=True)
+            raise Stop(reset=not (fate.rule and fate.rule.fault == "truncated"))
         # A refused body never comes: what follows on this connection is not to be taken for it.
         end = b"Connection: close\r\n\r\n" if refused else b"\r\n"
         down_w.write(reply.raw[:-2] + end)

@@ -51,6 +51,14 @@ def s3_tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 
 @pytest.fixture(scope="session")
+def s3_roles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """As `s3`, with a role that may be assumed: `s3server.ROLE`."""
+    with S3Server(tmp_path_factory.mktemp("s3-roles"), buckets=BUCKETS, roles=True) as server:
+        yield server
+        server.kill9()
+
+
+@pytest.fixture(scope="session")
 def bad_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BadStore]:
     """A store that accepts every conditional write, with the buckets of `s3`."""
     with BadStore(tmp_path_factory.mktemp("bad-store"), buckets=BUCKETS) as store:

@@ -20,6 +20,7 @@ started from the main thread.
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
 import datetime
 import hashlib
@@ -37,7 +38,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -45,6 +46,8 @@ from typing import Any, NamedTuple, Self
 from urllib.parse import quote, urlencode, urlsplit
 
 REGION = "us-east-1"
+ROLE = "arn:aws:iam::role/scorer"
+"""The role that an S3Server with roles has."""
 
 
 @dataclass(frozen=True)
@@ -375,27 +378,69 @@ class S3Server(Store):
     """SeaweedFS with an S3 gateway: all of S3 that batchonnx needs, preconditions included.
 
     tls: serve https; `s3.access.ca_file` is the CA to trust, made for this server.
-    `s3.reader` may only read; `s3.next_access` may do all, for a change of keys.
+    `s3.reader` may only read; `s3.next_access` may do all, for a change of keys. `s3.add_key` and
+    `s3.remove_key` change keys while the server runs.
+    policies: name -> a policy in AWS's words; `s3.user(name)` may do what it says.
+    roles: ROLE may be assumed, by STS at the same endpoint; policies are then unknown.
     """
 
     ports_wanted = 11
 
     def __init__(
-        self, folder: str | Path, *, buckets: tuple[str, ...] = ("test",), tls: bool = False
+        self,
+        folder: str | Path,
+        *,
+        buckets: tuple[str, ...] = ("test",),
+        tls: bool = False,
+        policies: Mapping[str, Mapping[str, Any]] | None = None,
+        roles: bool = False,
     ) -> None:
         super().__init__(folder, buckets=buckets)
-        self.tls = tls
-        self._others = [(f"key-{name}", secrets.token_hex(16)) for name in ("next", "reader")]
+        self.tls, self.roles, self.policies = tls, roles, dict(policies or {})
+        self._keys = {
+            name: {f"key-{secrets.token_hex(4)}": secrets.token_hex(16)}
+            for name in ("next", "reader", *self.policies)
+        }
 
     @property
     def next_access(self) -> Access:
         """A second identity with all rights, for tests of a change of keys."""
-        return replace(self.access, key=self._others[0][0], secret=self._others[0][1])
+        return self.user("next")
 
     @property
     def reader(self) -> Access:
         """An identity that may only read and list; its PUT and DELETE are 403."""
-        return replace(self.access, key=self._others[1][0], secret=self._others[1][1])
+        return self.user("reader")
+
+    def user(self, name: str) -> Access:
+        """An identity by its name, with its newest key."""
+        key, secret = list(self._keys[name].items())[-1]
+        return replace(self.access, key=key, secret=secret)
+
+    def add_key(self, name: str) -> Access:
+        """Give an identity one more key, while the server runs."""
+        self._keys[name][f"key-{secrets.token_hex(4)}"] = secrets.token_hex(16)
+        access = self.user(name)
+        self._reload_until(lambda: self._knows(access))
+        return access
+
+    def remove_key(self, access: Access) -> None:
+        """Let a key be unknown from now on, while the server runs."""
+        for keys in self._keys.values():
+            keys.pop(access.key, None)
+        self._reload_until(lambda: not self._knows(access))
+
+    def _reload_until(self, is_done: Callable[[], bool]) -> None:
+        self._write_identities()
+        self._signal(signal.SIGHUP)
+        deadline = time.monotonic() + 20
+        while not is_done():
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the server doesn't take its keys in; see {self.log_file}")
+            time.sleep(0.01)
+
+    def _knows(self, access: Access) -> bool:
+        return b"InvalidAccessKeyId" not in access.request("GET", "/").body
 
     def command(self) -> list[str]:
         """Every flag is here for a reason: see the comments."""
@@ -427,6 +472,7 @@ class S3Server(Store):
             "-s3.port.lance=0",
             "-s3.autoCreateBucket=false",  # a PUT to a missing bucket must be 404, as at AWS
             f"-s3.config={self._write_identities()}",
+            *([f"-s3.iam.config={self._write_role()}"] if self.roles else []),
             *ports,
         ]
 
@@ -443,18 +489,46 @@ class S3Server(Store):
 
     def _write_identities(self) -> Path:
         everything = ["Admin", "Read", "List", "Tagging", "Write"]
-        rights = (everything, everything, ["Read", "List"])
-        users = [(self.key, self.secret), *self._others]
+        rights = {"root": everything, "next": everything, "reader": ["Read", "List"]}
         identities = [
             {
-                "name": key,
-                "credentials": [{"accessKey": key, "secretKey": secret}],
-                "actions": actions,
+                "name": name,
+                "credentials": [{"accessKey": key, "secretKey": secret} for key, secret in keys.items()],
+                **({"actions": rights[name]} if name in rights else {"policyNames": [name]}),
             }
-            for (key, secret), actions in zip(users, rights, strict=True)
+            for name, keys in {"root": {self.key: self.secret}, **self._keys}.items()
         ]
+        # Read at the server's start alone; keys are read again.
+        policies = [{"name": name, "content": json.dumps(policy)} for name, policy in self.policies.items()]
         path = self.folder / "s3.json"
-        path.write_text(json.dumps({"identities": identities}))
+        path.write_text(json.dumps({"identities": identities, "policies": policies}))
+        return path
+
+    def _write_role(self) -> Path:
+        """Any identity may assume it, and may then do everything."""
+        version = "2012-10-17"
+        everything = {"Effect": "Allow", "Action": ["s3:*"], "Resource": ["*"]}
+        anybody = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": ["sts:AssumeRole"]}
+        settings = {
+            "sts": {
+                "tokenDuration": "1h",
+                "maxSessionLength": "12h",
+                "issuer": "test",
+                "signingKey": base64.b64encode(self.secret.encode()).decode(),
+            },
+            "policy": {"defaultEffect": "Deny", "storeType": "memory"},
+            "policies": [{"name": "all", "document": {"Version": version, "Statement": [everything]}}],
+            "roles": [
+                {
+                    "roleName": "scorer",
+                    "roleArn": ROLE,
+                    "attachedPolicies": ["all"],
+                    "trustPolicy": {"Version": version, "Statement": [anybody]},
+                }
+            ],
+        }
+        path = self.folder / "iam.json"
+        path.write_text(json.dumps(settings))
         return path
 
 

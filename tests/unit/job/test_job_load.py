@@ -218,6 +218,8 @@ WITHOUT_QUOTES = "write it without quotes: workers: 64"
 
 # --- values: key, as written -> expected, found, fix
 
+WORKERS = '"auto", a whole number (1 or more) or keys with values (min, max)'
+
 VALUES = [
     ("name: 5", "text", "5 (a number)", 'write it in quotes: name: "5"'),
     ("name: true", "text", "true (true or false)", 'write it in quotes: name: "true"'),
@@ -257,22 +259,17 @@ VALUES = [
         "5 (a number)",
         "",
     ),
-    (
-        "engine: {workers: 0}",
-        '"auto" or a whole number (1 or more)',
-        "0",
-        'write "auto" or a whole number (1 or more)',
-    ),
-    ("engine: {workers: Auto}", '"auto" or a whole number (1 or more)', "Auto", ""),
-    ("engine: {name: ray}", '"local"', "ray", 'write "local"'),
+    ("engine: {workers: 0}", WORKERS, "0", f"write {WORKERS}"),
+    ("engine: {workers: Auto}", WORKERS, "Auto", ""),
+    ("engine: {name: rya}", '"local" or "ray"', "rya", 'did you mean "ray"?'),
     (
         "engine: {batch_rows: autp}",
         '"auto" or a whole number (1 or more)',
         "autp",
         'did you mean "auto"?',
     ),
-    ("engine: {name: '64'}", '"local"', "'64'", 'write "local"'),
-    ("engine: {workers: '64'}", '"auto" or a whole number (1 or more)', "'64'", WITHOUT_QUOTES),
+    ("engine: {name: '64'}", '"local" or "ray"', "'64'", 'write "local" or "ray"'),
+    ("engine: {workers: '64'}", WORKERS, "'64'", WITHOUT_QUOTES),
 ]
 
 

@@ -100,6 +100,71 @@ RULES = [
         "outputs.y: python goes alone",
         "python with threshold",
     ),
+    ("schedule: {cron: 15 2 * *}", "schedule.cron", "schedule.cron: a cron expression has five", "15 2 * *"),
+    (
+        "schedule: {cron: 0 15 2 * * *}",
+        "schedule.cron",
+        "schedule.cron: a cron expression has five",
+        "0 15 2 * * *",
+    ),
+    (
+        "schedule: {cron: 61 2 * * *}",
+        "schedule.cron",
+        "schedule.cron: no cron expression: bad minute",
+        "61 2 * * *",
+    ),
+    (
+        "schedule: {cron: 0 2 * * MOO}",
+        "schedule.cron",
+        "schedule.cron: no cron expression: bad day-of-week",
+        "0 2 * * MOO",
+    ),
+    (
+        "schedule: {cron: 0 0 30 2 *}",
+        "schedule.cron",
+        "schedule.cron: no cron expression: bad day-of-month",
+        "0 0 30 2 *",
+    ),
+    ("schedule: {cron: 0 2 L * *}", "schedule.cron", "schedule.cron: not every scheduler knows", "L"),
+    ("schedule: {cron: 0 2 15W * *}", "schedule.cron", "schedule.cron: not every scheduler knows", "W"),
+    ("schedule: {cron: 0 2 * * 1-7}", "schedule.cron", "schedule.cron: not every scheduler knows", "7"),
+    ("schedule: {cron: '0 2 * * MON#1'}", "schedule.cron", "schedule.cron: not every scheduler knows", "#"),
+    (
+        "schedule: {cron: 0 2 * * *, time_zone: Berlin}",
+        "schedule.time_zone",
+        "schedule.time_zone: there is no such time zone",
+        "Berlin",
+    ),
+    (
+        "schedule: {cron: 0 2 * * *, time_zone: ../../etc}",
+        "schedule.time_zone",
+        "schedule.time_zone: there is no such time zone",
+        "../../etc",
+    ),
+    (
+        "schedule: {cron: 0 2 * * *, date: today}",
+        "schedule.date",
+        "schedule.date: this can't write a date",
+        "today",
+    ),
+    (
+        "schedule: {cron: 0 2 * * *, date: '%Y-%m-%d %H'}",
+        "schedule.date",
+        "schedule.date: this can't write a date",
+        "%Y-%m-%d %H",
+    ),
+    (
+        "schedule: {cron: 0 2 * * *, start: 2026-11-31}",
+        "schedule.start",
+        "schedule.start: start is no date",
+        "2026-11-31",
+    ),
+    (
+        "schedule: {cron: 0 2 * * *, catch_up: 3}",
+        "schedule.catch_up",
+        "schedule: catch_up needs start",
+        "no start",
+    ),
     ("keep: [a, b, a]", "keep", "keep: a column is kept twice", "a"),
 ]
 
@@ -132,6 +197,8 @@ def test_the_line_is_that_of_the_key_and_not_of_its_section(refuse):
         "outputs: {y: {from: p, top_k: 3, labels: a.txt, sigmoid: true}}",
         "outputs: {y: {from: p, threshold: 0, labels: [a, b]}}",
         "outputs: {y: {from: p, python: m:f, batch_axis: 1}}",
+        "schedule: {cron: '*/15 1-5,22 1,15 JAN-MAR WED,FRI', date: 'y=%Y/d=%m-%d/%H%M%z'}",
+        "schedule: {cron: 0 0 17 7 *, start: 2026-11-01, catch_up: 0}",
     ],
 )
 def test_keys_that_do_go_together_are_accepted(load, text):

@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from ruamel.yaml import YAML
+import yaml
 
 from batchonnx.errors import JobFileError
 from batchonnx.job.load import job_from_dict
@@ -81,7 +81,7 @@ def test_nothing_in_the_schema_is_left_over_from_how_it_is_made():
 @pytest.mark.parametrize("path", JOBS, ids=[path.name for path in JOBS])
 def test_every_example_job_fits_the_schema(path):
     text = re.sub(r"\{\{.*?\}\}", "filled-in", path.read_text())
-    validator().validate(YAML(typ="safe", pure=True).load(text))
+    validator().validate(yaml.safe_load(text))
 
 
 @pytest.mark.parametrize(
@@ -92,6 +92,7 @@ def test_every_example_job_fits_the_schema(path):
         {"features": {"x": {"columns": ["a"], "python": "m:f", "inputs": ["p"]}, "y": {"value": [[1.5]]}}},
         {"features": {"x": {"column": "a", "bytes": {"head": 3}, "fill": "b", "shape": [1, 2]}}},
         {"outputs": {"y": {"from": "p", "threshold": 1}, "z": {"from": "p", "top_k": 2, "labels": ["a"]}}},
+        {"schedule": {"cron": "0 2 * * *", "lag": "1d", "start": "2026-11-01", "catch_up": 3}},
         {"engine": {"workers": 3, "batch_rows": "auto"}, "keep": ["a"], "name": "n"},
     ],
 )
@@ -110,6 +111,9 @@ def test_what_loads_fits_the_schema(more):
         {"input": {"path": []}},
         {"input": {"path": 5}},
         {"keep": "a"},
+        {"schedule": {"cron": "0 2 * * *", "lag": "1 day"}},
+        {"schedule": {"cron": "0 2 * * *", "overlap": "queue"}},
+        {"schedule": {"time_zone": "UTC"}},
         {"features": {"x": {}}},
         {"features": {"x": {"column": "a", "columns": ["b"]}}},
         {"features": {"x": {"column": "a", "python": "m:f"}}},

@@ -15,6 +15,7 @@ from batchonnx.job.load import load_job
 from batchonnx.job.spec import (
     BytesWindow,
     Check,
+    Dependencies,
     Engine,
     Errors,
     Feature,
@@ -23,6 +24,7 @@ from batchonnx.job.spec import (
     Model,
     Output,
     Result,
+    Schedule,
     Storage,
     Table,
 )
@@ -101,8 +103,18 @@ storage:
   endpoint: https://s3.example.com
   region: eu-central-1
   profile: scoring
+  role_arn: arn:aws:iam::123456789012:role/scorer
   path_style: true
   ca_file: ca.pem
+schedule:
+  cron: 15 2 * * *
+  time_zone: UTC
+  lag: 1d
+  date: "%Y-%m-%d"
+  start: 2026-11-01
+  catch_up: 7
+  overlap: skip
+  deadline: 6h
 gate:
   y0:
     max_null: 1%
@@ -112,9 +124,26 @@ gate:
     min: 0
     max: 1
     max_psi: 0.2
+dependencies:
+  pip: [pillow]
 """.splitlines()
 
-SECTIONS = (Job, Model, Input, Feature, BytesWindow, Output, Result, Engine, Errors, Storage, Check, Table)
+SECTIONS = (
+    Job,
+    Model,
+    Input,
+    Feature,
+    BytesWindow,
+    Output,
+    Result,
+    Engine,
+    Errors,
+    Storage,
+    Check,
+    Table,
+    Schedule,
+    Dependencies,
+)
 
 KEY = re.compile(r"\s*([a-z_][a-z0-9_]*):")
 KEYS = [

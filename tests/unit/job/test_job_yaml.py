@@ -22,7 +22,7 @@ BROKEN = {
     "a stray bracket": ("name: ]\n", "job.yaml:4:7", "a value is missing"),
     "a quote left open": ("name: 'a\nkeep: [b]\n", "job.yaml:4:7", "a quote is never closed"),
     "a quote inside of quotes": ("name: 'it's'\n", "job.yaml:4:11", "doesn't line up"),
-    "a backslash": ('name: "a\\d"\n', "job.yaml:4:10", "a backslash inside double quotes"),
+    "a backslash": ('name: "a\\d"\n', "job.yaml:4:9", "a backslash inside double quotes"),
     "a reserved character": ("name: @me\n", "job.yaml:4:7", "a character that YAML keeps for itself"),
     "a list among keys": ("- a\n", "job.yaml:4:1", "doesn't line up"),
     "a list beside its key": ("keep: - a\n", "job.yaml:4:7", 'a "- " where no list can begin'),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from time import thread_time
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +14,9 @@ import pytest
 
 from batchonnx import api
 from batchonnx.job.load import job_from_dict
-from batchonnx.runtime.session import open_model
+from batchonnx.planning.plan import Plan
+from batchonnx.runtime.session import Model, open_model
+from batchonnx.scoring.chunk import Chunk
 from batchonnx.scoring.probe import SIZES, BatchSize, choose_size
 from batchonnx.scoring.read import read_chunks
 from tests import models
@@ -61,3 +66,46 @@ def test_what_settles_it_without_measuring(
     found = size.settle(chunk)
     assert found == size.settled
     assert found in ((settled,) if settled is not None else SIZES)
+
+
+@pytest.mark.parametrize("held_up", [1, 2, 3, 5, 8])
+def test_a_call_that_is_held_up_does_not_end_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held_up: int
+) -> None:
+    plan, model, chunk = _tiny_job(tmp_path, rows=20_000)
+    run, calls = model.run, 0
+
+    def run_or_wait(names: Sequence[str], tensors: Mapping[str, np.ndarray]) -> list[Any]:
+        nonlocal calls
+        calls += 1
+        if calls == held_up:
+            end = thread_time() + 0.4
+            while thread_time() < end:
+                pass
+        return run(names, tensors)
+
+    monkeypatch.setattr(model, "run", run_or_wait)
+    assert BatchSize(plan, model).settle(chunk) >= 256
+
+
+def test_a_chunk_of_which_a_filter_left_little_is_measured_as_a_whole_one(tmp_path: Path) -> None:
+    plan, model, chunk = _tiny_job(tmp_path, rows=20_000)
+    assert BatchSize(plan, model).settle(chunk.slice(0, 3)) >= 256
+
+
+def _tiny_job(tmp_path: Path, rows: int) -> tuple[Plan, Model, Chunk]:
+    pq.write_table(pa.table({"x": np.zeros(rows, np.float32)}), tmp_path / "t.parquet")
+    path = models.identity(tmp_path / "m.onnx", "float32", ["n"])
+    job = job_from_dict(
+        {
+            "model": {"path": str(path)},
+            "input": {"path": str(tmp_path / "t.parquet")},
+            "output": {"path": str(tmp_path / "out")},
+        }
+    )
+    plan = api.plan(job)
+    return (
+        plan,
+        open_model(str(path)),
+        next(read_chunks(plan.shards[0], plan.listing, plan.columns, None, rows, rows)),
+    )

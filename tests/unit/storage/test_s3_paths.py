@@ -142,7 +142,7 @@ TROUBLE = {
     "unknown key": ("the access key isn't known to the store", "check the credentials"),
     "wrong secret": ("the secret key is wrong", "check the credentials"),
     "expired": ("the credentials have expired", "renew them"),
-    "wrong endpoint": ("the store can't be reached", "check the endpoint"),
+    "wrong endpoint": ("the store can't be reached", "check storage.endpoint or AWS_ENDPOINT_URL"),
     "no such profile": ("the S3 service can't be set up", "storage:"),
     "http to a TLS port": ("", "http or https, host and port"),
     "untrusted CA": ("the store's certificate isn't trusted", "storage.ca_file"),
@@ -192,6 +192,7 @@ def test_trouble_with_a_store_is_told_once_and_soon(
         else:
             local_copy(url, ModelFileError, "the model")
     (problem,) = caught.value.problems
+    assert caught.value.exit_code == 3
     title, fix = TROUBLE[trouble]
     assert problem.title.startswith(title)
     assert fix in problem.fix
@@ -205,7 +206,9 @@ def test_settings_are_enough_without_a_word_in_the_environment(
     s3_client().put("lake", "settings/x", b"x")
     for name in ("AWS_ENDPOINT_URL", "AWS_CA_BUNDLE", "AWS_REGION", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name)
-    settings = StorageSettings(s3_tls.endpoint, "us-east-1", None, True, str(s3_tls.access.ca_file))
+    settings = StorageSettings(
+        s3_tls.endpoint, "us-east-1", path_style=True, ca_file=str(s3_tls.access.ca_file)
+    )
     use_settings(settings)
     try:
         assert [entry.size for entry in list_files(["s3://lake/settings"])] == [1]

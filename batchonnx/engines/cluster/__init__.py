@@ -1,0 +1,1 @@
+"""The Ray engine: policies that know no cluster, the actor, and the glue between them."""

@@ -1,0 +1,331 @@
+"""What runs in an actor: a worker as on a laptop, fed and asked by the driver in short turns."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import platform
+import socket
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from batchonnx.engines.cluster.canary import few, from_bytes, to_bytes
+from batchonnx.engines.cluster.model_cache import drop, local_model
+from batchonnx.engines.spare import SpareHands
+from batchonnx.engines.worker import Worker
+from batchonnx.errors import BatchonnxError, Problem
+from batchonnx.ledger.output import Ticket
+from batchonnx.ledger.process import this_machine
+from batchonnx.ledger.records import Commit
+from batchonnx.planning.plan import Plan
+from batchonnx.planning.shards import Shard
+from batchonnx.planning.stores import use_stores
+from batchonnx.runtime.session import Model, open_model
+from batchonnx.scoring.probe import BatchSize, Lesson
+from batchonnx.scoring.quarantine import ErrorBudget
+from batchonnx.scoring.read import read_chunks
+from batchonnx.scoring.scorer import Scorer
+
+LIBRARIES = ("batchonnx", "onnxruntime", "onnxruntime-gpu", "pyarrow", "numpy")
+"""Whose versions have to be the driver's."""
+
+LOOKED_AT = 8
+"""Chunks of a shard in which the first rows are looked for, where a filter leaves few."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What every actor of a run is told.
+
+    threads: of one session. most, rows_total, spent: see `ErrorBudget`.
+    """
+
+    plan: Plan
+    ticket: Ticket
+    threads: int
+    most: int | str
+    rows_total: int | None
+    spent: int
+    suspects: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Hello:
+    """Who an actor is.
+
+    node: its id. versions: library -> version, absent ones left out. trouble: why it can't work.
+    """
+
+    host: str
+    machine: str
+    node: str
+    pid: int
+    versions: Mapping[str, str]
+    trouble: BaseException | None = None
+
+
+@dataclass(frozen=True)
+class First:
+    """What the first rows of a shard have taught, and a few of them; rows: None if there are none."""
+
+    lesson: Lesson | None = None
+    rows: bytes | None = None
+    trouble: BaseException | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An actor's predictions for the canary; None where there was none."""
+
+    answer: bytes | None = None
+    trouble: BaseException | None = None
+
+
+@dataclass(frozen=True)
+class Orders:
+    """A turn. shards: to be scored next. suspects: shards that are to be scored apart.
+
+    wait_s, enough: answer when so many shards are done, or so much time has passed. gives_back: take
+    nothing up any more, and give back what wasn't begun.
+    """
+
+    shards: Sequence[int]
+    suspects: frozenset[int]
+    wait_s: float
+    enough: int
+    gives_back: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of a turn; sums are since the actor's start.
+
+    busy_s: stage -> seconds. first_s: how long ago the first batch was predicted.
+    """
+
+    commits: Sequence[Commit] = ()
+    returned: Sequence[int] = ()
+    rows_in: int = 0
+    calls: int = 0
+    halved: int = 0
+    busy_s: Mapping[str, float] = field(default_factory=dict)
+    first_s: float | None = None
+    trouble: BaseException | None = None
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the libraries that decide a result's bytes, here."""
+    found = {"python": platform.python_version()}
+    for library in LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+class Inbox:
+    """Shards that the driver has handed out; see `worker.Shards`."""
+
+    def __init__(self) -> None:
+        self._shards: deque[Shard] = deque()
+        self._changed = threading.Condition()
+
+    def __iter__(self) -> Iterator[Shard]:
+        return self
+
+    def __next__(self) -> Shard:
+        with self._changed:
+            self._changed.wait_for(lambda: self._shards)
+            return self._shards.popleft()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is one."""
+        return bool(self._shards)
+
+    def put(self, shards: Sequence[Shard]) -> None:
+        """Hand out more."""
+        with self._changed:
+            self._shards.extend(shards)
+            self._changed.notify()
+
+    def clear(self) -> list[int]:
+        """Take back what wasn't begun."""
+        with self._changed:
+            numbers = [shard.number for shard in self._shards]
+            self._shards.clear()
+            return numbers
+
+
+class Actor:
+    """One worker of a run, in a process of its own. No method raises: trouble is in what it gives back."""
+
+    def __init__(self) -> None:
+        self._inbox = Inbox()
+        self._made: list[Commit] = []
+        self._trouble: BaseException | None = None
+        self._changed = threading.Condition()
+        self._worker: Worker | None = None
+
+    def hello(self, setup: Sequence[Any], files: Sequence[Any]) -> Hello:
+        """Take part in a run. setup, files: one reference each, to a `Setup` and to a model's files.
+
+        In lists, so that Ray doesn't fetch them: the files are asked for by the first actor of a machine.
+        """
+        import ray
+
+        node = ray.get_runtime_context().get_node_id()
+        told = Hello(socket.gethostname(), this_machine(), node, os.getpid(), versions())
+        return replace(told, trouble=self._caught(lambda: self._enter(setup[0], files[0])))
+
+    def first(self, shard: int, measured: int | None) -> First:
+        """Look at the first rows of a shard: they settle the batch size. measured: what is known of it."""
+        found: list[First] = []
+
+        def look() -> None:
+            found.append(self._look_at(self._shards[shard], measured))
+
+        trouble = self._caught(look)
+        return First(trouble=trouble) if trouble is not None else found[0]
+
+    def begin(self, lesson: Lesson, rows: bytes | None) -> Answer:
+        """Be ready for shards. rows: the canary's, to be scored first."""
+        answers: list[bytes | None] = []
+
+        def start() -> None:
+            scorer = Scorer(self._plan, self._model, lesson.batch_rows)
+            answers.append(to_bytes(scorer.attempt(from_bytes(rows))) if rows is not None else None)
+            self._start(lesson)
+
+        trouble = self._caught(start)
+        return Answer(trouble=trouble) if trouble is not None else Answer(answers[0])
+
+    def turn(self, orders: Orders) -> Report:
+        """Take shards; give what is done."""
+        worker = self._worker
+        assert worker is not None, "begin comes first"
+        self._suspects |= orders.suspects
+        self._inbox.put([self._shards[number] for number in orders.shards])
+        returned = self._inbox.clear() if orders.gives_back else []
+        with self._changed:
+            self._changed.wait_for(
+                lambda: len(self._made) >= orders.enough or self._trouble is not None,
+                0.0 if returned else orders.wait_s,
+            )
+            made, self._made = self._made, []
+            trouble = self._trouble
+        return Report(
+            commits=made,
+            returned=returned,
+            rows_in=worker.rows_in,
+            calls=worker.calls,
+            halved=worker.halved,
+            busy_s=asdict(worker.clock),
+            first_s=perf_counter() - worker.first_at if worker.first_at is not None else None,
+            trouble=trouble,
+        )
+
+    def _enter(self, setup: Any, files: Any) -> None:
+        import ray
+
+        told: Setup = ray.get(setup)
+        self._setup = told
+        self._shards: Mapping[int, Shard] = {shard.number: shard for shard in told.plan.shards}
+        self._suspects = set(told.suspects)
+        use_stores(told.plan.job)
+        self._model, self._plan = _open_model(told.plan, told.threads, lambda: ray.get(files))
+        _require_input(told.plan)
+        Scorer(self._plan, self._model, 1)  # imports the hooks
+        self._scoring = told.ticket.enter(self._suspects)
+
+    def _look_at(self, shard: Shard, measured: int | None) -> First:
+        plan = self._plan
+        chunks = read_chunks(shard, plan.listing, plan.columns, plan.filter, plan.whole_rows, plan.chunk_rows)
+        for _, chunk in zip(range(LOOKED_AT), chunks, strict=False):
+            if chunk.columns.num_rows:
+                batch = BatchSize(plan, self._model, measured)
+                batch.settle(chunk)
+                rows = few(chunk.columns)
+                return First(batch.lesson, to_bytes(rows) if rows.num_rows else None)
+        return First()
+
+    def _start(self, lesson: Lesson) -> None:
+        told = self._setup
+        budget = ErrorBudget(told.most, told.rows_total, told.spent)
+        batch = BatchSize(self._plan, self._model, lesson=lesson)
+        spare, stop = SpareHands(1), threading.Event()
+        name = f"worker-{os.getpid()}"
+        self._worker = Worker(self._plan, self._model, batch, budget, self._scoring, spare, stop, name)
+        threading.Thread(target=self._work, args=(self._worker,), name=name, daemon=True).start()
+
+    def _work(self, worker: Worker) -> None:
+        try:
+            for commit in worker.stream(self._inbox):
+                with self._changed:
+                    self._made.append(commit)
+                    self._changed.notify()
+        except BaseException as error:  # handed over: the driver raises it
+            with self._changed:
+                self._trouble = _portable(error)
+                self._changed.notify()
+
+    def _caught(self, do: Callable[[], None]) -> BaseException | None:
+        try:
+            do()
+        except BaseException as error:  # handed over: the driver raises it
+            return _portable(error)
+        return None
+
+
+def _open_model(plan: Plan, threads: int, fetch: Callable[[], Any]) -> tuple[Model, Plan]:
+    """The model as this machine has it, and the plan that names it there."""
+    digest = plan.model.digest
+    try:
+        path = str(local_model(digest, fetch))
+        model = open_model(path, threads=threads, sha256=digest)
+    except BatchonnxError:
+        drop(digest)  # somebody has been at it
+        path = str(local_model(digest, fetch))
+        model = open_model(path, threads=threads, sha256=digest)
+    except OSError as error:
+        facts = {"model": plan.model.path, "found": str(error)}
+        fix = "free some space, or set TMPDIR for the cluster's nodes"
+        raise BatchonnxError(Problem("the model can't be kept on this machine", facts, fix)) from error
+    return model, replace(plan, model=replace(plan.model, path=path))
+
+
+def _require_input(plan: Plan) -> None:
+    """Raises BatchonnxError if a local input isn't there, as on another machine than the driver's."""
+    path = next((file.path for file in plan.listing.files if "://" not in file.path), None)
+    if path is not None and not Path(path).exists():
+        facts = {"file": path}
+        fix = "name a store (s3://…) or a folder that all machines share, in input.path"
+        raise BatchonnxError(Problem("the input isn't on every machine of the cluster", facts, fix))
+
+
+def _portable(error: BaseException) -> BaseException:
+    """An error that can be pickled, with where it was raised as a note if it is a bug's."""
+    if not isinstance(error, BatchonnxError):
+        error.add_note("in a worker: " + "".join(traceback.format_exception(error)))
+    try:
+        copy: BaseException = pickle.loads(pickle.dumps(error))
+    except Exception:
+        # Whatever a foreign class does when it is pickled.
+        return RuntimeError("".join(traceback.format_exception(error)))
+    return copy if isinstance(copy, type(error)) else RuntimeError(str(error))
+
+
+def model_files(local: Path, external: Sequence[str], name: str) -> dict[str, np.ndarray]:
+    """A model's bytes and those of the files beside it, as memory that Ray copies once."""
+    found = {name: np.fromfile(local, np.uint8)}
+    return found | {beside: np.fromfile(local.parent / beside, np.uint8) for beside in external}

@@ -1,0 +1,93 @@
+"""What a driver asks of an engine, wherever its workers live."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from batchonnx.ledger.records import Commit
+from batchonnx.scoring.probe import Lesson
+from batchonnx.scoring.progress import Progress
+
+
+class Engine(Protocol):
+    """Scores a plan's open shards, once.
+
+    workers, threads: the most workers there were, and the threads of each one's session. apart: shards that
+    were scored in a process of their own. lost: workers that died. copied: shards that were given to a
+    second worker. start_s: until the first worker was ready, where that takes its time. notes: what the
+    user should know.
+    """
+
+    name: str
+    workers: int
+    threads: int
+
+    def run(
+        self,
+        stop: threading.Event,
+        drain: threading.Event,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> None:
+        """Score every open shard; on_progress is called from this thread about five times a second.
+
+        Raises the first error of any worker, after all have ended; Interrupted once `stop` is set, or, where
+        shards are left, once `drain` is set and those in work are done.
+        """
+        ...
+
+    @property
+    def commits(self) -> list[Commit]:
+        """Of all shards that are done, in former lives of the run or now."""
+        ...
+
+    @property
+    def lesson(self) -> Lesson | None:
+        """What the first rows taught; None if none had to be scored."""
+        ...
+
+    @property
+    def busy_s(self) -> Mapping[str, float]:
+        """Stage -> seconds, summed over all workers."""
+        ...
+
+    @property
+    def calls(self) -> int:
+        """Calls of the model."""
+        ...
+
+    @property
+    def halved(self) -> int:
+        """Batches that needed too much memory and were scored in pieces."""
+        ...
+
+    @property
+    def first_at(self) -> float | None:
+        """When the first batch was predicted (perf_counter)."""
+        ...
+
+    @property
+    def apart(self) -> int:
+        """Shards scored in a process of their own."""
+        ...
+
+    @property
+    def lost(self) -> int:
+        """Workers that died."""
+        ...
+
+    @property
+    def copied(self) -> int:
+        """Shards that a second worker was given."""
+        ...
+
+    @property
+    def start_s(self) -> float | None:
+        """From the engine's start to its first worker's readiness."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know."""
+        ...

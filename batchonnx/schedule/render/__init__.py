@@ -1,0 +1,1 @@
+"""What other systems run at the ticks of a schedule; one module for each."""

@@ -1,0 +1,84 @@
+"""No cluster, or none that lets us in: one error each, exit code 3."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from batchonnx.cluster.connect import connect
+from batchonnx.errors import ClusterError
+
+TOKEN = "distinctivet0ken"
+
+
+class Dashboard(http.server.BaseHTTPRequestHandler):
+    """Any web server that isn't Ray's: it wants a token at /locked, and knows no other page."""
+
+    def do_GET(self) -> None:
+        known = self.headers.get("Authorization")
+        status = 404 if not self.path.startswith("/locked") else 403 if known else 401
+        self.send_response(status)
+        self.end_headers()
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "RAY_JOB_HEADERS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Dashboard) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+def told(address: str | None) -> str:
+    with pytest.raises(ClusterError) as caught:
+        connect(address)
+    assert TOKEN not in str(caught.value)
+    (problem,) = caught.value.problems
+    assert problem.fix
+    return problem.title
+
+
+def test_nothing_at_the_address_is_said_whoever_named_it(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as once:
+        nobody = f"127.0.0.1:{once.getsockname()[1]}"
+    assert told(f"http://{nobody}") == "no cluster answers at the address"
+    assert told(nobody) == "no cluster answers at the address"
+    assert told("nobody") == "that is no cluster's address"
+    monkeypatch.setenv("RAY_ADDRESS", f"http://{nobody}")
+    assert told(None) == "no cluster answers at the address"
+    assert told(server) == "what answers there is no Ray dashboard"
+
+
+def test_a_token_that_is_missing_or_wrong_is_said_and_not_shown(
+    server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert told(f"{server}/locked") == "the cluster wants a token"
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    assert told(f"{server}/locked") == "the cluster refuses the token"
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "none"))
+    assert told(server) == "the file with the cluster's token can't be read"
+
+
+def test_headers_that_are_no_json_are_said(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_JOB_HEADERS", TOKEN)
+    assert told(server) == "RAY_JOB_HEADERS isn't a JSON object"
+    monkeypatch.setenv("RAY_JOB_HEADERS", json.dumps([TOKEN]))
+    assert told(server) == "RAY_JOB_HEADERS isn't a JSON object"
