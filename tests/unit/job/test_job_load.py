@@ -261,14 +261,14 @@ VALUES = [
     ),
     ("engine: {workers: 0}", WORKERS, "0", f"write {WORKERS}"),
     ("engine: {workers: Auto}", WORKERS, "Auto", ""),
-    ("engine: {name: rya}", '"local" or "ray"', "rya", 'did you mean "ray"?'),
+    ("engine: {name: rya}", "one of: local, ray", "rya", 'did you mean "ray"?'),
     (
         "engine: {batch_rows: autp}",
         '"auto" or a whole number (1 or more)',
         "autp",
         'did you mean "auto"?',
     ),
-    ("engine: {name: '64'}", '"local" or "ray"', "'64'", 'write "local" or "ray"'),
+    ("engine: {name: '64'}", "one of: local, ray", "'64'", "write one of: local, ray"),
     ("engine: {workers: '64'}", WORKERS, "'64'", WITHOUT_QUOTES),
 ]
 

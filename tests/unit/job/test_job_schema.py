@@ -123,7 +123,7 @@ def test_what_loads_fits_the_schema(more):
         {"outputs": {"y": {"from_": "p"}}},
         {"outputs": {"y": {"from": "p", "top_k": 0}}},
         {"engine": {"workers": "many"}},
-        {"engine": {"name": "ray"}},
+        {"engine": {"name": "spark"}},
     ],
 )
 def test_what_does_not_fit_the_schema_does_not_load(more):

@@ -23,8 +23,10 @@ from batchonnx.job.spec import (
     Job,
     Model,
     Output,
+    Resources,
     Result,
     Schedule,
+    Span,
     Storage,
     Table,
 )
@@ -93,10 +95,21 @@ output:
   file_bytes: 1000000
   partition_by: []
 engine:
-  name: local
+  name: ray
   device: cpu
-  workers: 2
+  workers:
+    min: 1
+    max: 2
   batch_rows: 64
+  address: 10.0.0.1:6379
+  wait_s: 30
+  shared_output: true
+  resources:
+    num_cpus: 1
+    num_gpus: 0.5
+    memory: 1000000
+    custom: {}
+    accelerator_type: A100
 errors:
   max_bad_rows: 5
 storage:
@@ -137,6 +150,8 @@ SECTIONS = (
     Output,
     Result,
     Engine,
+    Resources,
+    Span,
     Errors,
     Storage,
     Check,
