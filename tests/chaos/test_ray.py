@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from tests import models
 from tests.integration.ray_cluster import add_node, ray_cluster
 
 ROOT = Path(__file__).parents[2]
-ROUNDS, TRIES = 6, 6
+ROUNDS, TRIES = 7, 6
 FILES, ROWS = 12, 3_000
 DEADLY_FILES = (3, 8)
 
@@ -168,12 +169,48 @@ def add_a_raylet(cluster: Any, draw: random.Random, driver: subprocess.Popen[str
         add_node(cluster)
 
 
+def drain_a_node(cluster: Any, draw: random.Random, driver: subprocess.Popen[str]) -> None:
+    """As a machine that will be taken away in a minute; another one comes in its place."""
+    node = draw.choice(list(cluster.worker_nodes))
+    command = [sys.executable, "-m", "ray.scripts.scripts", "drain-node", "--address", cluster.address]
+    command += ["--node-id", node.node_id, "--reason", "DRAIN_NODE_REASON_PREEMPTION"]
+    command += ["--reason-message", "taken away", "--deadline-remaining-seconds", "60"]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    add_node(cluster)
+    drained.append(node)
+
+
+drained: list[Any] = []
+"""Nodes to be taken away when the run is over."""
+
+
+def take_drained_away(cluster: Any) -> None:
+    while drained:
+        node = drained.pop()
+        if node in cluster.worker_nodes:
+            cluster.remove_node(node, allow_graceful=False)
+
+
+def stop_a_raylet_for_a_while(cluster: Any, draw: random.Random, driver: subprocess.Popen[str]) -> None:
+    """Its actors go on: only whoever asks the raylet hears nothing."""
+    nodes = [node for node in cluster.worker_nodes if node not in drained]
+    if not nodes:
+        return
+    pid = draw.choice(nodes).all_processes["raylet"][0].process.pid
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(12)
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
+
+
 FAULTS: dict[str, Callable[[Any, random.Random, subprocess.Popen[str]], None]] = {
     "an actor dies": kill_an_actor,
     "a raylet dies": kill_a_raylet,
     "the driver dies": kill_the_driver,
     "an actor sleeps": stop_an_actor_for_a_while,
     "a raylet comes": add_a_raylet,
+    "a node drains": drain_a_node,
+    "a raylet sleeps": stop_a_raylet_for_a_while,
 }
 
 
@@ -224,7 +261,8 @@ def test_the_result_is_that_of_an_undisturbed_run(folder: Path, cluster: Any) ->
         assert contents(folder / "out") == expected
         assert {path.name for path in folder.glob(".*")} == set()
         until_gone("ray::Actor")
-        subprocess.run(["rm", "-rf", str(folder / "out")], check=True)
+        take_drained_away(cluster)
+        shutil.rmtree(folder / "out")
     print(dict(seen))
     assert set(seen) == set(FAULTS)
 

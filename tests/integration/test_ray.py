@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,12 @@ import pytest
 from batchonnx import api
 from batchonnx.errors import ClusterError, HookError, RowError
 from batchonnx.job.load import job_from_dict
+from batchonnx.ledger.outputs import output_at
+from batchonnx.ledger.records import files_of
 from tests import models
 from tests.integration.ray_cluster import add_node, ray_cluster
+from tests.stores.fixtures import UseStore
+from tests.stores.s3server import S3Server
 
 ROWS, FILES, WIDTH = 20_000, 6, 4
 
@@ -33,10 +39,13 @@ def encode(rows):
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    """One raylet at first; a test adds two."""
-    with ray_cluster(1) as cluster:
-        yield cluster
+def cluster(s3: S3Server) -> Iterator[Any]:
+    """One raylet at first, a test adds two; the store's credentials are in their environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in s3.access.env().items():
+            patch.setenv(name, value)
+        with ray_cluster(1) as cluster:
+            yield cluster
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +130,29 @@ def test_the_first_job_writes_the_bytes_of_this_process(three_raylets: Any, jobs
         found.append(contents(output))
     assert found[0] == found[1]
     assert found[0]
+
+
+@pytest.mark.slow
+def test_a_bucket_is_given_the_bytes_of_this_process(
+    three_raylets: Any, folder: Path, s3: S3Server, s3_folder: str, use_store: UseStore
+) -> None:
+    use_store(s3)
+    found = []
+    for engine in ("local", "ray"):
+        output = f"{s3_folder}/{engine}"
+        spec = job(folder, "", output={"path": output}, gate={"scores": {"max_null": "0%"}})
+        summary = run(folder, spec, engine)
+        assert api.verify(output).predicted == summary.predicted
+        manifest = output_at(output).read_manifest()
+        assert manifest is not None
+        found.append({(f.path, f.sha256) for commit in manifest.commits for f in files_of(commit)})
+    assert found[0] == found[1]
+    assert len(found[0]) > FILES
+
+
+def test_a_run_on_threads_needs_no_ray() -> None:
+    code = "import batchonnx.cli.jobs, batchonnx.api, sys; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_too_many_bad_rows_end_the_run_and_another_limit_goes_on(three_raylets: Any, folder: Path) -> None:

@@ -22,7 +22,7 @@ from batchonnx.engines.cluster.canary import few, from_bytes, to_bytes
 from batchonnx.engines.cluster.model_cache import drop, local_model
 from batchonnx.engines.spare import SpareHands
 from batchonnx.engines.worker import Worker
-from batchonnx.errors import BatchonnxError, Problem
+from batchonnx.errors import BatchonnxError, InputError, Problem, StorageError
 from batchonnx.ledger.output import Ticket
 from batchonnx.ledger.process import this_machine
 from batchonnx.ledger.records import Commit
@@ -300,17 +300,17 @@ def _open_model(plan: Plan, threads: int, fetch: Callable[[], Any]) -> tuple[Mod
     except OSError as error:
         facts = {"model": plan.model.path, "found": str(error)}
         fix = "free some space, or set TMPDIR for the cluster's nodes"
-        raise BatchonnxError(Problem("the model can't be kept on this machine", facts, fix)) from error
+        raise StorageError(Problem("the model can't be kept on this machine", facts, fix)) from error
     return model, replace(plan, model=replace(plan.model, path=path))
 
 
 def _require_input(plan: Plan) -> None:
-    """Raises BatchonnxError if a local input isn't there, as on another machine than the driver's."""
+    """Raises InputError if a local input isn't there, as on another machine than the driver's."""
     path = next((file.path for file in plan.listing.files if "://" not in file.path), None)
     if path is not None and not Path(path).exists():
         facts = {"file": path}
         fix = "name a store (s3://…) or a folder that all machines share, in input.path"
-        raise BatchonnxError(Problem("the input isn't on every machine of the cluster", facts, fix))
+        raise InputError(Problem("the input isn't on every machine of the cluster", facts, fix))
 
 
 def _portable(error: BaseException) -> BaseException:

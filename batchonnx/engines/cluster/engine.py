@@ -508,7 +508,7 @@ class RayEngine:
         if (shard := self._hand.hopeless) is not None:
             facts = {
                 "shard": str(shard),
-                "part": self._plan.part(self._plan.shards[shard]),
+                "part": next(self._plan.part(one) for one in self._plan.shards if one.number == shard),
                 "found": said[-SAID:],
             }
             fix = "look at its rows, or give workers more memory: engine.resources.memory"
