@@ -10,7 +10,6 @@ from typing import Literal
 
 import pyarrow as pa
 import pyarrow.dataset as pads
-from pyarrow.fs import LocalFileSystem
 
 from batchonnx.driver.run import OnProgress, RunOptions, clean_output, open_job, publish_staged, run_job
 from batchonnx.job.load import load_job
@@ -34,6 +33,7 @@ from batchonnx.schedule.run_tick import TickResult
 from batchonnx.schedule.scheduled import open_scheduled
 from batchonnx.scoring.progress import RunSummary
 from batchonnx.storage.arrow_s3 import arrow_s3
+from batchonnx.storage.paths import is_ranged, open_filesystem
 
 __all__ = [
     "backfill",
@@ -124,9 +124,9 @@ def dataset(output: str | Path) -> pads.Dataset:
     """
     found = _output(output)
     _, manifest = read_result(found)
-    is_remote = found.path.startswith("s3://")
-    filesystem = arrow_s3() if is_remote else LocalFileSystem()
-    root = found.path.removeprefix("s3://")
+    filesystem, root = open_filesystem(found.path)
+    if is_ranged(found.path):
+        filesystem = arrow_s3()
     layout = manifest.layout
     parts = [f"{root}/{part.path}" for commit in manifest.commits for part in commit.parts]
     if layout.format == "jsonl":

@@ -201,7 +201,7 @@ def wait(
 
     \b
     Examples:
-      batchonnx wait score-flights-3fa2c81b9d10-1 && batchonnx verify s3://scores/flights/
+      batchonnx wait score-flights-3fa2c81b9d10-1 --timeout 3600
       batchonnx wait jobs/score.yaml --timeout 3600
     """
     from batchonnx.cluster.jobs import wait_until

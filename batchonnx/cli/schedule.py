@@ -245,11 +245,11 @@ def render_(
 
     \b
     Examples:
-      batchonnx schedule render jobs/daily.yaml --target kuberay -o daily.yaml
-      batchonnx schedule render jobs/daily.yaml --target kubernetes --cluster --namespace scoring
+      batchonnx schedule render jobs/daily-ray.yaml --target kuberay -o daily.yaml
+      batchonnx schedule render jobs/daily-ray.yaml --target kubernetes --cluster --namespace scoring
       batchonnx schedule render jobs/daily.yaml --target airflow > dags/daily.py
       batchonnx schedule render jobs/daily.yaml --target cron --job-path /srv/jobs/daily.yaml
-      batchonnx schedule render jobs/daily.yaml --target ray > start.sh
+      batchonnx schedule render jobs/daily-ray.yaml --target ray > start.sh
     """
     from batchonnx.job.variables import parse_settings
     from batchonnx.schedule.render.target import RenderOptions, render_schedule

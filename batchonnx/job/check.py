@@ -55,9 +55,9 @@ class _UnknownKeys:
         self.renamed: dict[Place, Place] = {}
 
     def correct(self, node: Node, alternatives: list[Kind], place: Place) -> Node:
-        if not isinstance(node.value, dict) or not alternatives:
+        kind = next((kind for kind in alternatives if kind.base is dict or kind.model is not None), None)
+        if not isinstance(node.value, dict) or kind is None:
             return node
-        kind = next((kind for kind in alternatives if kind.model is not None), alternatives[0])
         if kind.base is dict:
             inner = kinds(kind.args[1])
             entries = {key: self.correct(child, inner, (*place, key)) for key, child in node.value.items()}

@@ -17,9 +17,8 @@ def suggest_value(place: Place, node: Node, alternatives: list[Kind]) -> str:
     lead = f"{key}: " if place and isinstance(place[-1], str) else ""
     if node.value is None:
         return f'give "{key}" a value, or leave it out where it isn\'t needed' if key else "write a job"
-    section = next((kind.model for kind in alternatives if kind.model is not None), None)
-    is_only = all(kind.model is not None for kind in alternatives)
-    if section is not None and is_only and not isinstance(node.value, dict | list):
+    section = alternatives[0].model if len(alternatives) == 1 else None
+    if section is not None and not isinstance(node.value, dict | list):
         keys = fields_by_key(section)
         first = next((name for name, field in keys.items() if field.is_required()), next(iter(keys)))
         return f"write {lead}{{{first}: {node.shown()}}}"

@@ -84,6 +84,11 @@ class ObjectFolder:
         for key, upload in self.s3.uploads(self.bucket, self.key(prefix)):
             yield key[len(self._prefix) :], upload
 
+    def seal(self, upload: str) -> None:
+        """All of an upload was sent: for stores that have to be told."""
+        if (seal := getattr(self.s3, "seal_upload", None)) is not None:
+            seal(upload)
+
     def abort(self, uploads: Iterable[tuple[str, str]]) -> None:
         """Give uploads up, many at a time."""
         with ThreadPoolExecutor(AT_ONCE) as pool:

@@ -124,20 +124,28 @@ class ObjectLease:
         asked_at = _now()
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         record = {"holder": secrets.token_hex(8), "token": token, **this_process(), "since": since, "beat": 0}
-        if etag is None:
-            if not self._folder.create(LEASE, _bytes(record)):
-                return False
-            found = self._folder.get(LEASE)
-            if found is None or _record(found[0]).get("holder") != record["holder"]:
-                return False
-            written: str | None = found[1]
-        else:
-            written = self._folder.swap(LEASE, _bytes(record), etag)
+        # Before it is written: another thread may read it at once, and would take it for left over.
+        _held_here.add(record["holder"])
+        written: str | None = None
+        try:
+            written = self._put(record, etag)
+        finally:
+            if written is None:
+                _held_here.discard(record["holder"])
         if written is None:
             return False
         self._record, self._etag, self.token, self._beaten = record, written, token, asked_at
-        _held_here.add(record["holder"])
         return True
+
+    def _put(self, record: dict[str, Any], etag: str | None) -> str | None:
+        """The lease's etag once it is written; None if another one is there."""
+        if etag is not None:
+            return self._folder.swap(LEASE, _bytes(record), etag)
+        if not self._folder.create(LEASE, _bytes(record)):
+            return None
+        found = self._folder.get(LEASE)
+        is_ours = found is not None and _record(found[0]).get("holder") == record["holder"]
+        return found[1] if found is not None and is_ours else None
 
     def _renew(self) -> bool:
         asked_at = _now()

@@ -42,8 +42,8 @@ SHOWN = 5
 class StoreOutput:
     """A folder of a bucket; see `output.Output`."""
 
-    def __init__(self, url: str, is_trusted: bool = False) -> None:
-        self._folder, self._is_trusted = ObjectFolder(url), is_trusted
+    def __init__(self, folder: ObjectFolder, is_trusted: bool = False) -> None:
+        self._folder, self._is_trusted = folder, is_trusted
         self.path = self._folder.url
         self._lease: ObjectLease | None = None
         self._sizes: dict[str, int] | None = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from batchonnx.errors import Problem, StorageError
 from batchonnx.ledger.local import LocalOutput
 from batchonnx.ledger.output import Output
 
@@ -15,7 +14,7 @@ def output_at(path: str, *, is_trusted: bool = False) -> Output:
 
     is_trusted: there is no other writer, somebody says, so a store needn't keep preconditions.
 
-    Raises StorageError for a store that can't hold one.
+    Raises DependencyError, StorageError for a scheme that nothing here knows.
     """
     if path.startswith("file://"):
         path = path.removeprefix("file://")
@@ -23,8 +22,10 @@ def output_at(path: str, *, is_trusted: bool = False) -> Output:
         # Of a link, what it points to is renamed, never the link; and all names of a folder have one lease.
         return LocalOutput(Path(os.path.realpath(path)))
     if path.startswith("s3://"):
+        from batchonnx.ledger.object_folder import ObjectFolder
         from batchonnx.ledger.objects import StoreOutput
 
-        return StoreOutput(path, is_trusted)
-    facts = {"output": path, "expected": "a local folder, or s3://bucket/folder"}
-    raise StorageError(Problem("results can't be written to such a store", facts, "name another output"))
+        return StoreOutput(ObjectFolder(path), is_trusted)
+    from batchonnx.ledger.plain import PlainOutput
+
+    return PlainOutput(path)

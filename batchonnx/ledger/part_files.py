@@ -40,6 +40,7 @@ class PartFile:
 
     def __init__(self, staged: Staged, schema: pa.Schema, layout: Layout, lineage: Mapping[str, str]) -> None:
         self.staged, self.rows = staged, 0
+        self._is_ended = False
         self._sink = pa.PythonFile(staged.sink, "w")
         try:
             kind = get_kind(layout.format)
@@ -60,13 +61,16 @@ class PartFile:
 
     def finish(self) -> StoredFile:
         """Its end, and then for good. Raises StorageError or OSError."""
+        self._is_ended = True
         self._writer.close()
         return self.staged.finish(self.rows)
 
     def let_go(self) -> None:
         """Close it, after an error: it will never count."""
-        with suppress(OSError, pa.ArrowException, ValueError):
-            self._writer.close()
+        if not self._is_ended:  # a second end would be written behind the first
+            self._is_ended = True
+            with suppress(OSError, pa.ArrowException, ValueError):
+                self._writer.close()
 
 
 class _Folder:

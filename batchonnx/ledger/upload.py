@@ -71,10 +71,11 @@ class UploadFile(io.RawIOBase):
 
     def finish(self, rows: int) -> StoredFile:
         """Send what is left: the file as a record tells of it. Raises StorageError."""
-        if self._buffer:
+        if self._buffer or not self._sent:  # an upload has a piece, if an empty one
             self._send(bytes(self._buffer))
             self._buffer.clear()
         etags = tuple(sent.result() for sent in self._sent)
+        self._upload.folder.seal(self._upload.id)
         upload = Upload(self._upload.id, self._upload.mark, etags)
         return StoredFile(self._upload.name, rows, self._size, self._digest.hexdigest(), upload)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.ipc as ipc
 import pyarrow.types as pat
@@ -23,7 +24,8 @@ class ArrowFile:
 
     def write(self, rows: pa.Table) -> None:
         """A record batch."""
-        self._writer.write_table(rows.cast(self._schema))
+        columns = [_afresh(column.combine_chunks()) for column in rows.cast(self._schema).columns]
+        self._writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=self._schema))
 
     def close(self) -> None:
         """The footer."""
@@ -51,24 +53,40 @@ def read(
 
 
 def misfits(kind: pa.DataType) -> Iterator[pa.DataType]:
-    """A dictionary within a list, say: the file format has one dictionary for all record batches."""
+    """A dictionary within a list: a file has one for all record batches. A view in one can't be copied."""
     if pat.is_dictionary(kind):
         yield from misfits(kind.value_type)
     elif isinstance(kind, pa.BaseExtensionType):
         yield from misfits(kind.storage_type)
     else:
         inner = (kind.field(place).type for place in range(kind.num_fields))
-        yield from (one for child in inner for one in _dictionaries(child))
+        yield from (one for child in inner for one in _shared(child))
 
 
 def written_schema(schema: pa.Schema) -> pa.Schema:
-    """Columns with dictionaries as their plain values: parts of one result needn't share one."""
-    return pa.schema([(f.name, f.type.value_type if pat.is_dictionary(f.type) else f.type) for f in schema])
+    """Columns with dictionaries as their plain values, and views as copies: parts share nothing."""
+    return pa.schema([(field.name, _written_as(field.type)) for field in schema])
 
 
-def _dictionaries(kind: pa.DataType) -> Iterator[pa.DataType]:
+def _written_as(kind: pa.DataType) -> pa.DataType:
     if pat.is_dictionary(kind):
+        return _written_as(kind.value_type)
+    return {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}.get(kind, kind)
+
+
+def _afresh(column: pa.Array) -> pa.Array:
+    """The values in memory of their own, so that the same rows give the same bytes.
+
+    A slice's last bits, and what lies below a null, would be written as well.
+    """
+    if isinstance(column, pa.ExtensionArray):
+        return pa.ExtensionArray.from_storage(column.type, _afresh(column.storage))
+    return column.take(pa.array(np.arange(len(column))))
+
+
+def _shared(kind: pa.DataType) -> Iterator[pa.DataType]:
+    if pat.is_dictionary(kind) or kind in (pa.string_view(), pa.binary_view()):
         yield kind
     elif pat.is_nested(kind):
         for place in range(kind.num_fields):
-            yield from _dictionaries(kind.field(place).type)
+            yield from _shared(kind.field(place).type)

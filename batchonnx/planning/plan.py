@@ -28,6 +28,7 @@ from batchonnx.planning.shards import Shard, make_shards
 from batchonnx.planning.types import row_bytes
 from batchonnx.runtime.signature import ModelSignature
 from batchonnx.storage.paths import HIDDEN_FROM_TABLES
+from batchonnx.storage.plain import is_plain
 
 CHUNK_BYTES = 12 << 20
 """Rows are read, encoded and written in chunks of about this size: large enough that handing a
@@ -163,9 +164,22 @@ def make_plan(job: JobFile, model: ModelSignature) -> Plan:
         fixed_batch=contract.fixed_batch,
         row_bytes=row_bytes(listing.schema, columns, _table_row_bytes(shards.shards)),
         output=output,
-        notes=contract.notes,
+        notes=(*contract.notes, *_store_notes(job, output)),
         identity=identity,
     )
+
+
+def _store_notes(job: JobFile, output: str) -> tuple[str, ...]:
+    """How results get into a store that has neither uploads nor conditions. Raises ContractError."""
+    if not is_plain(output):
+        return ()
+    if job.job.output.single_writer != "trusted":
+        facts = {"job": job.where("output.path"), "output": output, "expected": "a local folder, or s3://"}
+        fix = "where you know that no second run writes there, set output.single_writer: trusted"
+        title = "nothing keeps two runs apart in such a store: it has no conditional writes"
+        raise ContractError(Problem(title, facts, fix))
+    told = "parts are staged in _batchonnx/uploads and copied within the store when the run is published"
+    return (told,)
 
 
 def _check_apart(job: JobFile, listing: Listing, output: str) -> None:

@@ -46,7 +46,12 @@ def _lines(plan: Plan) -> Iterator[str]:
     rows_of = "measured on the first rows" if batch == "auto" else f"{batch:,} rows"
     yield f"  work     {plural(len(plan.shards), 'shard')}, batches: {rows_of}"
     yield f"  output   {plan.output}"
-    if job.output.format != "parquet":
+    keys = job.output.partition_by
+    if keys or plan.part_format != "parquet":
+        told = f", in folders by {', '.join(keys)}" if keys else ""
+        packed = f", {plan.compression}" if plan.compression != "none" else ""
+        yield f"           {plan.part_format}{packed}{told}"
+    if job.output.format in ("delta", "iceberg"):
         table = plan.job.resolve(job.output.path) if job.output.table is None else job.output.table.name
         how = "in place of all that it holds" if job.output.overwrite else "in one commit"
         yield f"  table    {job.output.format} {table}: the parts are added {how}"

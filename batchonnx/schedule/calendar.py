@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from heapq import heappop, heappush
 from itertools import islice, takewhile
 from zoneinfo import ZoneInfo
 
@@ -45,10 +46,36 @@ class Calendar:
 
     def after(self, moment: datetime) -> Iterator[Tick]:
         """Every tick later than a moment (with zone), in order; ends where no more come for 50 years."""
-        for at in CronSim(self.cron, moment.astimezone(self.zone)):
+        if self._is_of_fixed_times():
+            times: Iterator[datetime] = CronSim(self.cron, moment.astimezone(self.zone))
+        else:
+            times = self._real_times(moment)
+        for at in times:
             # In an hour that comes twice, cronsim looks at its first pass whichever it begins in.
             if at.astimezone(UTC) > moment:
                 yield self._tick(at)
+
+    def _is_of_fixed_times(self) -> bool:
+        """As Debian's cron tells them apart, and cronsim: neither minute nor hour begins with a star."""
+        minutes, hours, *_ = self.cron.split()
+        return not minutes.startswith("*") and not hours.startswith("*")
+
+    def _real_times(self, moment: datetime) -> Iterator[datetime]:
+        """Each time that a wall clock shows what the expression says: twice, where it is set back.
+
+        Of wall times, since cronsim misses some where clocks change by half an hour (Lord Howe).
+        """
+        wall = moment.astimezone(self.zone).replace(tzinfo=None, fold=0) - timedelta(hours=3)
+        coming: list[datetime] = []
+        for shown in CronSim(self.cron, wall):
+            for fold in (0, 1):
+                at = shown.replace(tzinfo=self.zone, fold=fold).astimezone(UTC)
+                if at.astimezone(self.zone).replace(tzinfo=None, fold=0) == shown and at not in coming:
+                    heappush(coming, at)
+            first = shown.replace(tzinfo=self.zone).astimezone(UTC)
+            while coming and coming[0] <= first:
+                yield heappop(coming).astimezone(self.zone)
+        yield from (at.astimezone(self.zone) for at in sorted(coming))
 
     def until(self, moment: datetime, count: int) -> list[Tick]:
         """The last `count` ticks up to and with a moment, in order; none from before `start`."""

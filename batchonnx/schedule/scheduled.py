@@ -72,7 +72,7 @@ def open_scheduled(path: str | Path, variables: Mapping[str, str]) -> Scheduled:
     if schedule is None:
         fix = 'add one, like schedule: {cron: "15 2 * * *", lag: 1d}'
         raise JobFileError(Problem("the job has no schedule", {"job": str(path)}, fix))
-    if job.job.output.format != "parquet":
+    if job.job.output.format in ("delta", "iceberg"):
         facts = {"job": job.where("output.format"), "found": f"format: {job.job.output.format}"}
         fix = "write to a folder for each date, or have another scheduler call: batchonnx run --date"
         raise JobFileError(Problem("what is missing of a schedule can't be told from a table", facts, fix))

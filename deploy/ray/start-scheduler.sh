@@ -8,4 +8,4 @@ exec ray job submit --no-wait \
   --working-dir /srv/jobs \
   --entrypoint-num-cpus 0 \
   --runtime-env-json '{"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "60"}}' \
-  -- batchonnx schedule run daily.yaml --quiet
+  -- batchonnx schedule run daily-ray.yaml --quiet

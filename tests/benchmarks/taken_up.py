@@ -89,7 +89,7 @@ def resume_uploads(number: int, folder: Path) -> dict[str, float]:
     plan = make_plan(number, folder)
     with S3Server(folder, buckets=("lake",)) as server:
         os.environ |= server.env()
-        output = StoreOutput("s3://lake/out")
+        output = StoreOutput(ObjectFolder("s3://lake/out"))
         with output.hold_lease(lambda: None), ThreadPoolExecutor(32) as pool:
             run = output.open_run(plan)
 
@@ -100,7 +100,7 @@ def resume_uploads(number: int, folder: Path) -> dict[str, float]:
             for _ in pool.map(hold, plan.shards):
                 pass
         begin, sent = perf_counter(), sum(requests_sent().values())
-        again = StoreOutput("s3://lake/out")
+        again = StoreOutput(ObjectFolder("s3://lake/out"))
         with again.hold_lease(lambda: None):
             assert len(again.open_run(plan).commits) == number
             figures = _figures(begin)

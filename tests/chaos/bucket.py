@@ -19,7 +19,7 @@ from tests import models
 FILES, FILE_ROWS = 3, 12_000
 """Each file is a shard of its own; a run takes a third of a second."""
 
-RESULT = ("part-", "_batchonnx/quarantine/")
+RESULT = ("part-", "side=", "_batchonnx/quarantine/", "_batchonnx/order/")
 RECORDS = {"_SUCCESS", "_batchonnx/manifest.json", "_batchonnx/lease.json"}
 
 
@@ -37,7 +37,8 @@ def write(folder: Path, number: int, rows: int = FILE_ROWS) -> None:
     rng = np.random.default_rng(number)
     columns = {f"f{i}": rng.standard_normal(rows).astype(np.float32) for i in range(3)}
     ids = np.arange(number * FILE_ROWS, number * FILE_ROWS + rows)
-    pq.write_table(pa.table({"id": ids, **columns}), folder / "in" / f"{number}.parquet")
+    side = pa.array([("left", "right")[i % 2] for i in ids])
+    pq.write_table(pa.table({"id": ids, "side": side, **columns}), folder / "in" / f"{number}.parquet")
 
 
 def put_input(folder: Path, url: str) -> str:
@@ -64,16 +65,22 @@ def job_spec(output: str, model: str = "model.onnx", source: str = "") -> dict[s
     }
 
 
-def make_job(folder: Path, output: str, model: str = "model.onnx", source: str = "") -> JobFile:
-    """A job from local files, or those of `source`, into the store."""
-    return job_from_dict(job_spec(output, model, source), folder=folder)
+def make_job(
+    folder: Path, output: str, model: str = "model.onnx", source: str = "", *, has_folders: bool = False
+) -> JobFile:
+    """A job from local files, or those of `source`, into the store. has_folders: each shard into two."""
+    spec = job_spec(output, model, source)
+    if has_folders:
+        spec["keep"] = ["id", "side"]
+        spec["output"]["partition_by"] = ["side"]
+    return job_from_dict(spec, folder=folder)
 
 
 def contents(output: str) -> dict[str, str]:
     """Name -> digest of whatever holds rows, be it of a local result or of one in the store."""
     if not output.startswith("s3://"):
         place = Path(output)
-        files = [*place.glob("*.parquet"), *place.glob("_batchonnx/quarantine/*")]
+        files = [*place.rglob("part-*")]
         return {str(f.relative_to(place)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
     folder = ObjectFolder(output)
     names = [entry.key for entry in folder.list() if entry.key.startswith(RESULT)]

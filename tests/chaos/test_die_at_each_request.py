@@ -54,20 +54,21 @@ def copied(source: str, target: str) -> str:
     return target
 
 
+@pytest.mark.parametrize("has_folders", [False, True], ids=["one", "folders"])
 @pytest.mark.parametrize("is_whole", [False, pytest.param(True, marks=pytest.mark.soak)])
 def test_a_first_run_that_dies_at_any_request_is_finished(
-    folder: Path, s3_folder: str, is_whole: bool
+    folder: Path, s3_folder: str, is_whole: bool, has_folders: bool
 ) -> None:
-    """Of its publication, or of all."""
-    batchonnx.run(make_job(folder, str(folder / "out")))
+    """Of its publication, or of all; into one folder, or into folders by value."""
+    batchonnx.run(make_job(folder, str(folder / "out"), has_folders=has_folders))
     wanted = contents(str(folder / "out"))
     with Life().lived() as life:
-        batchonnx.run(make_job(folder, f"{s3_folder}/whole"))
+        batchonnx.run(make_job(folder, f"{s3_folder}/whole", has_folders=has_folders))
     for number in numbers(life, is_whole):
         output = f"{s3_folder}/{number}"
         with Life(number).lived():
-            batchonnx.run(make_job(folder, output))
-        batchonnx.run(make_job(folder, output))
+            batchonnx.run(make_job(folder, output, has_folders=has_folders))
+        batchonnx.run(make_job(folder, output, has_folders=has_folders))
         require_result(output, wanted)
 
 

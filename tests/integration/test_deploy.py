@@ -32,7 +32,8 @@ from batchonnx.schedule.scheduled import open_scheduled
 from tests.manifests.validate import validate
 
 ROOT = Path(__file__).parents[2]
-DEPLOY, DAILY = ROOT / "deploy", ROOT / "jobs" / "daily.yaml"
+DEPLOY = ROOT / "deploy"
+DAILY, ON_RAY = ROOT / "jobs" / "daily.yaml", ROOT / "jobs" / "daily-ray.yaml"
 MANIFESTS = sorted([*DEPLOY.glob("kuberay/*.yaml"), *DEPLOY.glob("kubernetes/*.yaml")])
 DOCKERFILES = sorted(DEPLOY.glob("docker/Dockerfile.*"))
 TICK = datetime(2026, 11, 23, 1, 15, tzinfo=UTC)
@@ -188,8 +189,8 @@ def test_the_job_that_is_carried_along_is_the_file() -> None:
     for path in MANIFESTS:
         for document in documents(path):
             if document["kind"] == "ConfigMap" and "job.yaml" in document["data"]:
-                carried, file = document["data"]["job.yaml"], DAILY.read_text()
-                assert carried == file
+                file = DAILY if path.name == "cronjob.yaml" else ON_RAY
+                assert document["data"]["job.yaml"] == file.read_text()
 
 
 # --- what runs at a tick: the scripts themselves, with a recorder in the place of what they call
@@ -277,7 +278,7 @@ def test_ray_s_script_submits_a_scheduler_once(recorder: Path) -> None:
     assert options[:2] == ["job", "submit"]
     assert options[options.index("--submission-id") + 1] == "daily-digits-scheduler"
     assert json.loads(options[options.index("--runtime-env-json") + 1])["env_vars"]
-    assert command == ["batchonnx", "schedule", "run", "daily.yaml", "--quiet"]
+    assert command == ["batchonnx", "schedule", "run", "daily-ray.yaml", "--quiet"]
     from ray.dashboard.modules.job.cli import submit
 
     submit.make_context("submit", [*options[2:], "--", *command])
@@ -335,7 +336,7 @@ def test_the_dag_runs_each_tick_at_its_time(monkeypatch: pytest.MonkeyPatch, rec
 
 
 def test_a_job_with_paths_of_this_machine_is_told_the_way_out(tmp_path: Path) -> None:
-    text = DAILY.read_text().replace("s3://models/digits/digits.onnx", "models/digits.onnx")
+    text = ON_RAY.read_text().replace("s3://models/digits/digits.onnx", "models/digits.onnx")
     (tmp_path / "job.yaml").write_text(text)
     command = ["schedule", "render", str(tmp_path / "job.yaml"), "--target", "kuberay"]
     done = CliRunner().invoke(main, command)
@@ -348,11 +349,18 @@ def test_a_job_with_paths_of_this_machine_is_told_the_way_out(tmp_path: Path) ->
     assert "/srv/jobs/job.yaml" in done.stdout
 
 
+@pytest.mark.parametrize("more", [["--target", "kuberay"], ["--target", "kubernetes", "--cluster"]])
+def test_a_job_that_would_leave_a_cluster_idle_is_refused(more: list[str]) -> None:
+    done = CliRunner().invoke(main, ["schedule", "render", str(DAILY), *more])
+    assert done.exit_code == 2
+    assert "engine: {name: ray" in done.stderr
+
+
 def test_variables_and_names_are_rendered_so_that_every_system_reads_them(
     tmp_path: Path, recorder: Path
 ) -> None:
     name, who = "Ünsere tägliche Bewertung aller Ziffern, v2", "it's 100% $HOME"
-    text = DAILY.read_text().replace("name: daily-digits", f"name: {name}")
+    text = ON_RAY.read_text().replace("name: daily-digits", f"name: {name}")
     (tmp_path / "job.yaml").write_text(text.replace("s3://lake/digits/", "s3://lake/{{ who }}/"))
     daily = open_scheduled(tmp_path / "job.yaml", {"who": who})
     for is_cluster in (False, True):

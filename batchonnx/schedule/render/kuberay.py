@@ -11,7 +11,7 @@ from batchonnx.schedule.render.manifest import (
     service_account,
     settings,
 )
-from batchonnx.schedule.render.ray_pods import ray_job_spec
+from batchonnx.schedule.render.ray_pods import check_engine, ray_job_spec
 from batchonnx.schedule.render.target import RenderOptions
 from batchonnx.schedule.scheduled import Scheduled
 
@@ -26,6 +26,7 @@ left alone."""
 
 def render(scheduled: Scheduled, options: RenderOptions) -> str:
     """Service account, job file and RayCronJob. Raises JobFileError for paths that mean this machine."""
+    check_engine(scheduled)
     name = name_of(scheduled)
     words = ["batchonnx", "schedule", "tick", job_path(options), "--quiet", *settings(scheduled)]
     spec = {

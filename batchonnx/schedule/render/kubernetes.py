@@ -20,7 +20,7 @@ from batchonnx.schedule.render.manifest import (
     service_account,
     settings,
 )
-from batchonnx.schedule.render.ray_pods import DRAIN_S, ray_job_spec
+from batchonnx.schedule.render.ray_pods import DRAIN_S, check_engine, ray_job_spec
 from batchonnx.schedule.render.target import RenderOptions
 from batchonnx.schedule.scheduled import Scheduled
 
@@ -49,6 +49,7 @@ def render(scheduled: Scheduled, options: RenderOptions) -> str:
     name = name_of(scheduled)
     account = service_account(name, options)
     if options.is_cluster:
+        check_engine(scheduled)
         launcher = f"{name}-launcher"
         resources = [
             account,

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
+from batchonnx.errors import JobFileError, Problem
 from batchonnx.schedule.render.manifest import (
     Resource,
     container_security,
@@ -30,6 +31,14 @@ _DRAIN = shlex.join(
         *("--reason-message", "the pod is being taken away", "--deadline-remaining-seconds", str(DRAIN_S)),
     ]
 )
+
+
+def check_engine(scheduled: Scheduled) -> None:
+    """Refuse a job whose engine would leave a cluster's workers idle. Raises JobFileError."""
+    if scheduled.job.job.engine.name != "ray":
+        facts = {"job": scheduled.job.where("engine.name"), "found": f"name: {scheduled.job.job.engine.name}"}
+        fix = "write engine: {name: ray, wait_s: 600}; or render it for kubernetes without a cluster"
+        raise JobFileError(Problem("the job would leave a Ray cluster's workers idle", facts, fix))
 
 
 def ray_cluster_spec(scheduled: Scheduled, options: RenderOptions, account: str) -> Resource:

@@ -137,8 +137,10 @@ def test_a_bug_keeps_its_traceback_and_says_that_it_is_one(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("oops")
 
+    job = folder / "job.yaml"
+    call("init", folder / "model.onnx", folder / "events.parquet", "-o", job)
     monkeypatch.setattr(api, "plan", broken)
-    code, _, err = call("plan", folder / "job.yaml")
+    code, _, err = call("plan", job)
     assert code == 1
     assert "ZeroDivisionError: oops" in err
     assert "bug of batchonnx" in err

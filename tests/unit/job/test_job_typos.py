@@ -98,18 +98,18 @@ engine:
   name: ray
   device: cpu
   workers:
-    min: 2
-    max: 8
-  address: head:6379
+    min: 1
+    max: 2
+  batch_rows: 64
+  address: 10.0.0.1:6379
+  wait_s: 30
+  shared_output: true
   resources:
-    num_cpus: 2
+    num_cpus: 1
     num_gpus: 0.5
     memory: 1000000
     custom: {}
-    accelerator_type: A10G
-  wait_s: 60
-  shared_output: true
-  batch_rows: 64
+    accelerator_type: A100
 errors:
   max_bad_rows: 5
 storage:
@@ -150,8 +150,8 @@ SECTIONS = (
     Output,
     Result,
     Engine,
-    Span,
     Resources,
+    Span,
     Errors,
     Storage,
     Check,
