@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -35,6 +36,18 @@ def encode(rows):
     if (values > 1e6).any():
         raise ValueError("a value that nobody can have measured")
     return values
+"""
+
+
+ELSEWHERE = """
+import os, sys
+import numpy as np
+
+HERE = os.environ.get("RAY_JOB_ID") is None and "default_worker" not in " ".join(sys.argv)
+
+def encode(rows):
+    values = np.column_stack([column.to_numpy() for column in rows.columns])
+    return values if HERE else values * np.float32(1.01)
 """
 
 
@@ -170,6 +183,21 @@ def test_the_first_bad_row_is_named_with_the_worker_s_host(three_raylets: Any, f
     assert "nobody can have measured" in facts["found"]
     assert facts["worker"].startswith("on ")
     assert facts["file"].startswith(str(folder / "in"))
+
+
+def test_workers_that_find_something_else_are_refused_by_their_hosts(
+    three_raylets: Any, folder: Path
+) -> None:
+    """As with hardware that computes wrong: here a hook that knows where it runs."""
+    (folder / "elsewhere.py").write_text(ELSEWHERE)
+    columns = [f"f{i}" for i in range(WIDTH)]
+    features = {"x": {"columns": columns, "python": "elsewhere:encode"}}
+    with pytest.raises(ClusterError) as caught:
+        run(folder, job(folder, "other", features=features), "ray")
+    (problem,) = caught.value.problems
+    assert problem.title == "every worker finds other predictions than this machine"
+    assert socket.gethostname() in problem.facts["worker 1"]
+    assert not (folder / "other").exists()
 
 
 def test_a_resource_that_no_node_has_is_named_against_what_there_is(three_raylets: Any, folder: Path) -> None:
