@@ -11,9 +11,9 @@ from time import perf_counter
 from batchonnx.driver.describe import describe_plan, describe_result
 from batchonnx.driver.incremental import keep_unchanged
 from batchonnx.driver.table import TableStep, check_table, table_step
-from batchonnx.engines.cluster.engine import RayEngine
 from batchonnx.engines.engine import Engine
 from batchonnx.engines.local import LocalEngine
+from batchonnx.engines.ray.engine import RayEngine
 from batchonnx.errors import Interrupted, Problem, StorageError
 from batchonnx.job.load import job_from_dict
 from batchonnx.job.spec import JobFile

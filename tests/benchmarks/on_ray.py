@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter, process_time
 
-from batchonnx.engines.cluster.handout import HandOut
+from batchonnx.engines.ray.handout import HandOut
 from batchonnx.planning.shards import Shard
 from batchonnx.runtime.cores import usable_cores
 from tests.benchmarks.data import CASES, Case, make_case

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from batchonnx.engines.cluster.reaper import MARK, reap
+from batchonnx.engines.ray.reaper import MARK, reap
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from batchonnx.engines.cluster.canary import BYTES, difference, few, from_bytes, to_bytes
+from batchonnx.engines.ray.canary import BYTES, difference, few, from_bytes, to_bytes
 
 
 def rows(**columns: object) -> pa.RecordBatch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchonnx.engines.cluster.handout import COPIES, DEEP, DEEPEST, HOPELESS, SUSPECT, HandOut, depth
+from batchonnx.engines.ray.handout import COPIES, DEEP, DEEPEST, HOPELESS, SUSPECT, HandOut, depth
 from batchonnx.planning.shards import Shard
 
 

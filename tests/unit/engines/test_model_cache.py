@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from batchonnx.engines.cluster.model_cache import KEPT, MODEL, local_model
+from batchonnx.engines.ray.model_cache import KEPT, MODEL, local_model
 
 
 def test_of_many_who_need_a_model_one_fetches_it(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from batchonnx.engines.cluster.placement import (
+from batchonnx.engines.ray.placement import (
     capacity,
     machines,
     read_nodes,

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from batchonnx.engines.cluster.canary import few, from_bytes, to_bytes
-from batchonnx.engines.cluster.model_cache import drop, local_model
+from batchonnx.engines.ray.canary import few, from_bytes, to_bytes
+from batchonnx.engines.ray.model_cache import drop, local_model
 from batchonnx.engines.spare import SpareHands
 from batchonnx.engines.worker import Worker
 from batchonnx.errors import BatchonnxError, InputError, Problem, StorageError

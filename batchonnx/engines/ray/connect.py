@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from batchonnx.engines.cluster.reaper import MARK, Reaper
+from batchonnx.engines.ray.reaper import MARK, Reaper
 from batchonnx.errors import ClusterError, DependencyError, Problem
 from batchonnx.runtime.cores import usable_cores
 

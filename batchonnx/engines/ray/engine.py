@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from batchonnx.engines.cluster.actor import (
+from batchonnx.engines.ray.actor import (
     Actor,
     Answer,
     First,
@@ -23,11 +23,11 @@ from batchonnx.engines.cluster.actor import (
     model_files,
     versions,
 )
-from batchonnx.engines.cluster.canary import Canary, difference, from_bytes, to_bytes
-from batchonnx.engines.cluster.connect import connected, draining
-from batchonnx.engines.cluster.handout import HandOut, depth
-from batchonnx.engines.cluster.model_cache import MODEL
-from batchonnx.engines.cluster.placement import (
+from batchonnx.engines.ray.canary import Canary, difference, from_bytes, to_bytes
+from batchonnx.engines.ray.connect import connected, draining
+from batchonnx.engines.ray.handout import HandOut, depth
+from batchonnx.engines.ray.model_cache import MODEL
+from batchonnx.engines.ray.placement import (
     Node,
     capacity,
     machines,
