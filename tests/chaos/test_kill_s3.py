@@ -132,7 +132,7 @@ def test_the_result_is_that_of_an_undisturbed_run(
                 copied(before, output)
             readers = Readers(s3, output)
             named = {"manifest": readers.by_manifest, "mark": readers.by_mark}
-            with PollReader(output, built_in=(), readers=named, pause_s=0.001) as watch:
+            with PollReader(output, built_in=(), readers=named, pause_s=0.01) as watch:
                 for _ in range(4):
                     # Often late: between publishing and the end of a run there are few requests.
                     is_late = draw.random() < 0.3
