@@ -124,9 +124,10 @@ def dataset(output: str | Path) -> pads.Dataset:
     """
     found = _output(output)
     _, manifest = read_result(found)
-    filesystem, root = open_filesystem(found.path)
     if is_ranged(found.path):
-        filesystem = arrow_s3()
+        filesystem, root = arrow_s3(), found.path.removeprefix("s3://")
+    else:
+        filesystem, root = open_filesystem(found.path)
     layout = manifest.layout
     parts = [f"{root}/{part.path}" for commit in manifest.commits for part in commit.parts]
     if layout.format == "jsonl":

@@ -51,8 +51,8 @@ def read_document(text: str, variables: Mapping[str, str], shown: str) -> Docume
             else syntax_problem(error, text, shown)
         )
         return Document(None, (*reader.variable_problems(), *reader.problems, told))
-    except ReaderError as error:
-        return Document(None, (character_problem(error, text, shown),))
+    except ReaderError:
+        return Document(None, (character_problem(text, shown),))
     except JobFileError as error:
         return Document(None, (*reader.variable_problems(), *reader.problems, *error.problems))
     unused = unused_settings(variables, reader.used, shown)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
 from yaml.error import Mark, MarkedYAMLError
-from yaml.reader import ReaderError
 
 from batchonnx.errors import Problem
 from batchonnx.job.node import shorten
@@ -94,11 +95,17 @@ def _at(mark: Mark | None, text: str) -> str:
     return text[mark.index : mark.index + 1] if mark is not None else ""
 
 
-def character_problem(error: ReaderError, text: str, shown: str) -> Problem:
-    """A character that no YAML file may have."""
-    before = text[: error.position]
+_NOT_YAML = re.compile("[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What isn't printable, by section 5.1 of YAML 1.2."""
+
+
+def character_problem(text: str, shown: str) -> Problem:
+    """A character that no YAML file may have. The parser counts bytes up to it; here it is looked for."""
+    found = _NOT_YAML.search(text)
+    position = found.start() if found is not None else 0
+    before = text[:position]
     line = before.count("\n") + 1
     column = len(before) - (before.rfind("\n") + 1) + 1
-    facts = {"job": f"{shown}:{line}:{column}", "found": f"character U+{ord(text[error.position]):04X}"}
+    facts = {"job": f"{shown}:{line}:{column}", "found": f"character U+{ord(text[position]):04X}"}
     title = "the job isn't YAML: it has a control character in it"
     return Problem(title, facts, "take it out; a job file is plain text")

@@ -119,7 +119,7 @@ def test_what_isnt_there_is_named(lake: str, pattern: str, title: str) -> None:
 
 
 def test_a_model_is_copied_in_pieces_of_one_version(lake: str, proxy: FaultProxy) -> None:
-    data = os.urandom(20 << 20)
+    data = os.urandom(40 << 20)
     url = f"{lake}/model.onnx"
     s3_client().put(*split_url(url), data)
     before = proxy.counts()["ops"]
