@@ -54,7 +54,9 @@ def copied(source: str, target: str) -> str:
     return target
 
 
-@pytest.mark.parametrize("has_folders", [False, True], ids=["one", "folders"])
+@pytest.mark.parametrize(
+    "has_folders", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["one", "folders"]
+)
 @pytest.mark.parametrize("is_whole", [False, pytest.param(True, marks=pytest.mark.soak)])
 def test_a_first_run_that_dies_at_any_request_is_finished(
     folder: Path, s3_folder: str, is_whole: bool, has_folders: bool
@@ -74,7 +76,11 @@ def test_a_first_run_that_dies_at_any_request_is_finished(
 
 @pytest.mark.parametrize("is_whole", [False, pytest.param(True, marks=pytest.mark.soak)])
 @pytest.mark.parametrize(
-    "how", ["overwrite", *(pytest.param(how, marks=pytest.mark.soak) for how in ("incremental", "fresh"))]
+    "how",
+    [
+        pytest.param("overwrite", marks=pytest.mark.slow),
+        *(pytest.param(how, marks=pytest.mark.soak) for how in ("incremental", "fresh")),
+    ],
 )
 def test_a_replacement_that_dies_at_any_request_is_finished(
     folder: Path, s3_folder: str, how: str, is_whole: bool

@@ -128,7 +128,11 @@ def test_a_kind_of_request_that_fails_for_long_ends_the_run_resumable(
             {"fault": "error", "probability": 0.2, "seed": 7}, id="a fifth 503", marks=pytest.mark.soak
         ),
         pytest.param({"fault": "lost", "probability": 0.1, "seed": 8}, id="a tenth lost"),
-        pytest.param({"fault": "reset", "at": "response", "probability": 0.1, "seed": 9}, id="a tenth cut"),
+        pytest.param(
+            {"fault": "reset", "at": "response", "probability": 0.1, "seed": 9},
+            id="a tenth cut",
+            marks=pytest.mark.slow,
+        ),
         pytest.param({"fault": "throttle", "rate": 20}, id="twenty a second"),
     ],
 )
