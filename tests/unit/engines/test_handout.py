@@ -31,6 +31,19 @@ def test_shards_that_take_no_time_are_handed_out_many_at_once() -> None:
     assert depth(100_000, 4, 1e6) == DEEPEST
 
 
+def test_once_it_is_closed_what_is_at_workers_is_the_last() -> None:
+    hand = HandOut(shards(4, 3, 2, 1), ())
+    assert hand.give("a", 0.0, 2, 0.0) == [0, 1]
+    hand.close()
+    assert hand.give("b", 0.0, 2, 0.0) == []
+    assert not hand.is_needed(1)
+    assert not hand.is_drained
+    hand.commit("a", 0, 1.0)
+    hand.lose("a")
+    assert hand.is_drained
+    assert hand.left == 3
+
+
 def test_shards_that_saw_processes_die_come_last() -> None:
     hand = HandOut(shards(1, 2, 9), {2})
     assert hand.give("a", 0.0, 1, 0.0) == [1, 0]
