@@ -174,12 +174,18 @@ def _matching_row_groups(file: SourceFile, row_filter: Filter, schema: pa.Schema
     claim = _partition_expression(file, schema)
     try:
         fragment = pads.ParquetFileFormat().make_fragment(open_footer(file), partition_expression=claim)
-        parts = fragment.split_by_row_group(row_filter.pruning, schema=schema)
-        return frozenset(group.id for part in parts for group in part.row_groups)
+        fragment.ensure_complete_metadata()
     except (OSError, pa.ArrowException) as error:
         facts = {"file": file.path, "found": str(error).splitlines()[0][:300]}
         fix = "run the same command again, when the input is complete"
         raise InputError(Problem("a file's statistics can't be read", facts, fix)) from error
+    try:
+        parts = fragment.split_by_row_group(row_filter.pruning, schema=schema)
+    except pa.ArrowException:
+        # Arrow holds statistics against an expression by casts that refuse what they can't hold exactly: an
+        # integer of more than 53 bits beside a float. The rows themselves are compared all the same.
+        return frozenset(range(len(file.footer.row_groups)))
+    return frozenset(group.id for part in parts for group in part.row_groups)
 
 
 def _partition_expression(file: SourceFile, schema: pa.Schema) -> pc.Expression:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import tempfile
 from collections.abc import Sequence
+from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 
@@ -169,6 +170,16 @@ def test_no_row_that_the_filter_wants_is_pruned(rows: list[Row], group_rows: int
                 part = pa.array([file.partition["part"]] * len(table), pa.string())
                 assert table.append_column("part", part).filter(row_filter.expression).num_rows == 0
         assert found.pruned_rows == pruned
+
+
+def test_statistics_that_arrow_cannot_compare_prune_nothing(tmp_path: Path) -> None:
+    """A row group of one integer that no float64 holds, beside a column of floats."""
+    wide = pa.array([2**53 + 1, None], pa.uint64())
+    cents = pa.array([Decimal(-1), Decimal(-1)], pa.decimal128(5, 2))
+    pq.write_table(pa.table({"u64": wide, "cents": cents}), tmp_path / "t.parquet")
+    listing = list_input([str(tmp_path)], None)
+    found = make_shards(listing, wanted_by("(0 != cents) and (u64 < cents)", listing))
+    assert groups_of(found.shards) == [(0, 0)]
 
 
 @pytest.mark.parametrize(
