@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from batchonnx.errors import Interrupted, Problem
 from batchonnx.ledger.records import Commit
 from batchonnx.scoring.probe import Lesson
 from batchonnx.scoring.progress import Progress
@@ -91,3 +92,10 @@ class Engine(Protocol):
     def notes(self) -> tuple[str, ...]:
         """What the user should know."""
         ...
+
+
+def interrupted(done: int, total: int) -> Interrupted:
+    """A run was ended early. done, total: shards."""
+    facts = {"kept": f"{done} of {total} shards"}
+    fix = "run the same command again: it goes on where it stopped"
+    return Interrupted(Problem("interrupted: nothing was published", facts, fix))

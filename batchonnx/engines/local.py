@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable, Container, Iterator, Sequence
 from time import perf_counter
 
+from batchonnx.engines.engine import interrupted
 from batchonnx.engines.spare import SpareHands
 from batchonnx.engines.worker import Shards, Stopped, Worker
-from batchonnx.errors import Interrupted, Problem
 from batchonnx.ledger.output import Run
 from batchonnx.ledger.records import Commit
 from batchonnx.planning.plan import Plan
@@ -80,7 +80,7 @@ class LocalEngine:
             while any(thread.is_alive() for thread in threads):
                 next(thread for thread in threads if thread.is_alive()).join(PROGRESS_EVERY_S)
                 if stop.is_set():
-                    raise _interrupted(len(self._done) + len(self._commits), len(self._plan.shards))
+                    raise interrupted(len(self._done) + len(self._commits), len(self._plan.shards))
                 if on_progress is not None:
                     on_progress(self._progress(perf_counter() - begin))
                 if self._error is not None:
@@ -91,7 +91,7 @@ class LocalEngine:
         if self._error is not None:
             raise self._error
         if drain.is_set() and len(self._commits) < len(self._open_shards):
-            raise _interrupted(len(self._done) + len(self._commits), len(self._plan.shards))
+            raise interrupted(len(self._done) + len(self._commits), len(self._plan.shards))
 
     @property
     def commits(self) -> list[Commit]:
@@ -181,9 +181,3 @@ class _ShardQueue:
             if self._drain.is_set():
                 raise StopIteration
             return next(self._shards)
-
-
-def _interrupted(done: int, total: int) -> Interrupted:
-    facts = {"kept": f"{done} of {total} shards"}
-    fix = "run the same command again: it goes on where it stopped"
-    return Interrupted(Problem("interrupted: nothing was published", facts, fix))

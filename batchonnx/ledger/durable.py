@@ -67,7 +67,7 @@ def begin_sync(handle: int) -> None:
     """
     if sys.platform == "linux":
         whole, begin_writing = ctypes.c_int64(0), 2
-        _libc().sync_file_range(handle, whole, whole, begin_writing)
+        libc().sync_file_range(handle, whole, whole, begin_writing)
 
 
 def sync_folder(path: Path) -> None:
@@ -76,7 +76,8 @@ def sync_folder(path: Path) -> None:
 
 
 @cache
-def _libc() -> ctypes.CDLL:
+def libc() -> ctypes.CDLL:
+    """The C library, for calls of the system that Python hasn't got; errors by `ctypes.get_errno`."""
     return ctypes.CDLL(None, use_errno=True)
 
 

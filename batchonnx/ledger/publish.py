@@ -16,7 +16,7 @@ from pathlib import Path
 
 from batchonnx.errors import OutputExistsError, Problem
 from batchonnx.ledger.disk import disk_error
-from batchonnx.ledger.durable import sync_folder
+from batchonnx.ledger.durable import libc, sync_folder
 from batchonnx.ledger.records import Manifest
 from batchonnx.ledger.run_folder import RECORDS, SUCCESS, reveal
 from batchonnx.parts.layout import looks_like_part
@@ -102,8 +102,7 @@ def _exchange(run: Path, output: Path) -> None:
     """Swap two folders in one step; where the system can't, in two renames."""
     if sys.platform == "linux":
         at_cwd, rename_exchange = -100, 2
-        libc = ctypes.CDLL(None, use_errno=True)
-        done = libc.renameat2(at_cwd, os.fsencode(run), at_cwd, os.fsencode(output), rename_exchange)
+        done = libc().renameat2(at_cwd, os.fsencode(run), at_cwd, os.fsencode(output), rename_exchange)
         if done == 0:
             return
         if (code := ctypes.get_errno()) not in (errno.EINVAL, errno.ENOSYS):

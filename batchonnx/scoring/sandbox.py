@@ -21,6 +21,7 @@ from batchonnx.planning.plan import Plan
 from batchonnx.planning.stores import use_stores
 from batchonnx.runtime.session import ProcessDied, open_model
 from batchonnx.scoring.scorer import Scorer
+from batchonnx.scoring.stream import from_bytes, to_bytes
 
 
 class Sandbox:
@@ -37,13 +38,13 @@ class Sandbox:
             self._start()
         assert self._pipe is not None
         try:
-            self._pipe.send_bytes(_to_bytes(columns))
+            self._pipe.send_bytes(to_bytes(columns))
             answer = pickle.loads(self._pipe.recv_bytes())
         except (EOFError, BrokenPipeError, ConnectionResetError):
             raise ProcessDied(f"the process was ended by {self._bury()}") from None
         if isinstance(answer, BaseException):
             raise answer
-        return _from_bytes(answer)
+        return from_bytes(answer)
 
     def close(self) -> None:
         """End the process."""
@@ -99,7 +100,7 @@ def _serve(pipe: _Pipe) -> None:
     scorer: Scorer | None = None
     while True:
         try:
-            columns = _from_bytes(pipe.recv_bytes())
+            columns = from_bytes(pipe.recv_bytes())
         except EOFError:
             return
         answer: Any
@@ -107,21 +108,10 @@ def _serve(pipe: _Pipe) -> None:
             if scorer is None:
                 model = open_model(plan.model.path, threads=1, sha256=plan.model.digest)
                 scorer = Scorer(plan, model, batch_rows)
-            answer = _to_bytes(scorer.attempt(columns))
+            answer = to_bytes(scorer.attempt(columns))
         except Exception as error:  # handed over: the other end raises it
             answer = error
         pipe.send_bytes(pickle.dumps(answer))
-
-
-def _to_bytes(columns: pa.RecordBatch) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, columns.schema) as writer:
-        writer.write_batch(columns)
-    return bytes(sink.getvalue())
-
-
-def _from_bytes(data: bytes) -> pa.RecordBatch:
-    return pa.ipc.open_stream(data).read_next_batch()
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from batchonnx.engines.ray.canary import few, from_bytes, to_bytes
+from batchonnx.engines.ray.canary import few
 from batchonnx.engines.ray.model_cache import drop, local_model
 from batchonnx.engines.spare import SpareHands
 from batchonnx.engines.worker import Worker
@@ -34,6 +34,7 @@ from batchonnx.scoring.probe import BatchSize, Lesson
 from batchonnx.scoring.quarantine import ErrorBudget
 from batchonnx.scoring.read import read_chunks
 from batchonnx.scoring.scorer import Scorer
+from batchonnx.scoring.stream import from_bytes, to_bytes
 
 LIBRARIES = ("batchonnx", "onnxruntime", "onnxruntime-gpu", "pyarrow", "numpy")
 """Whose versions have to be the driver's."""

@@ -29,19 +29,6 @@ def few(columns: pa.RecordBatch) -> pa.RecordBatch:
     return columns.slice(0, rows)
 
 
-def to_bytes(rows: pa.RecordBatch) -> bytes:
-    """As an Arrow stream."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, rows.schema) as writer:
-        writer.write_batch(rows)
-    return bytes(sink.getvalue())
-
-
-def from_bytes(data: bytes) -> pa.RecordBatch:
-    """From an Arrow stream of one batch."""
-    return pa.ipc.open_stream(data).read_next_batch()
-
-
 def difference(ours: pa.RecordBatch, theirs: pa.RecordBatch) -> str | None:
     """What differs, in a few words; None if nothing does but the last digits of floats."""
     if ours.schema != theirs.schema or ours.num_rows != theirs.num_rows:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from batchonnx.engines.engine import interrupted
 from batchonnx.engines.ray.actor import (
     Actor,
     Answer,
@@ -23,7 +24,7 @@ from batchonnx.engines.ray.actor import (
     model_files,
     versions,
 )
-from batchonnx.engines.ray.canary import Canary, difference, from_bytes, to_bytes
+from batchonnx.engines.ray.canary import Canary, difference
 from batchonnx.engines.ray.connect import connected, draining
 from batchonnx.engines.ray.handout import HandOut, depth
 from batchonnx.engines.ray.model_cache import MODEL
@@ -36,7 +37,7 @@ from batchonnx.engines.ray.placement import (
     unplaceable,
     wanted,
 )
-from batchonnx.errors import BatchonnxError, ClusterError, ContractError, Interrupted, Problem
+from batchonnx.errors import BatchonnxError, ClusterError, ContractError, Problem
 from batchonnx.job.spec import Span
 from batchonnx.ledger.output import Run
 from batchonnx.ledger.records import Commit
@@ -47,6 +48,7 @@ from batchonnx.scoring.probe import UNTRIED_ROWS, Lesson
 from batchonnx.scoring.progress import STAGES, Progress
 from batchonnx.scoring.quarantine import ErrorBudget
 from batchonnx.scoring.scorer import Scorer
+from batchonnx.scoring.stream import from_bytes, to_bytes
 
 TICK_S, LOOK_S = 0.2, 2.0
 TURN_S, LONGEST_TURN_S, TURNS_A_SECOND = 0.5, 4.0, 32
@@ -259,7 +261,7 @@ class RayEngine:
             if drain.is_set():
                 self._hand.close()
             if stop.is_set() or self._hand.is_drained:
-                raise _interrupted(len(self.commits), len(self._plan.shards))
+                raise interrupted(len(self.commits), len(self._plan.shards))
             now = perf_counter()
             if now - looked_at >= LOOK_S:
                 looked_at = now
@@ -605,9 +607,3 @@ def _ask_autoscaler(bundles: list[dict[str, float]]) -> None:
         from ray.autoscaler.sdk import request_resources
 
         request_resources(bundles=bundles)
-
-
-def _interrupted(done: int, total: int) -> Interrupted:
-    facts = {"kept": f"{done} of {total} shards"}
-    fix = "run the same command again: it goes on where it stopped"
-    return Interrupted(Problem("interrupted: nothing was published", facts, fix))

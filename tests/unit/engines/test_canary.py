@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from batchonnx.engines.ray.canary import BYTES, difference, few, from_bytes, to_bytes
+from batchonnx.engines.ray.canary import BYTES, difference, few
+from batchonnx.scoring.stream import from_bytes, to_bytes
 
 
 def rows(**columns: object) -> pa.RecordBatch:
