@@ -1,0 +1,40 @@
+"""The job file as frozen, strict pydantic models: the single place that says what a job can say.
+
+One module for each section of the file. Descriptions end up in the JSON Schema, so an editor shows them while
+the file is written.
+"""
+
+from batchonnx.job.spec.engine import RAY_ONLY, Engine, Resources, Span
+from batchonnx.job.spec.features import BytesWindow, Feature
+from batchonnx.job.spec.job import Dependencies, Job, JobFile
+from batchonnx.job.spec.limits import Check, Errors
+from batchonnx.job.spec.outputs import Output
+from batchonnx.job.spec.result import Result
+from batchonnx.job.spec.schedule import Schedule
+from batchonnx.job.spec.section import PASSWORD, Scalar, Section
+from batchonnx.job.spec.source import Input, Model, Table
+from batchonnx.job.spec.storage import Storage
+
+__all__ = [
+    "PASSWORD",
+    "RAY_ONLY",
+    "BytesWindow",
+    "Check",
+    "Dependencies",
+    "Engine",
+    "Errors",
+    "Feature",
+    "Input",
+    "Job",
+    "JobFile",
+    "Model",
+    "Output",
+    "Resources",
+    "Result",
+    "Scalar",
+    "Schedule",
+    "Section",
+    "Span",
+    "Storage",
+    "Table",
+]

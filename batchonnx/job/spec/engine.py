@@ -1,0 +1,100 @@
+"""The section `engine`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from batchonnx.job.spec.section import Place, Section, rule
+
+LARGEST_BATCH = 2**31 - 1
+"""Arrow and ONNX Runtime count rows of a batch with 32 bits in places."""
+
+RAY_ONLY = ("address", "resources", "wait_s", "shared_output")
+
+
+class Span(Section):
+    """How many workers there may be: it grows and shrinks with the cluster."""
+
+    min: Annotated[int, Field(ge=1)] = Field(1, description="Scoring doesn't begin with fewer.")
+    max: Annotated[int, Field(ge=1)] = Field(description="No more are started.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min > self.max:
+            found = f"min: {self.min}, max: {self.max}"
+            fix = "make max the larger one"
+            raise rule("min above max", expected="min <= max", found=found, fix=fix, key="max")
+        return self
+
+
+class Resources(Section):
+    """What Ray reserves for each worker."""
+
+    num_cpus: Annotated[int, Field(ge=1)] = Field(
+        1, description="Cores of one worker; its session uses as many threads."
+    )
+    num_gpus: Annotated[float, Field(ge=0)] | Annotated[int, Field(ge=0)] = Field(
+        0, description="GPUs of one worker; a share (0.5) lets several workers use one."
+    )
+    memory: Annotated[int, Field(ge=1)] | None = Field(None, description="Bytes of memory of one worker.")
+    custom: dict[str, Annotated[float, Field(gt=0)] | Annotated[int, Field(gt=0)]] = Field(
+        {}, description="Custom resource of the cluster -> how much of it one worker takes."
+    )
+    accelerator_type: Place | None = Field(None, description="Kind of GPU, as Ray names it: A10G, H100.")
+
+
+class Engine(Section):
+    """Where the work is done."""
+
+    name: Literal["local", "ray"] = Field(
+        "local", description="local: threads of this process. ray: actors on a Ray cluster."
+    )
+    device: Literal["cpu"] = Field("cpu", description="What the sessions run on.")
+    workers: Literal["auto"] | Annotated[int, Field(ge=1)] | Span = Field(
+        "auto",
+        description="auto: one for each core; with Ray, as many as fit in the cluster. A number, or {min, "
+        "max} with Ray, is the most there will be.",
+    )
+    address: Place | None = Field(
+        None,
+        description="With Ray: the cluster, as HOST:PORT, ray://HOST:PORT, auto, or local for one that lives "
+        "as long as the run. Left out: RAY_ADDRESS, else local.",
+    )
+    resources: Resources = Field(Resources(), description="With Ray: what is reserved for each worker.")
+    wait_s: Annotated[float, Field(gt=0)] | Annotated[int, Field(gt=0)] = Field(
+        10,
+        description="With Ray: seconds to wait for the first workers to have a place; more where an "
+        "autoscaler has to start machines.",
+    )
+    shared_output: bool = Field(
+        False,
+        description="With Ray, for a local output.path: all nodes see it as the same folder (NFS, say).",
+    )
+    batch_rows: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="Rows in one call of the model; auto measures a few sizes first."
+    )
+
+    @field_validator("batch_rows", mode="after")
+    @classmethod
+    def _countable(cls, rows: int | str) -> int | str:
+        if isinstance(rows, int) and rows > LARGEST_BATCH:
+            fix = "leave it out: a batch that is larger than the input is no faster"
+            raise rule("a batch too large", expected=f"at most {LARGEST_BATCH:,}", found=f"{rows:,}", fix=fix)
+        return rows
+
+    @model_validator(mode="after")
+    def _of_ray(self) -> Self:
+        if self.name != "ray":
+            asked = [key for key in RAY_ONLY if getattr(self, key) != type(self).model_fields[key].default]
+            asked += ["workers"] if isinstance(self.workers, Span) else []
+            if asked:
+                raise rule(
+                    "a setting of Ray's, without Ray",
+                    expected="engine.name: ray",
+                    found=f"{asked[0]} with name: {self.name}",
+                    fix=f"add name: ray, or leave {asked[0]} out",
+                    key=asked[0],
+                )
+        return self

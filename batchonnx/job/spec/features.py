@@ -1,0 +1,92 @@
+"""The section `features`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from pydantic import Field, model_validator
+
+from batchonnx.job.spec.section import Hook, Scalar, Section, rule
+
+
+class BytesWindow(Section):
+    """A binary column as integers: the first and last bytes of each value."""
+
+    head: int = Field(0, ge=0, description="How many bytes from the front.")
+    tail: int = Field(0, ge=0, description="How many bytes from the back, right-aligned.")
+    window: int | None = Field(
+        None, ge=1, description="Look only at so many bytes at each end (before stripping)."
+    )
+    strip: bool = Field(False, description="Leave out white space at the outer ends first.")
+    pad: int = Field(256, description="Where there is no byte.")
+
+    @model_validator(mode="after")
+    def _some_bytes(self) -> Self:
+        if self.head + self.tail == 0:
+            raise rule(
+                "no bytes are taken: head and tail are both 0",
+                expected="head or tail above 0",
+                found="head: 0, tail: 0",
+                fix="say how many bytes to take from the front (head) and from the back (tail)",
+            )
+        return self
+
+
+class Feature(Section):
+    """How input columns become one model input: one of column, columns, value or python."""
+
+    column: str | None = Field(None, description="One column: a scalar, a list or a tensor per row.")
+    columns: list[str] | None = Field(
+        None, min_length=1, description="Scalar columns, stacked to [batch, k]; or what `python` is given."
+    )
+    value: Scalar | list[Any] | None = Field(None, description="A constant, the same for every row.")
+    python: Hook | None = Field(
+        None,
+        description="module:function, given a RecordBatch of columns, returns a tensor or a dict of them.",
+    )
+    inputs: list[str] | None = Field(
+        None, min_length=1, description="With python: the model inputs that the function returns as a dict."
+    )
+    bytes: BytesWindow | None = Field(None, description="With column: a binary column as integers.")
+    shape: list[Annotated[int, Field(ge=1)]] | None = Field(
+        None, description="Each row's shape, where a flat list is to be seen as a tensor."
+    )
+    fill: Scalar | None = Field(None, description="What a null becomes. Floats need none: null is NaN.")
+    cast: bool = Field(False, description="Allow a cast that can lose integers (int64 to float32, say).")
+    batch_axis: int = Field(0, ge=0, description="The model input's axis that counts rows.")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        given = [k for k in ("column", "columns", "value") if getattr(self, k) is not None]
+        if len(given) != 1:
+            raise rule(
+                "a feature comes from exactly one of column, columns and value",
+                expected="one of column, columns, value",
+                found=", ".join(given) or "none of them",
+                fix="keep one of them" if given else "say which column it is: column: NAME",
+            )
+        if self.python is not None and self.columns is None:
+            raise rule(
+                "python needs columns",
+                expected="columns: the list of columns that the function is given",
+                found=given[0],
+                fix=f"replace {given[0]} by columns: [NAME, ...]",
+                key="python",
+            )
+        if self.inputs is not None and self.python is None:
+            raise rule(
+                "inputs goes with python only",
+                expected="python: module:function, which returns a dict of these inputs",
+                found="inputs without python",
+                fix="add python, or leave inputs out and write a feature for each input",
+                key="inputs",
+            )
+        if self.bytes is not None and self.column is None:
+            raise rule(
+                "bytes goes with column only",
+                expected="column: the binary column to take bytes of",
+                found=given[0],
+                fix=f"replace {given[0]} by column: NAME, or leave bytes out",
+                key="bytes",
+            )
+        return self

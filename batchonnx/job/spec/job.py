@@ -1,0 +1,103 @@
+"""The whole job file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from batchonnx.job.spec.engine import Engine
+from batchonnx.job.spec.features import Feature
+from batchonnx.job.spec.limits import Check, Errors
+from batchonnx.job.spec.outputs import Output
+from batchonnx.job.spec.result import Result
+from batchonnx.job.spec.schedule import Schedule
+from batchonnx.job.spec.section import PASSWORD, Requirement, Section, rule
+from batchonnx.job.spec.source import Input, Model
+from batchonnx.job.spec.storage import Storage
+
+
+class Dependencies(Section):
+    """What hooks need beyond what is installed; `submit` has Ray install it for this job alone."""
+
+    pip: list[Requirement] = Field(
+        [], description="Requirements as pip reads them: pillow==11.3, mypackage[extra]>=2."
+    )
+
+    @field_validator("pip", mode="after")
+    @classmethod
+    def _without_passwords(cls, pip: list[str]) -> list[str]:
+        if found := [entry for entry in pip if PASSWORD.search(entry)]:
+            raise rule(
+                "a job file holds no secrets: it is copied into records",
+                found=f"a password in the URL of {found[0].partition('@')[0].strip()}",
+                fix="name the package alone; the cluster's pip.conf or PIP_INDEX_URL says where it is",
+            )
+        return pip
+
+
+class Job(Section):
+    """A job: model, input, features, outputs and where the predictions go."""
+
+    name: str = Field("job", description="Shown in progress and records.")
+    model: Model = Field(description="The ONNX model.")
+    input: Input = Field(description="The rows to score.")
+    features: dict[str, Feature] | None = Field(
+        None, description="Model input -> how columns become it. Left out: matched by name, type and shape."
+    )
+    outputs: dict[str, Output] | None = Field(
+        None,
+        description="Column of predictions -> how it is made. Left out: every model output, by its name.",
+    )
+    keep: list[str] = Field([], description="Input columns to carry along, beside the predictions.")
+    output: Result = Field(description="Where the predictions go.")
+    engine: Engine = Field(Engine(), description="Where and how the work is done.")
+    errors: Errors = Field(Errors(), description="What may go wrong before the job does.")
+    storage: Storage = Field(Storage(), description="Where object stores are and who asks.")
+    schedule: Schedule | None = Field(None, description="When the job runs, and for which logical dates.")
+    gate: dict[str, Check] = Field(
+        {},
+        description="Column of the result -> what it has to be like; else the result is kept back, until "
+        "`batchonnx publish --force`.",
+    )
+    dependencies: Dependencies = Field(Dependencies(), description="What a submitted job has installed.")
+
+    @field_validator("keep", mode="after")
+    @classmethod
+    def _each_once(cls, keep: list[str]) -> list[str]:
+        twice = sorted({name for name in keep if keep.count(name) > 1})
+        if twice:
+            fix = "name each column once"
+            raise rule("a column is kept twice", expected="each column once", found=", ".join(twice), fix=fix)
+        return keep
+
+
+class JobFile(BaseModel):
+    """A validated job together with the file that it came from.
+
+    lines: dotted key -> line number (from 1) in the file, for error messages.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    job: Job
+    path: Path | None = Field(None, description="None for a job built in Python.")
+    folder: Path = Field(description="Relative paths count from here; hooks are imported from here.")
+    lines: dict[str, int] = {}
+
+    def where(self, key: str) -> str:
+        """`jobs/score.yaml:9  features.x.columns`, as far as the line is known."""
+        parts = key.split(".")
+        for end in range(len(parts), 0, -1):
+            line = self.lines.get(".".join(parts[:end]))
+            if line is not None:
+                return f"{self.path}:{line}  {key}"
+        return f"{self.path}  {key}" if self.path else key
+
+    def resolve(self, path: str) -> str:
+        """A path of the job as an absolute path or URL."""
+        if "://" in path:
+            return path
+        # Unlike Path.expanduser, which raises, this leaves "~nobody" as it is: a missing file like any other.
+        return str((self.folder / os.path.expanduser(path)).absolute())  # noqa: PTH111
