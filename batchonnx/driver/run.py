@@ -31,6 +31,7 @@ from batchonnx.runtime.session import Model, open_model
 from batchonnx.scoring.probe import BatchSize, Lesson, with_types
 from batchonnx.scoring.progress import Progress, RunSummary
 from batchonnx.scoring.quarantine import ErrorBudget
+from batchonnx.scoring.read import ShardReading, read_early
 from batchonnx.scoring.scorer import layout_of, output_schema
 from batchonnx.storage.s3 import requests_sent
 
@@ -155,18 +156,22 @@ def _run(
     check_parts(plan.job, {field.name: field.type for field in output_schema(plan)})
     check_table(plan)
     by_shard = {commit.shard: commit for commit in kept}
-    run = output.open_run(describe_plan(plan, since, kept), by_shard, fresh=options.fresh)
-    try:
-        engine = _score(plan, model, run, former, (workers, threads), stop, options.drain, on_progress)
-        manifest = _complete(plan, run, engine, output, former, tuple(zip(unchanged, kept, strict=True)))
-        require_passed(manifest.gate, output.path, run.where)
-        _go_on(stop)
-        _go_on(options.drain)
-        complete_at = perf_counter()
-        run.publish(manifest, may_replace)
-    except BaseException:
-        run.discard_if_empty()
-        raise
+    with read_early(plan, workers if plan.listing.is_remote else 0) as early:
+        run = output.open_run(describe_plan(plan, since, kept), by_shard, fresh=options.fresh)
+        for shard in early.keys() & run.commits.keys():
+            early.pop(shard).close()
+        try:
+            crew = (workers, threads, early)
+            engine = _score(plan, model, run, former, crew, stop, options.drain, on_progress)
+            manifest = _complete(plan, run, engine, output, former, tuple(zip(unchanged, kept, strict=True)))
+            require_passed(manifest.gate, output.path, run.where)
+            _go_on(stop)
+            _go_on(options.drain)
+            complete_at = perf_counter()
+            run.publish(manifest, may_replace)
+        except BaseException:
+            run.discard_if_empty()
+            raise
     first_at = engine.first_at
     summary = dataclasses.replace(
         _summary(plan, manifest, perf_counter() - begin),
@@ -202,12 +207,12 @@ def _score(
     model: Model,
     run: Run,
     former: Manifest | None,
-    crew: tuple[int, int],
+    crew: tuple[int, int, dict[int, ShardReading]],
     stop: threading.Event,
     drain: threading.Event,
     on_progress: OnProgress | None,
 ) -> Engine:
-    """Score what isn't committed yet. crew: workers of a local engine, and threads of each."""
+    """Score what isn't committed yet. crew: of a local engine; see there."""
     measured = former.batch_rows if former is not None and former.model == plan.model.digest else 0
     taught = run.probe
     if taught is None and run.plan.since is not None and former is not None:
@@ -226,7 +231,7 @@ def _score(
         engine = RayEngine(plan, model, run, errors, lesson, measured or None, keep)
     else:
         batch = BatchSize(plan, model, measured or None, lesson, keep)
-        engine = LocalEngine(plan, model, batch, errors, crew[0], run, crew[1])
+        engine = LocalEngine(plan, model, batch, errors, crew[0], run, *crew[1:])
     engine.run(stop, drain, on_progress)
     return engine
 
