@@ -152,6 +152,7 @@ def _run(
         workers, threads = budget.workers, budget.threads_per_worker
     if threads > 1:
         model = open_model(model.signature.path, threads=threads, sha256=plan.model.digest)
+        threads = model.threads
     plan = with_types(plan, model)
     check_parts(plan.job, {field.name: field.type for field in output_schema(plan)})
     check_table(plan)
