@@ -15,15 +15,18 @@ from batchonnx.scoring.progress import Progress
 class Engine(Protocol):
     """Scores a plan's open shards, once.
 
-    workers, threads: the most workers there were, and the threads of each one's session. apart: shards that
-    were scored in a process of their own. lost: workers that died. copied: shards that were given to a
-    second worker. start_s: until the first worker was ready, where that takes its time. notes: what the
-    user should know.
+    threads: of each worker's session. apart: shards that were scored in a process of their own. lost:
+    workers that died. copied: shards that were given to a second worker. start_s: until the first worker
+    was ready, where that takes its time. notes: what the user should know.
     """
 
     name: str
-    workers: int
     threads: int
+
+    @property
+    def workers(self) -> int:
+        """The most there were at the same time."""
+        ...
 
     def run(
         self,

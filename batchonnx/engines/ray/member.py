@@ -1,0 +1,41 @@
+"""An actor as the driver knows it: who it is, what it is at, what it has told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any, Literal
+
+from batchonnx.engines.ray.actor import Hello, Report
+
+Step = Literal["coming", "waiting", "looking", "checking", "working"]
+"""Says who it is; has nothing to do; looks at the first rows; scores the canary; has shards."""
+
+
+@dataclass
+class Member:
+    """An actor of a run.
+
+    call: the one in flight, made at asked_at (perf_counter); it may last wait_s with nothing wrong.
+    first_of: the shard at whose first rows it looks. rate: shards/s of late. committed_rows: of its
+    report's rows, those that are committed. gives_back: its node is to go.
+    """
+
+    name: str
+    actor: Any
+    step: Step = "coming"
+    call: Any = None
+    asked_at: float = 0.0
+    wait_s: float = 0.0
+    hello: Hello | None = None
+    first_of: int | None = None
+    report: Report = field(default_factory=Report)
+    rate: float = 0.0
+    committed_rows: int = 0
+    is_begun: bool = False
+    is_silent: bool = False
+    gives_back: bool = False
+
+    def ask(self, step: Step, call: Any, wait_s: float = 0.0) -> None:
+        """Note a call that was made."""
+        self.step, self.call, self.asked_at, self.wait_s = step, call, perf_counter(), wait_s
