@@ -1,12 +1,14 @@
-"""The way of one actor: it says who it is, looks at the first rows or is checked, and takes shards."""
+"""The way of one actor: it comes, enters the run, looks at the first rows or is checked, takes shards."""
 
 from __future__ import annotations
 
 from time import perf_counter
+from typing import Any
 
-from batchonnx.engines.ray.actor import Answer, First, Hello, Orders, Report
+from batchonnx.engines.ray.actor import Answer, Entered, First, Hello, Orders, Report
 from batchonnx.engines.ray.first_rows import FirstRows
 from batchonnx.engines.ray.handout import HandOut, depth
+from batchonnx.engines.ray.losses import Losses
 from batchonnx.engines.ray.member import Member
 from batchonnx.engines.ray.staff import Staff
 from batchonnx.errors import BatchonnxError, Problem
@@ -21,17 +23,26 @@ TURN_S, LONGEST_TURN_S, TURNS_A_SECOND = 0.5, 4.0, 32
 class Dispatch:
     """Gives actors their tasks and takes their answers.
 
-    made: shard -> its commit, of this life of the run. first_at: when the first batch was predicted,
-    by this machine's perf_counter.
+    entry: what an actor enters the run with, see `Actor.enter`; set before the first one has come.
+    made: shard -> its commit, of this life of the run. first_at, last_at: when the first batch was predicted,
+    and when the last commit was told of, by this machine's perf_counter.
     """
 
     def __init__(
-        self, hand: HandOut, staff: Staff, first_rows: FirstRows, run: Run, budget: ErrorBudget
+        self,
+        hand: HandOut,
+        staff: Staff,
+        losses: Losses,
+        first_rows: FirstRows,
+        run: Run,
+        budget: ErrorBudget,
     ) -> None:
-        self._hand, self._staff, self._first_rows = hand, staff, first_rows
+        self._hand, self._staff, self._losses, self._first_rows = hand, staff, losses, first_rows
         self._run, self._budget = run, budget
+        self.entry: tuple[Any, ...] = ()
         self.made: dict[int, Commit] = {}
         self.first_at: float | None = None
+        self.last_at: float | None = None
 
     def go_on(self, member: Member) -> None:
         """An actor has answered, or died. Raises its trouble, with its host."""
@@ -46,10 +57,13 @@ class Dispatch:
             self._staff.bury(member, error)
             return
         member.is_silent = False
-        if told.trouble is not None:
-            _raise(told.trouble, member)
         if isinstance(told, Hello):
             self._staff.greet(member, told)
+            return
+        if told.trouble is not None:
+            _raise(told.trouble, member)
+        if isinstance(told, Entered):
+            self._staff.let_in(member)
         elif isinstance(told, First):
             member.step, member.first_of = "waiting", None
             self._first_rows.learn(told)
@@ -61,7 +75,9 @@ class Dispatch:
     def use(self, member: Member) -> None:
         """Give an actor that has nothing to do its next task, if there is one."""
         first_rows = self._first_rows
-        if not first_rows.is_settled:
+        if not member.is_entered:
+            member.ask("entering", member.actor.enter.remote(*self.entry))
+        elif not first_rows.is_settled:
             if not any(other.step == "looking" for other in self._staff.members):
                 self._look_at_first_rows(member)
         elif not member.is_begun:
@@ -92,9 +108,9 @@ class Dispatch:
         for commit in report.commits:
             member.committed_rows += commit.rows_in
             if self._hand.commit(member.name, commit.shard, now):
-                self.made[commit.shard] = commit
+                self.made[commit.shard], self.last_at = commit, now
                 self._run.take_note(commit)
-                self._staff.fruitless = 0
+                self._losses.bore_fruit()
                 if commit.quarantined:
                     self._budget.count(commit.quarantined)
         took = max(now - member.asked_at, 1e-3)

@@ -5,21 +5,25 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from time import perf_counter
+from typing import Any
 
-from batchonnx.engines.engine import interrupted
-from batchonnx.engines.ray.actor import Setup
-from batchonnx.engines.ray.connect import connected
+from batchonnx.engines.engine import Phases, interrupted
+from batchonnx.engines.ray.actor import Setup, model_files
+from batchonnx.engines.ray.beginning import Beginning
 from batchonnx.engines.ray.dispatch import Dispatch
 from batchonnx.engines.ray.first_rows import FirstRows
 from batchonnx.engines.ray.handout import HandOut
-from batchonnx.engines.ray.hiring import Hiring
+from batchonnx.engines.ray.losses import Losses
 from batchonnx.engines.ray.member import Member
+from batchonnx.engines.ray.model_cache import MODEL
+from batchonnx.engines.ray.nodes import cluster_nodes
 from batchonnx.engines.ray.placement import Node, machines
-from batchonnx.engines.ray.staff import Staff, cluster_nodes
+from batchonnx.engines.ray.staff import Staff
 from batchonnx.errors import ContractError, Problem
 from batchonnx.ledger.output import Run
 from batchonnx.ledger.records import Commit
 from batchonnx.planning.plan import Plan
+from batchonnx.runtime.model_file import find_model
 from batchonnx.runtime.session import Model
 from batchonnx.scoring.probe import Lesson
 from batchonnx.scoring.progress import STAGES, Progress
@@ -33,6 +37,7 @@ class RayEngine:
 
     model: the driver's own, for the canary. lesson: what the run's first rows have taught in a former life.
     measured: rows in one call, as an earlier run has measured. on_lesson: told, once, what is new.
+    beginning: the cluster, reached while the plan was made.
     """
 
     name = "ray"
@@ -46,15 +51,17 @@ class RayEngine:
         lesson: Lesson | None,
         measured: int | None,
         on_lesson: Callable[[Lesson], None],
+        beginning: Beginning,
     ) -> None:
+        self._beginning = beginning
         self._plan, self._run, self._budget = plan, run, budget
         self._asked = plan.job.job.engine
         open_shards = [shard for shard in plan.shards if shard.number not in run.commits]
         self._hand = HandOut(open_shards, run.suspects)
-        self._staff = Staff(plan, self._asked, self._hand)
+        self._losses = Losses(plan, self._hand)
+        self._staff = Staff(self._asked, self._hand, self._losses)
         self._first_rows = FirstRows(plan, model, lesson, measured, on_lesson)
-        self._dispatch = Dispatch(self._hand, self._staff, self._first_rows, run, budget)
-        self._begun_at = perf_counter()
+        self._dispatch = Dispatch(self._hand, self._staff, self._losses, self._first_rows, run, budget)
         self.threads = self._asked.resources.num_cpus
 
     # What came of it
@@ -103,7 +110,7 @@ class RayEngine:
     @property
     def lost(self) -> int:
         """Actors that died."""
-        return self._staff.lost
+        return self._losses.died
 
     @property
     def copied(self) -> int:
@@ -111,15 +118,21 @@ class RayEngine:
         return self._hand.copied
 
     @property
-    def start_s(self) -> float | None:
-        """Until the first actor could take shards."""
-        ready_at = self._staff.ready_at
-        return ready_at - self._begun_at if ready_at is not None else None
+    def phases(self) -> Phases:
+        """The cluster's start, the first actor's, and scoring."""
+        begin, ready = self._beginning, self._staff.ready_at
+        here_at = begin.here_at if begin.here_at is not None else self._staff.here_at
+        return Phases(
+            cluster_s=_between(begin.begun_at, begin.reached_at),
+            actors_s=_between(begin.reached_at, here_at),
+            start_s=_between(begin.begun_at, ready),
+            scoring_s=_between(ready, self._dispatch.last_at),
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Which workers died or were refused, by their hosts."""
-        return self._staff.notes
+        return self._losses.notes
 
     # The run
 
@@ -130,31 +143,42 @@ class RayEngine:
         on_progress: Callable[[Progress], None] | None,
     ) -> None:
         """Score every open shard; see `engine.Engine`. Raises ClusterError as well."""
-        self._begun_at = perf_counter()
         if not self._hand.left:
             return
         try:
-            with connected(self._asked.address):
-                try:
-                    self._require_one_machine(cluster_nodes())
-                    self._staff.open(Hiring(self._plan, self._setup(), self._asked.resources))
-                    self._loop(stop, drain, on_progress)
-                finally:
-                    self._staff.end()
+            try:
+                hiring = self._beginning.hiring()
+                self._require_one_machine(cluster_nodes())
+                self._dispatch.entry = self._entry()
+                self._staff.open(hiring)
+                self._loop(stop, drain, on_progress)
+            finally:
+                self._staff.end()
+                self._beginning.close()
         finally:
             self._run.end()
 
-    def _setup(self) -> Setup:
-        budget = self._budget
-        return Setup(
-            self._plan,
+    def _entry(self) -> tuple[list[Any], list[Any]]:
+        """References to what an actor enters the run with. Raises ContractError for another model."""
+        import ray
+
+        plan, budget = self._plan, self._budget
+        file = find_model(plan.model.path)
+        if file.digest != plan.model.digest:
+            facts = {"model": plan.model.path, "planned": plan.model.digest, "found": file.digest}
+            raise ContractError(
+                Problem("the model has changed meanwhile", facts, "run the same command again")
+            )
+        setup = Setup(
+            plan,
             self._run.ticket(),
             self.threads,
-            self._plan.job.job.errors.max_bad_rows,
+            plan.job.job.errors.max_bad_rows,
             budget.rows_total,
             budget.spent,
             frozenset(self._hand.suspects),
         )
+        return [ray.put(setup)], [ray.put(model_files(file.local, file.external, MODEL))]
 
     def _loop(
         self,
@@ -217,7 +241,11 @@ class RayEngine:
             rows_before=sum(commit.rows_in for commit in self._run.commits.values()),
             quarantined=self._budget.spent,
             rows_total=self._plan.rows,
-            elapsed_s=perf_counter() - (self._staff.ready_at or self._begun_at),
+            elapsed_s=perf_counter() - (self._staff.ready_at or self._beginning.begun_at),
             workers=max(1, self._staff.working),
             busy_s=self.busy_s,
         )
+
+
+def _between(earlier: float | None, later: float | None) -> float | None:
+    return later - earlier if earlier is not None and later is not None else None

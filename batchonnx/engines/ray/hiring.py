@@ -1,36 +1,29 @@
-"""What an actor is started with: the resources of the job, and what every one of a run is told."""
+"""What an actor is started with: the resources of the job, and a place for one."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from batchonnx.engines.ray.actor import Actor, Setup, model_files
+from batchonnx.engines.ray.actor import Actor
 from batchonnx.engines.ray.member import Member
-from batchonnx.engines.ray.model_cache import MODEL
-from batchonnx.errors import ContractError, Problem
+from batchonnx.engines.ray.placement import wanted
 from batchonnx.job.spec import Resources
-from batchonnx.planning.plan import Plan
-from batchonnx.runtime.model_file import find_model
 
 
 class Hiring:
-    """Starts the actors of a run, each like the other.
+    """Starts the actors of a run, each like the other, on a cluster that is there.
 
-    Raises ContractError if the model isn't the planned one any more.
+    actor: the class of what is started, with the methods of `Actor`. had_room: whether a place was free
+    before the first one took it. ahead: who was hired before anybody knew of a plan.
     """
 
-    def __init__(self, plan: Plan, setup: Setup, resources: Resources) -> None:
+    def __init__(self, resources: Resources, actor: type = Actor) -> None:
         import ray
 
-        file = find_model(plan.model.path)
-        if file.digest != plan.model.digest:
-            facts = {"model": plan.model.path, "planned": plan.model.digest, "found": file.digest}
-            raise ContractError(
-                Problem("the model has changed meanwhile", facts, "run the same command again")
-            )
-        self._setup = [ray.put(setup)]
-        self._files = [ray.put(model_files(file.local, file.external, MODEL))]
-        self._actor = ray.remote(Actor).options(
+        free = ray.available_resources()
+        self.had_room = all(free.get(name, 0) >= amount for name, amount in wanted(resources).items())
+        self.ahead: list[Member] = []
+        self._actor: Any = ray.remote(actor).options(
             num_cpus=resources.num_cpus,
             num_gpus=resources.num_gpus,
             memory=resources.memory,
@@ -46,5 +39,5 @@ class Hiring:
         self._born += 1
         actor: Any = self._actor.remote()
         member = Member(f"worker-{self._born}", actor)
-        member.ask("coming", actor.hello.remote(self._setup, self._files))
+        member.ask("coming", actor.hello.remote())
         return member

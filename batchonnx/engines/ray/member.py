@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from batchonnx.engines.ray.actor import Hello, Report
 
-Step = Literal["coming", "waiting", "looking", "checking", "working"]
-"""Says who it is; has nothing to do; looks at the first rows; scores the canary; has shards."""
+Step = Literal["coming", "entering", "waiting", "looking", "checking", "working"]
+"""Says who it is; opens the model; is idle; looks at the first rows; scores the canary; has shards."""
 
 
 @dataclass
@@ -18,7 +18,8 @@ class Member:
 
     call: the one in flight, made at asked_at (perf_counter); it may last wait_s with nothing wrong.
     first_of: the shard at whose first rows it looks. rate: shards/s of late. committed_rows: of its
-    report's rows, those that are committed. gives_back: its node is to go.
+    report's rows, those that are committed. is_entered, is_begun: has opened the model; may be given shards.
+    gives_back: its node is to go.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Member:
     report: Report = field(default_factory=Report)
     rate: float = 0.0
     committed_rows: int = 0
+    is_entered: bool = False
     is_begun: bool = False
     is_silent: bool = False
     gives_back: bool = False
@@ -39,3 +41,9 @@ class Member:
     def ask(self, step: Step, call: Any, wait_s: float = 0.0) -> None:
         """Note a call that was made."""
         self.step, self.call, self.asked_at, self.wait_s = step, call, perf_counter(), wait_s
+
+    def end(self) -> None:
+        """End its process, whatever it does."""
+        import ray
+
+        ray.kill(self.actor, no_restart=True)

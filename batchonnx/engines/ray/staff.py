@@ -2,55 +2,46 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from time import perf_counter
-from typing import Any
 
 from batchonnx.engines.ray.actor import Hello, Report, versions
-from batchonnx.engines.ray.connect import draining
 from batchonnx.engines.ray.handout import HandOut
 from batchonnx.engines.ray.hiring import Hiring
-from batchonnx.engines.ray.member import Member
-from batchonnx.engines.ray.placement import Node, capacity, read_nodes, span, unplaceable, wanted
+from batchonnx.engines.ray.losses import Losses
+from batchonnx.engines.ray.member import Member, Step
+from batchonnx.engines.ray.nodes import ask_for_room, cluster_nodes, draining
+from batchonnx.engines.ray.placement import Node, capacity, span, unplaceable, wanted
 from batchonnx.errors import ClusterError, Problem
-from batchonnx.job.spec import Engine, Span
-from batchonnx.planning.plan import Plan
+from batchonnx.job.spec import Engine
 
-SILENT_S, GONE_S = 10.0, 60.0
-"""Past the end of its turn: an actor's shards go to others as well; it is ended and replaced."""
+SILENT_S: dict[Step, float] = {"working": 10.0, "entering": 300.0, "looking": 60.0, "checking": 60.0}
+"""Past the end of its turn: an actor's shards go to others as well. A model may take long to be fetched."""
 
-FRUITLESS = 10
-"""Actors that may die, one after the other, with no commit in between; or three for each there is."""
-
-FAILED_STARTS = 3
-SAID = 300
+GONE_S = 60.0
+"""After that, it is ended and replaced."""
 
 
 class Staff:
     """Looks after a run's actors.
 
-    fruitless: actors that died since the last commit. ready_at: when the first one could take shards.
+    hand: what is left to do. here_at, ready_at: when the first one was seen, and when it could take shards.
     most_working: at the same time.
     """
 
-    def __init__(self, plan: Plan, asked: Engine, hand: HandOut) -> None:
-        self._plan, self._asked, self._hand = plan, asked, hand
+    def __init__(self, asked: Engine, hand: HandOut, losses: Losses) -> None:
+        self._asked, self._hand, self._losses = asked, hand, losses
+        self._want = wanted(asked.resources)
         self._members: dict[str, Member] = {}
         self._hiring: Hiring | None = None
         self._gone: list[Report] = []
-        self._lost: Counter[str] = Counter()
-        self._refused: list[str] = []
-        self._begun_at = perf_counter()
+        self._opened_at = perf_counter()
         self._alone_since: float | None = None
-        self._failed_starts = 0
-        self._had_room = False
-        self.fruitless = 0
+        self._asked_for = 0
+        self.here_at: float | None = None
         self.ready_at: float | None = None
         self.most_working = 0
-
-    # What came of it
 
     @property
     def members(self) -> list[Member]:
@@ -67,30 +58,16 @@ class Staff:
         """The last word of every actor there was."""
         return [*self._gone, *(member.report for member in self._members.values())]
 
-    @property
-    def lost(self) -> int:
-        """Actors that died."""
-        return sum(self._lost.values())
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Which died or were refused, by their hosts."""
-        told = [f"{count} workers died on {host}" for host, count in sorted(self._lost.items())]
-        return (*told, *(f"refused a worker: {reason}" for reason in self._refused))
-
     # Their coming
 
     def open(self, hiring: Hiring) -> None:
-        """Begin, on a cluster that is there."""
-        import ray
-
-        self._begun_at = perf_counter()
-        self._hiring = hiring
-        free = ray.available_resources()
-        want = wanted(self._asked.resources)
-        self._had_room = all(free.get(name, 0) >= amount for name, amount in want.items())
-        if isinstance(self._asked.workers, Span):
-            _ask_autoscaler([dict(want)] * self._asked.workers.max)
+        """Begin, with those who were hired ahead, as far as there is work for them."""
+        self._hiring, self._opened_at = hiring, perf_counter()
+        while hiring.ahead:
+            member = hiring.ahead.pop()
+            self._members[member.name] = member
+            if len(self._members) > self._hand.left:
+                self.dismiss(member)
 
     def look_around(self, now: float) -> None:
         """Start actors where there is room for them; where a node is to go, they give back their shards.
@@ -102,18 +79,19 @@ class Staff:
         for member in self.members:
             if member.hello is not None and member.hello.node in leaving:
                 member.gives_back = True
-        want = wanted(self._asked.resources)
-        room = capacity(nodes, want)
+        room = capacity(nodes, self._want)
         least, most = span(self._asked, room)
+        self._ask_for_room(min(max(least, most), self._hand.left))
         staying = sum(not member.gives_back for member in self.members)
-        target = min(most, room, self._hand.left) - len(self._refused)
+        target = min(most, room, self._hand.left) - len(self._losses.refused)
         for _ in range(target - staying):
             self._hire()
         self._require_enough(now, nodes, room, min(least, self._hand.left))
 
     def greet(self, member: Member, hello: Hello) -> None:
         """An actor has come. Raises ClusterError if it has other versions of what decides the bytes."""
-        member.hello, self._failed_starts = hello, 0
+        member.hello = hello
+        self.here_at = self.here_at or perf_counter()
         ours = versions()
         others = {
             name: f"{hello.versions.get(name, 'absent')}, here {ours.get(name, 'absent')}"
@@ -127,6 +105,11 @@ class Staff:
             )
         member.step = "waiting"
 
+    def let_in(self, member: Member) -> None:
+        """An actor has the model, and takes part."""
+        self._losses.started()
+        member.step, member.is_entered = "waiting", True
+
     def welcome(self, member: Member) -> None:
         """An actor is ready for shards."""
         self.ready_at = self.ready_at or perf_counter()
@@ -137,62 +120,37 @@ class Staff:
 
     def refuse(self, member: Member, finds: str) -> None:
         """An actor finds other predictions. Raises ClusterError if none is left that doesn't."""
-        host = member.hello.host if member.hello is not None else "a node unknown"
-        self._refused.append(f"on {host} it finds {finds}")
         self.dismiss(member)
-        if not self._members:
-            facts = {f"worker {n}": reason for n, reason in enumerate(self._refused, 1)}
-            fix = "look at those machines' hardware and libraries; this machine's may be at fault, too"
-            title = "every worker finds other predictions than this machine"
-            raise ClusterError(Problem(title, facts, fix))
+        self._losses.refuse(member, finds, len(self._members))
 
     def watch(self, now: float) -> None:
         """Nobody waits for an actor that doesn't answer."""
         for member in self.members:
-            if member.call is None or member.step == "coming":
+            if member.call is None or member.step not in SILENT_S:
                 continue
+            silent_s = SILENT_S[member.step]
             late_s = now - member.asked_at - member.wait_s
-            slow = SILENT_S if member.step == "working" else GONE_S
-            if late_s > slow and not member.is_silent:
+            if late_s > silent_s and not member.is_silent:
                 member.is_silent = True
                 self._hand.mistrust(member.name)
-            if late_s > slow + GONE_S:
-                self._count_loss(member)
+            if late_s > silent_s + GONE_S:
+                self._losses.count(member)
                 self.dismiss(member)
 
     def bury(self, member: Member, error: Exception) -> None:
         """An actor has died, by itself or with its node. Raises ClusterError if that goes on and on."""
-        said = " ".join(str(error).split())
-        if member.hello is None:
-            self._require_startable(said)
         if member.first_of is not None:
             self._hand.blame(member.first_of)
-        self._count_loss(member)
         self._hand.lose(member.name)
         self._remove(member)
-        self.fruitless += 1
-        if (shard := self._hand.hopeless) is not None:
-            facts = {
-                "shard": str(shard),
-                "part": next(self._plan.part(one) for one in self._plan.shards if one.number == shard),
-                "found": said[-SAID:],
-            }
-            fix = "look at its rows, or give workers more memory: engine.resources.memory"
-            raise ClusterError(
-                Problem(f"{self._hand.deaths[shard]} workers died over one shard, apart as well", facts, fix)
-            )
-        if self.fruitless > max(FRUITLESS, 3 * len(self._members)):
-            facts = {"died": str(self.fruitless), "the last": said[-SAID:]}
-            fix = "see what Ray says; the same command goes on where this run stopped"
-            raise ClusterError(Problem("workers die, one after the other, and get nothing done", facts, fix))
+        self._losses.count(member)
+        self._losses.require_hope(member, error, len(self._members))
 
     def dismiss(self, member: Member) -> None:
         """End an actor; whatever it had goes to others."""
-        import ray
-
         self._hand.leave(member.name)
         self._remove(member)
-        ray.kill(member.actor, no_restart=True)
+        member.end()
 
     def is_needed(self) -> bool:
         """Whether one of them would be missed."""
@@ -203,13 +161,22 @@ class Staff:
         with suppress(Exception):  # Ray itself may be gone, and the run's own error is the one to tell
             for member in self.members:
                 self.dismiss(member)
-            if isinstance(self._asked.workers, Span):
-                _ask_autoscaler([])
+            self._ask_for_room(0)
 
     def _hire(self) -> None:
         assert self._hiring is not None, "opened"
         member = self._hiring.hire()
         self._members[member.name] = member
+
+    def _remove(self, member: Member) -> None:
+        self._gone.append(member.report)
+        del self._members[member.name]
+
+    def _ask_for_room(self, workers: int) -> None:
+        """What an autoscaler is to make room for; with `auto`, whoever runs the cluster decides."""
+        if workers != self._asked_for and self._asked.workers != "auto":
+            self._asked_for = workers
+            ask_for_room(self._want, workers)
 
     def _require_enough(self, now: float, nodes: Sequence[Node], room: int, least: int) -> None:
         present = sum(member.hello is not None for member in self.members)
@@ -221,41 +188,9 @@ class Staff:
         if not nodes or room < least:
             allowed_s = self._asked.wait_s
         if now - self._alone_since >= allowed_s and not self._is_starting(now, room, least):
-            want = wanted(self._asked.resources)
-            raise ClusterError(unplaceable(nodes, want, least, now - self._alone_since))
+            raise ClusterError(unplaceable(nodes, self._want, least, now - self._alone_since))
 
     def _is_starting(self, now: float, room: int, least: int) -> bool:
         """Whether actors have, or will have, their places, and are slow to begin."""
-        return self._had_room and room >= least and bool(self._members) and now - self._begun_at < GONE_S
-
-    def _require_startable(self, said: str) -> None:
-        self._failed_starts += 1
-        if "No module named 'batchonnx" in said:
-            facts = {"found": "No module named 'batchonnx'"}
-            fix = "install batchonnx in the cluster's image or environment, in this version"
-            raise ClusterError(Problem("batchonnx isn't installed on the cluster's nodes", facts, fix))
-        if self._failed_starts > FAILED_STARTS:
-            facts = {"tried": str(self._failed_starts), "found": said[-SAID:]}
-            raise ClusterError(Problem("workers can't be started", facts, "see what Ray says"))
-
-    def _count_loss(self, member: Member) -> None:
-        self._lost[member.hello.host if member.hello is not None else "a node unknown"] += 1
-
-    def _remove(self, member: Member) -> None:
-        self._gone.append(member.report)
-        del self._members[member.name]
-
-
-def cluster_nodes(leaving: Sequence[str] = ()) -> list[Node]:
-    """The cluster's nodes, without those that leave."""
-    import ray
-
-    return read_nodes(ray.nodes(), leaving)
-
-
-def _ask_autoscaler(bundles: list[dict[str, Any]]) -> None:
-    """A wish, where there is an autoscaler."""
-    with suppress(Exception):  # of many kinds, where there is none
-        from ray.autoscaler.sdk import request_resources
-
-        request_resources(bundles=bundles)
+        had_room = self._hiring is not None and self._hiring.had_room
+        return had_room and room >= least and bool(self._members) and now - self._opened_at < GONE_S
