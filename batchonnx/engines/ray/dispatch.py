@@ -82,7 +82,8 @@ class Dispatch:
                 self._look_at_first_rows(member)
         elif not member.is_begun:
             assert first_rows.lesson is not None, "settled"
-            member.ask("checking", member.actor.begin.remote(first_rows.lesson, first_rows.canary))
+            if self._staff.is_complete:
+                member.ask("checking", member.actor.begin.remote(first_rows.lesson, first_rows.canary))
         else:
             self._turn(member)
 

@@ -26,8 +26,8 @@ GONE_S = 60.0
 class Staff:
     """Looks after a run's actors.
 
-    hand: what is left to do. here_at, ready_at: when the first one was seen, and when it could take shards.
-    most_working: at the same time.
+    hand: what is left to do. is_complete: as many have come as there must be to begin with.
+    here_at, ready_at: when the first one was seen, and when it could take shards. most_working: at once.
     """
 
     def __init__(self, asked: Engine, hand: HandOut, losses: Losses) -> None:
@@ -39,6 +39,7 @@ class Staff:
         self._opened_at = perf_counter()
         self._alone_since: float | None = None
         self._asked_for = 0
+        self.is_complete = False
         self.here_at: float | None = None
         self.ready_at: float | None = None
         self.most_working = 0
@@ -82,7 +83,7 @@ class Staff:
         room = capacity(nodes, self._want)
         least, most = span(self._asked, room)
         self._ask_for_room(min(max(least, most), self._hand.left))
-        staying = sum(not member.gives_back for member in self.members)
+        staying = sum(not (member.gives_back or member.is_silent) for member in self.members)
         target = min(most, room, self._hand.left) - len(self._losses.refused)
         for _ in range(target - staying):
             self._hire()
@@ -104,6 +105,8 @@ class Staff:
                 Problem(f"other versions on {hello.host} than here", {"host": hello.host, **others}, fix)
             )
         member.step = "waiting"
+        least, _ = span(self._asked, 1)
+        self.is_complete = self.is_complete or self._present >= min(least, self._hand.left)
 
     def let_in(self, member: Member) -> None:
         """An actor has the model, and takes part."""
@@ -163,6 +166,10 @@ class Staff:
                 self.dismiss(member)
             self._ask_for_room(0)
 
+    @property
+    def _present(self) -> int:
+        return sum(member.hello is not None for member in self._members.values())
+
     def _hire(self) -> None:
         assert self._hiring is not None, "opened"
         member = self._hiring.hire()
@@ -179,12 +186,11 @@ class Staff:
             ask_for_room(self._want, workers)
 
     def _require_enough(self, now: float, nodes: Sequence[Node], room: int, least: int) -> None:
-        present = sum(member.hello is not None for member in self.members)
-        if present >= (least if self.ready_at is None else 1):
+        if self._present >= (1 if self.is_complete else least):
             self._alone_since = None
             return
         self._alone_since = self._alone_since or now
-        allowed_s = self._asked.wait_s if self.ready_at is None else max(GONE_S, self._asked.wait_s)
+        allowed_s = max(GONE_S, self._asked.wait_s) if self.is_complete else self._asked.wait_s
         if not nodes or room < least:
             allowed_s = self._asked.wait_s
         if now - self._alone_since >= allowed_s and not self._is_starting(now, room, least):
