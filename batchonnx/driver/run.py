@@ -10,16 +10,16 @@ from time import perf_counter
 
 from batchonnx.driver.describe import describe_plan, describe_result
 from batchonnx.driver.incremental import keep_unchanged
+from batchonnx.driver.scoring import begin_engine, probe_of, score
 from batchonnx.driver.table import TableStep, check_table, table_step
 from batchonnx.engines.engine import Engine
-from batchonnx.engines.local import LocalEngine
-from batchonnx.engines.ray.engine import RayEngine
+from batchonnx.engines.ray.beginning import Beginning
 from batchonnx.errors import Interrupted, Problem, StorageError
 from batchonnx.job.load import job_from_dict
 from batchonnx.job.spec import JobFile
 from batchonnx.ledger.output import Cleared, Output, Run
 from batchonnx.ledger.outputs import output_at
-from batchonnx.ledger.records import Commit, Manifest, PlanRecord, Probe
+from batchonnx.ledger.records import Commit, Manifest, PlanRecord
 from batchonnx.parts.layout import Layout
 from batchonnx.planning.parts import check_parts
 from batchonnx.planning.plan import Plan, make_plan
@@ -28,10 +28,9 @@ from batchonnx.proof.gate import Measured, check_result, require_passed
 from batchonnx.proof.published import read_parts
 from batchonnx.runtime.cores import divide_cores, usable_cores
 from batchonnx.runtime.session import Model, open_model
-from batchonnx.scoring.probe import BatchSize, Lesson, with_types
+from batchonnx.scoring.probe import with_types
 from batchonnx.scoring.progress import Progress, RunSummary
-from batchonnx.scoring.quarantine import ErrorBudget
-from batchonnx.scoring.read import ShardReading, read_early
+from batchonnx.scoring.read import read_early
 from batchonnx.scoring.scorer import layout_of, output_schema
 from batchonnx.storage.s3 import requests_sent
 
@@ -68,21 +67,22 @@ def run_job(
     """Score what is missing and publish the result. Raises as `api.run` tells."""
     begin, sent = perf_counter(), requests_sent()
     _go_on(stop)
-    plan, model = open_job(job)
-    _go_on(stop)
-    table = table_step(plan.job, plan.fingerprint, options.overwrite, incremental=options.incremental)
-    output = output_at(plan.output, is_trusted=job.job.output.single_writer == "trusted")
-    with output.hold_lease(on_lost=stop.set):
-        output.settle()
-        if table is None:
-            summary = _run(plan, model, output, options, stop, on_progress, begin)[0]
-        elif (done := table.done(output)) is not None:
-            summary = _in_table(_summary(plan, done[0], perf_counter() - begin), table, done[1])
-        else:
-            # Nobody knows of the run's folder: whatever is in it may be replaced.
-            alone = dataclasses.replace(options, overwrite=True)
-            summary, manifest = _run(plan, model, output, alone, stop, on_progress, begin)
-            summary = _in_table(summary, table, table.add(output, manifest))
+    with begin_engine(job) as beginning:
+        plan, model = open_job(job)
+        _go_on(stop)
+        table = table_step(plan.job, plan.fingerprint, options.overwrite, incremental=options.incremental)
+        output = output_at(plan.output, is_trusted=job.job.output.single_writer == "trusted")
+        with output.hold_lease(on_lost=stop.set):
+            output.settle()
+            if table is None:
+                summary = _run(plan, model, output, options, beginning, stop, on_progress, begin)[0]
+            elif (done := table.done(output)) is not None:
+                summary = _in_table(_summary(plan, done[0], perf_counter() - begin), table, done[1])
+            else:
+                # Nobody knows of the run's folder: whatever is in it may be replaced.
+                alone = dataclasses.replace(options, overwrite=True)
+                summary, manifest = _run(plan, model, output, alone, beginning, stop, on_progress, begin)
+                summary = _in_table(summary, table, table.add(output, manifest))
     return dataclasses.replace(summary, requests=dict(requests_sent() - sent))
 
 
@@ -129,6 +129,7 @@ def _run(
     model: Model,
     output: Output,
     options: RunOptions,
+    beginning: Beginning | None,
     stop: threading.Event,
     on_progress: OnProgress | None,
     begin: float,
@@ -163,7 +164,7 @@ def _run(
             early.pop(shard).close()
         try:
             crew = (workers, threads, early)
-            engine = _score(plan, model, run, former, crew, stop, options.drain, on_progress)
+            engine = score(plan, model, run, former, beginning, crew, stop, options.drain, on_progress)
             manifest = _complete(plan, run, engine, output, former, tuple(zip(unchanged, kept, strict=True)))
             require_passed(manifest.gate, output.path, run.where)
             _go_on(stop)
@@ -179,7 +180,7 @@ def _run(
         first_row_s=first_at - begin if first_at is not None else None,
         busy_s=engine.busy_s,
         engine=engine.name,
-        start_s=engine.start_s,
+        **dataclasses.asdict(engine.phases),
         workers=engine.workers,
         threads_per_worker=engine.threads,
         model_calls=engine.calls,
@@ -201,40 +202,6 @@ def _go_on(stop: threading.Event) -> None:
     if stop.is_set():
         fix = "run the same command again: it goes on where it stopped"
         raise Interrupted(Problem("interrupted: nothing was published", {}, fix))
-
-
-def _score(
-    plan: Plan,
-    model: Model,
-    run: Run,
-    former: Manifest | None,
-    crew: tuple[int, int, dict[int, ShardReading]],
-    stop: threading.Event,
-    drain: threading.Event,
-    on_progress: OnProgress | None,
-) -> Engine:
-    """Score what isn't committed yet. crew: of a local engine; see there."""
-    measured = former.batch_rows if former is not None and former.model == plan.model.digest else 0
-    taught = run.probe
-    if taught is None and run.plan.since is not None and former is not None:
-        taught = Probe(former.batch_rows, former.neighbour_difference)
-    lesson = Lesson(taught.batch_rows, taught.neighbour_difference) if taught is not None else None
-    spent = sum(commit.quarantined for commit in run.commits.values())
-    kept = sum(run.commits[shard].rows_in for shard in run.plan.kept)
-    rows = plan.rows + kept if plan.rows is not None else None
-    errors = ErrorBudget(plan.job.job.errors.max_bad_rows, rows, spent)
-
-    def keep(told: Lesson) -> None:
-        run.keep_probe(_probe(told))
-
-    engine: Engine
-    if plan.job.job.engine.name == "ray":
-        engine = RayEngine(plan, model, run, errors, lesson, measured or None, keep)
-    else:
-        batch = BatchSize(plan, model, measured or None, lesson, keep)
-        engine = LocalEngine(plan, model, batch, errors, crew[0], run, *crew[1:])
-    engine.run(stop, drain, on_progress)
-    return engine
 
 
 def _workers(job: JobFile) -> int | None:
@@ -261,7 +228,7 @@ def _complete(
     parts += [_staged(run, commit) for commit in engine.commits if commit.shard not in taken]
     published = [_published(output, layout, c) for c in former.commits] if former is not None else None
     gate = check_result(plan.job.job.gate, parts, published)
-    lesson = _probe(engine.lesson) if engine.lesson is not None else None
+    lesson = probe_of(engine.lesson) if engine.lesson is not None else None
     replaces = former.run if former is not None else None
     manifest = describe_result(plan, run, engine.commits, lesson, replaces, gate)
     run.complete(manifest, kept)
@@ -274,10 +241,6 @@ def _published(output: Output, layout: Layout, commit: Commit) -> Measured:
 
 def _staged(run: Run, commit: Commit) -> Measured:
     return Measured(commit.part, commit.predicted, partial(run.read_staged, commit))
-
-
-def _probe(lesson: Lesson) -> Probe:
-    return Probe(lesson.batch_rows, lesson.neighbour_difference)
 
 
 def _former_manifest(output: Output, may_replace: bool) -> Manifest | None:

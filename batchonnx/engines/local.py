@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Container, Iterator, Sequence
 from time import perf_counter
 
-from batchonnx.engines.engine import interrupted
+from batchonnx.engines.engine import Phases, interrupted
 from batchonnx.engines.spare import SpareHands
 from batchonnx.engines.worker import Shards, Stopped, Worker
 from batchonnx.ledger.output import Run
@@ -49,7 +49,7 @@ class LocalEngine:
         self._ending = threading.Event()
         self.workers, self.threads = workers, threads
         self.apart, self.lost, self.copied = len(run.suspects - run.commits.keys()), 0, 0
-        self.start_s: float | None = None
+        self.phases = Phases()
         self.notes: tuple[str, ...] = ()
         spare = SpareHands(workers)
         self._workers = [

@@ -144,8 +144,11 @@ class HandOut:
         self._requeue([shard for shard in lost if self._copies(shard) == 0])
 
     def is_needed(self, workers: int) -> bool:
-        """Whether one more worker than there are could have something to do."""
-        return not self._is_closed and (bool(self._queue) or workers < self.left)
+        """Whether one more worker than there are could have something to do.
+
+        Be it a copy: of the last shards, one may be at somebody who has fallen asleep.
+        """
+        return not self._is_closed and (bool(self._queue) or workers < COPIES * self.left)
 
     def _next(self, worker: str) -> int | None:
         mine = {one.shard for one in self._held[worker]}
