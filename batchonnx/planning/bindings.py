@@ -7,6 +7,7 @@ Made by `contract.py` from job, model and schema; carried out by `scoring.encode
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -61,6 +62,52 @@ class BytesColumn:
     batch_axis: int = 0
 
 
+Encoded = Literal["bytes", "struct", "paths"]
+"""What a column of images or sounds holds: their bytes, struct{bytes, path}, or paths and URLs."""
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """How an image becomes numbers; all that `image` leaves out is settled here.
+
+    size: height and width; None: the image's own, or what `edge` makes of it. edge: of the shorter side,
+        with resize "shortest". background: behind transparent pixels; None: dropped. border: beside a
+        smaller image. channels, resample: as in the job file.
+    factor, offset: each value becomes value * factor + offset, channel by channel; both None for
+        an input of integers, which gets the values themselves.
+    channels_first: [c, h, w], else [h, w, c].
+    """
+
+    size: tuple[int, int] | None
+    resize: str
+    edge: int | None
+    resample: str
+    channels: str
+    background: tuple[int, int, int] | None
+    border: tuple[int, int, int]
+    factor: tuple[float, ...] | None
+    offset: tuple[float, ...] | None
+    channels_first: bool
+    upright: bool
+    draft: bool
+    max_pixels: int
+
+
+@dataclass(frozen=True)
+class ImageColumn:
+    """A column of encoded images -> [n, c, h, w] or [n, h, w, c].
+
+    folder: where relative paths count from, absolute or a URL.
+    """
+
+    input: TensorSpec
+    column: str
+    encoded: Encoded
+    folder: str
+    pixels: Pixels
+    batch_axis: int = 0
+
+
 @dataclass(frozen=True)
 class Constant:
     """The same value for every row.
@@ -89,7 +136,7 @@ class HookFeature:
     batch_axis: int = 0
 
 
-FeatureBinding = StackedScalars | TensorColumn | BytesColumn | Constant | HookFeature
+FeatureBinding = StackedScalars | TensorColumn | BytesColumn | ImageColumn | Constant | HookFeature
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ from batchonnx.planning.bindings import (
     Constant,
     FeatureBinding,
     HookFeature,
+    ImageColumn,
     OutputBinding,
+    Pixels,
     StackedScalars,
     TensorColumn,
 )
@@ -66,11 +68,13 @@ def _feature(binding: FeatureBinding) -> str:
     return f"{binding.input} <- {_source(binding)}"
 
 
-def _source(binding: StackedScalars | TensorColumn | BytesColumn | Constant) -> str:
+def _source(binding: StackedScalars | TensorColumn | BytesColumn | ImageColumn | Constant) -> str:
     if isinstance(binding, StackedScalars):
         return _names(binding.columns)
     if isinstance(binding, Constant):
         return f"the constant {binding.value.tolist()!r}"[:80]
+    if isinstance(binding, ImageColumn):
+        return f"{binding.column}, {_pixels(binding.pixels)}"
     return binding.column
 
 
@@ -78,6 +82,16 @@ def _names(columns: tuple[str, ...]) -> str:
     if len(columns) <= 6:
         return ", ".join(columns)
     return f"{columns[0]}, {columns[1]} … {columns[-1]} ({len(columns)} columns)"
+
+
+def _pixels(pixels: Pixels) -> str:
+    """How images become numbers, with what the model or a preset has settled."""
+    size = f" {pixels.size[1]} x {pixels.size[0]}" if pixels.size is not None else ""
+    edge = f" side {pixels.edge}" if pixels.edge is not None else ""
+    how = f"resize {pixels.resize}{edge}{size}" if pixels.resize != "none" else f"not resized{size}"
+    layout = "channels first" if pixels.channels_first else "channels last"
+    filtered = f", {pixels.resample}" if pixels.resize != "none" else ""
+    return f"images in {pixels.channels}, {how}{filtered}, {layout}"
 
 
 def _output(binding: OutputBinding) -> str:

@@ -73,7 +73,7 @@ class Scorer:
         clock: StageClock | None = None,
     ) -> None:
         self._plan, self._model, self.batch_rows = plan, model, batch_rows
-        self.encoder = Encoder(plan.features, batch_rows, _feature_hooks(plan))
+        self.encoder = Encoder(plan.features, batch_rows, _feature_hooks(plan), model.threads)
         self._decoder = Decoder(plan.outputs, _output_hooks(plan), plan.fixed_batch)
         self._budget, self._clock = budget, clock or StageClock()
         self.calls = self.rows = self.halved = 0

@@ -6,6 +6,7 @@ the file is written.
 
 from batchonnx.job.spec.engine import RAY_ONLY, Engine, Resources, Span
 from batchonnx.job.spec.features import BytesWindow, Feature
+from batchonnx.job.spec.image import Image
 from batchonnx.job.spec.job import Dependencies, Job, JobFile
 from batchonnx.job.spec.limits import Check, Errors
 from batchonnx.job.spec.outputs import Output
@@ -24,6 +25,7 @@ __all__ = [
     "Engine",
     "Errors",
     "Feature",
+    "Image",
     "Input",
     "Job",
     "JobFile",
