@@ -59,8 +59,10 @@ def _paths(job: JobFile) -> Iterator[tuple[str, str]]:
     for name, feature in (spec.features or {}).items():
         if feature.image is not None and feature.image.preset is not None:
             yield f"features.{name}.image.preset", feature.image.preset
-        if feature.image is not None and feature.image.folder is not None:
-            yield f"features.{name}.image.folder", feature.image.folder
+        for kind in ("image", "audio"):
+            decoded = getattr(feature, kind)
+            if decoded is not None and decoded.folder is not None:
+                yield f"features.{name}.{kind}.folder", decoded.folder
     for name, output in (spec.outputs or {}).items():
         if isinstance(output.labels, str):
             yield f"outputs.{name}.labels", output.labels

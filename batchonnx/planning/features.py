@@ -13,6 +13,7 @@ import pyarrow as pa
 from batchonnx.errors import ContractError, HookError, Problem
 from batchonnx.job.spec import Feature, JobFile
 from batchonnx.planning.bindings import (
+    AudioColumn,
     BytesColumn,
     Constant,
     FeatureBinding,
@@ -25,6 +26,7 @@ from batchonnx.planning.bindings import (
 from batchonnx.planning.hooks import load_hook
 from batchonnx.planning.images import bind_image
 from batchonnx.planning.match import match_input
+from batchonnx.planning.sounds import bind_audio
 from batchonnx.planning.types import cast_price, column_shape, exact_value, is_binary, is_text
 from batchonnx.runtime.signature import ModelSignature, TensorSpec
 
@@ -50,7 +52,7 @@ def bind_features(job: JobFile, model: ModelSignature, schema: pa.Schema) -> Bou
     """Bind every input of the model; collects all problems instead of raising."""
     bound = Bound()
     specs = {spec.name: spec for spec in model.inputs}
-    fed: set[str] = set()
+    fed = set(job.job.scan)
     for name, feature in (job.job.features or {}).items():
         try:
             binding = _bind(name, feature, job, specs, schema, bound)
@@ -144,6 +146,8 @@ def _bind(
         return _bind_bytes(spec, feature, job, schema, wanted, where)
     if feature.image is not None:
         return bind_image(spec, feature, job, schema.field(names[0]).type, wanted)
+    if feature.audio is not None:
+        return bind_audio(spec, feature, job, schema.field(names[0]).type, wanted)
     _check_casts(spec, feature, names, schema, job, where, bound)
     _check_fill(spec, feature, job, where)
     is_stack = feature.columns is not None or not column_shape(schema.field(names[0]).type).shape
@@ -387,5 +391,5 @@ def feature_columns(binding: FeatureBinding) -> Iterator[str]:
     """The input columns that a feature reads."""
     if isinstance(binding, StackedScalars | HookFeature):
         yield from binding.columns
-    elif isinstance(binding, TensorColumn | BytesColumn | ImageColumn):
+    elif isinstance(binding, TensorColumn | BytesColumn | ImageColumn | AudioColumn):
         yield binding.column

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from batchonnx.job.spec import JobFile
-from batchonnx.planning.bindings import FeatureBinding, HookFeature, ImageColumn, OutputBinding
+from batchonnx.planning.bindings import AudioColumn, FeatureBinding, HookFeature, ImageColumn, OutputBinding
 from batchonnx.planning.hooks import hook_sources, load_hook
 from batchonnx.planning.listing import Listing, SourceFile
 
@@ -18,8 +18,11 @@ Identity = Mapping[str, str]
 """Name of something that matters -> its value or digest, both to be shown."""
 
 _LIBRARIES = ("onnxruntime", "onnxruntime-gpu", "pyarrow")
-_DECODERS: Mapping[type, tuple[str, ...]] = {ImageColumn: ("pillow",)}
-"""Kind of feature -> the packages that decode it: another version may give other pixels."""
+_DECODERS: Mapping[type, tuple[str, ...]] = {
+    ImageColumn: ("pillow",),
+    AudioColumn: ("soundfile", "soxr"),
+}
+"""Kind of feature -> the packages that decode it: another version may give other values."""
 _IRRELEVANT: Mapping[str, Any] = {
     "name": True,
     "model": True,  # its digest counts, not where it lies

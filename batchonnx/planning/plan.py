@@ -14,7 +14,7 @@ import pyarrow as pa
 from batchonnx.errors import ContractError, Problem
 from batchonnx.job.spec import JobFile
 from batchonnx.parts.layout import default_compression, part_name, suffix_of
-from batchonnx.planning.bindings import FeatureBinding, ImageColumn, OutputBinding
+from batchonnx.planning.bindings import AudioColumn, FeatureBinding, ImageColumn, OutputBinding, StateBinding
 from batchonnx.planning.contract import make_contract
 from batchonnx.planning.features import feature_columns
 from batchonnx.planning.filter import Filter, parse_filter
@@ -53,6 +53,7 @@ class Plan:
     columns: input columns to read for features and keep, in the schema's order.
     keep: fields carried along into the parts, before the predictions.
     pruned_rows: rows of files and row groups that the filter leaves out without reading them.
+    states: what the model carries from window to window of a row.
     fixed_batch: rows that the model takes in each call; None: any number.
     row_bytes: estimated bytes of one row of `columns`, in memory.
     output: absolute path of the output folder; of a table, of the run's own folder in it.
@@ -66,6 +67,7 @@ class Plan:
     columns: tuple[str, ...]
     filter: Filter | None
     features: tuple[FeatureBinding, ...]
+    states: tuple[StateBinding, ...]
     outputs: tuple[OutputBinding, ...]
     keep: tuple[pa.Field, ...]
     shards: tuple[Shard, ...]
@@ -115,7 +117,7 @@ class Plan:
     @property
     def is_decoded(self) -> bool:
         """Whether rows hold encoded files, whose tensors are many times larger."""
-        return any(isinstance(binding, ImageColumn) for binding in self.features)
+        return any(isinstance(binding, ImageColumn | AudioColumn) for binding in self.features)
 
     @property
     def largest_measured(self) -> int:
@@ -179,6 +181,7 @@ def make_plan(job: JobFile, model: ModelSignature) -> Plan:
         columns=columns,
         filter=row_filter,
         features=contract.features,
+        states=contract.states,
         outputs=contract.outputs,
         keep=contract.keep,
         shards=shards.shards,

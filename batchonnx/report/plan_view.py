@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from batchonnx.planning.bindings import (
+    AudioColumn,
     BytesColumn,
     Constant,
     FeatureBinding,
@@ -12,6 +13,7 @@ from batchonnx.planning.bindings import (
     ImageColumn,
     OutputBinding,
     Pixels,
+    Sound,
     StackedScalars,
     TensorColumn,
 )
@@ -40,6 +42,8 @@ def _lines(plan: Plan) -> Iterator[str]:
         yield f"  filter   {plan.filter.text}{pruned}"
     for number, binding in enumerate(plan.features):
         yield f"  {'feed' if not number else '':<8} {_feature(binding)}"
+    for state in plan.states:
+        yield f"           {state.input} <- {state.output.name} of the window before"
     for number, output in enumerate(plan.outputs):
         yield f"  {'predict' if not number else '':<8} {_output(output)}"
     if plan.keep:
@@ -68,13 +72,17 @@ def _feature(binding: FeatureBinding) -> str:
     return f"{binding.input} <- {_source(binding)}"
 
 
-def _source(binding: StackedScalars | TensorColumn | BytesColumn | ImageColumn | Constant) -> str:
+def _source(
+    binding: StackedScalars | TensorColumn | BytesColumn | ImageColumn | AudioColumn | Constant,
+) -> str:
     if isinstance(binding, StackedScalars):
         return _names(binding.columns)
     if isinstance(binding, Constant):
         return f"the constant {binding.value.tolist()!r}"[:80]
     if isinstance(binding, ImageColumn):
         return f"{binding.column}, {_pixels(binding.pixels)}"
+    if isinstance(binding, AudioColumn):
+        return f"{binding.column}, {_sound(binding.sound)}"
     return binding.column
 
 
@@ -82,6 +90,14 @@ def _names(columns: tuple[str, ...]) -> str:
     if len(columns) <= 6:
         return ", ".join(columns)
     return f"{columns[0]}, {columns[1]} … {columns[-1]} ({len(columns)} columns)"
+
+
+def _sound(sound: Sound) -> str:
+    """How sounds become numbers."""
+    if sound.window is not None:
+        hop = f" every {sound.hop}" if sound.hop != sound.window else ""
+        return f"sounds at {sound.rate} Hz, windows of {sound.window} samples{hop}"
+    return f"sounds at {sound.rate} Hz, {sound.samples or 'all'} samples"
 
 
 def _pixels(pixels: Pixels) -> str:

@@ -4,6 +4,7 @@ One module for each section of the file. Descriptions end up in the JSON Schema,
 the file is written.
 """
 
+from batchonnx.job.spec.audio import Audio, State
 from batchonnx.job.spec.engine import RAY_ONLY, Engine, Resources, Span
 from batchonnx.job.spec.features import BytesWindow, Feature
 from batchonnx.job.spec.image import Image
@@ -19,6 +20,7 @@ from batchonnx.job.spec.storage import Storage
 __all__ = [
     "PASSWORD",
     "RAY_ONLY",
+    "Audio",
     "BytesWindow",
     "Check",
     "Dependencies",
@@ -37,6 +39,7 @@ __all__ = [
     "Schedule",
     "Section",
     "Span",
+    "State",
     "Storage",
     "Table",
 ]

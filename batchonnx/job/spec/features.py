@@ -6,10 +6,15 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
+from batchonnx.job.spec.audio import Audio
 from batchonnx.job.spec.image import Image
 from batchonnx.job.spec.section import Hook, Scalar, Section, rule
 
-_DECODED = {"bytes": "the binary column to take bytes of", "image": "the column with images or their paths"}
+_DECODED = {
+    "bytes": "the binary column to take bytes of",
+    "image": "the column with images or their paths",
+    "audio": "the column with sounds or their paths",
+}
 """Keys that say how values of one column are decoded -> the column that each wants."""
 
 
@@ -53,6 +58,7 @@ class Feature(Section):
     )
     bytes: BytesWindow | None = Field(None, description="With column: a binary column as integers.")
     image: Image | None = Field(None, description="With column: encoded images, or paths to them.")
+    audio: Audio | None = Field(None, description="With column: encoded sounds, or paths to them.")
     shape: list[Annotated[int, Field(ge=1)]] | None = Field(
         None, description="Each row's shape, where a flat list is to be seen as a tensor."
     )

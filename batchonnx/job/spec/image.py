@@ -42,7 +42,8 @@ class Image(Section):
     resize: Resize | None = Field(
         None,
         description="exact: to `size`, proportions lost (default). shortest: the shorter side to `edge`, "
-        "then the middle of `size`. letterbox: as large as fits into `size`, the rest `border`. none: not at all.",
+        "then the middle of `size`. letterbox: as large as fits into `size`, the rest `border`. none: not at "
+        "all.",
     )
     edge: Side | None = Field(
         None,

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from batchonnx.planning.bindings import (
+    AudioColumn,
     BytesColumn,
     Constant,
     FeatureBinding,
@@ -22,6 +23,7 @@ from batchonnx.scoring.encode.constants import constant_slicer
 from batchonnx.scoring.encode.hook import hook_slicer
 from batchonnx.scoring.encode.images import images_loader
 from batchonnx.scoring.encode.scalars import scalars_loader
+from batchonnx.scoring.encode.sounds import sounds_loader
 from batchonnx.scoring.encode.tensors import tensor_rows
 
 Tensors = dict[str, np.ndarray]
@@ -74,6 +76,8 @@ def _loader(
         return _named(feature, lambda chunk: tensor_rows(feature, chunk))
     if isinstance(feature, ImageColumn):
         return _named(feature, images_loader(feature, threads))
+    if isinstance(feature, AudioColumn):
+        return _named(feature, sounds_loader(feature, threads))
     return _named(feature, lambda chunk: _rows_of(load_bytes(feature, chunk)))
 
 
@@ -82,7 +86,7 @@ def _rows_of(tensor: np.ndarray) -> Callable[[int, int], np.ndarray]:
 
 
 def _named(
-    feature: StackedScalars | TensorColumn | BytesColumn | ImageColumn,
+    feature: StackedScalars | TensorColumn | BytesColumn | ImageColumn | AudioColumn,
     load: Callable[[pa.RecordBatch], Callable[[int, int], np.ndarray]],
 ) -> Loader:
     """A loader of one tensor, its batch axis moved to where the model has it."""
