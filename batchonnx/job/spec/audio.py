@@ -1,4 +1,4 @@
-"""`audio` of a feature: how an encoded sound becomes a tensor; `scan`: what a model carries from window to window."""
+"""`audio` of a feature: how an encoded sound becomes a tensor; `scan`: what goes from window to window."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Audio(Section):
     )
     window: Samples | None = Field(
         None,
-        description="Samples that the model takes in one call: it is run over each row's windows, the last one "
-        "filled up with silence, and gives a list for each row.",
+        description="Samples that the model takes in one call: it is run over each row's windows, the last "
+        "one filled up with silence, and gives a list for each row.",
     )
     hop: Samples | None = Field(
         None, description="With window: from one window's beginning to the next one's. Left out: `window`."

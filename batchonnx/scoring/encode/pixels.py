@@ -45,7 +45,7 @@ def read_pixels(data: memoryview | bytes, want: Pixels) -> np.ndarray:
     except (Undecodable, MemoryError):
         raise
     except UnidentifiedImageError:
-        raise Undecodable(f"no image of a known format: it begins with {bytes(data[:16])!r}") from None
+        raise Undecodable(f"not an image, or a broken one: it begins with {bytes(data[:16])!r}") from None
     except Image.DecompressionBombError as error:
         raise Undecodable(f"too many pixels to be decoded: {error}") from None
     except Exception as error:  # of a broken file: its decoder's own class, whichever that is
