@@ -8,6 +8,7 @@ from batchonnx.cli.lazy import lazy_group
 
 _COMMANDS = {
     "inspect": ("batchonnx.cli.model_evidence", "inspect"),
+    "validate": ("batchonnx.cli.model_evidence", "validate"),
     "compare": ("batchonnx.cli.model_evidence", "compare"),
 }
 
@@ -19,5 +20,6 @@ def model() -> None:
     \b
     Examples:
       batchonnx model inspect model.onnx
+      batchonnx model validate model.onnx --job job.yaml
       batchonnx model compare model.onnx model.int8.onnx --job job.yaml
     """

@@ -1,4 +1,4 @@
-"""Commands that say what a model is and what it is worth: inspect, compare."""
+"""Commands that say what a model is and what it is worth: inspect, validate, compare."""
 
 from __future__ import annotations
 
@@ -31,6 +31,61 @@ def inspect(path: str, as_json: bool) -> None:
 
 
 @click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="MODEL...")
+@rows_options
+@click.option(
+    "--timeout", type=click.FloatRange(0, min_open=True), help="Seconds for each question; 120 if left out."
+)
+@click.option(
+    "--memory",
+    type=click.FloatRange(0, min_open=True),
+    help="GB that a model may take; four times its size and 4 GB if left out.",
+)
+@click.option("--strict", is_flag=True, help="Warnings end with exit code 4, too.")
+@json_option
+def validate(
+    paths: tuple[str, ...],
+    job: Path | None,
+    settings: tuple[str, ...],
+    date: str | None,
+    rows: int | None,
+    seed: int,
+    inputs: Path | None,
+    sizes: tuple[str, ...],
+    timeout: float | None,
+    memory: float | None,
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """Say whether each MODEL can be trusted with a job; one that can't ends with exit code 4.
+
+    Checks the file, loads it, and runs it on 1, 2 and 7 rows in a process that may die of it: is the batch
+    dynamic, do rows depend on their neighbours, does padding leak, is there NaN, is it the same each time.
+
+    \b
+    Examples:
+      batchonnx model validate model.onnx
+      batchonnx model validate model.onnx --job job.yaml --strict
+      batchonnx model validate models/*.onnx --timeout 20 --memory 2
+    """
+    from batchonnx.lifecycle.validate import Limits
+    from batchonnx.lifecycle.validate import validate as validate_models
+    from batchonnx.report.validation_view import format_validation
+
+    limits = Limits(timeout or Limits.timeout_s, round(memory * 1e9) if memory is not None else None)
+    asked = chosen_rows(job, settings, date, rows, seed, inputs, sizes)
+    found = []
+    for one in validate_models(paths, asked, limits):
+        found.append(one)
+        if not as_json:
+            say(format_validation(one))
+    if as_json:
+        say(json.dumps([one.as_dict() for one in found], indent=1))
+    if any(not one.is_valid or (strict and one.has_warnings) for one in found):
+        click.get_current_context().exit(GateError.exit_code)
+
+
+@click.command()
 @click.argument("a")
 @click.argument("b")
 @rows_options
@@ -56,6 +111,7 @@ def compare(
     date: str | None,
     rows: int | None,
     seed: int,
+    inputs: Path | None,
     sizes: tuple[str, ...],
     max_diff: float | None,
     min_agreement: float | None,
@@ -83,7 +139,7 @@ def compare(
     found = compare_models(
         a,
         b,
-        chosen_rows(job, settings, date, rows, seed, sizes),
+        chosen_rows(job, settings, date, rows, seed, inputs, sizes),
         gates=chosen_gates(max_diff, min_agreement, min_cosine, min_speedup),
         outputs=outputs or None,
         sizes=() if no_speed else batches or SIZES,

@@ -18,7 +18,7 @@ Command = Callable[..., Any]
 
 
 def rows_options(command: Command) -> Command:
-    """Which rows the model is run on: --job, --set, --date, --rows, --seed, --size."""
+    """Which rows the model is run on: --job, --set, --date, --rows, --seed, --inputs, --size."""
     for option in reversed(
         (
             click.option(
@@ -31,6 +31,12 @@ def rows_options(command: Command) -> Command:
             click.option("--rows", type=click.IntRange(1), help="How many rows."),
             click.option(
                 "--seed", type=click.IntRange(0), default=0, help="Without --job: draw other values."
+            ),
+            click.option(
+                "--inputs",
+                type=click.Path(path_type=Path),
+                metavar="FILE.npz",
+                help="Take the rows of this file: one array for each input.",
             ),
             click.option(
                 "--size",
@@ -66,11 +72,17 @@ def chosen_rows(
     date: str | None,
     rows: int | None,
     seed: int,
+    inputs: Path | None,
     sizes: tuple[str, ...],
 ) -> Rows:
-    """What `rows_options` have asked for. Raises JobFileError, click.UsageError."""
+    """What `rows_options` have asked for. Raises JobFileError, InputError, click.UsageError."""
     from batchonnx.lifecycle.feed import JobRows, RandomRows
+    from batchonnx.lifecycle.given_feed import read_npz
 
+    if inputs is not None:
+        if job is not None or rows is not None or sizes:
+            raise click.UsageError("--inputs names all rows: leave --job, --rows and --size out")
+        return read_npz(inputs)
     if job is None:
         known = {}
         for text in sizes:

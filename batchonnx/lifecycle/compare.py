@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from batchonnx.errors import ContractError, GateError, Problem
-from batchonnx.lifecycle.contender import Contender, Values, open_contender, open_feeds
+from batchonnx.lifecycle.contender import Contender, arrays, open_contender, open_feeds
 from batchonnx.lifecycle.feed import Feed, RandomRows, Rows, spans
 from batchonnx.lifecycle.gates import Gates, Miss, judge
 from batchonnx.lifecycle.machine import Machine, this_machine
@@ -19,7 +19,6 @@ from batchonnx.lifecycle.speed import Speed, time_in_turn
 from batchonnx.runtime.session import PredictError
 from batchonnx.runtime.signature import ModelSignature
 from batchonnx.scoring.chunk import BadRow
-from batchonnx.scoring.decode.maps import maps_to_matrix
 
 BATCH_ROWS = 32
 """Rows in one call where answers are compared."""
@@ -194,7 +193,7 @@ def _answers(contender: Contender, feed: Feed, batch_rows: int) -> dict[str, np.
     for start, stop in spans(feed, batch_rows):
         for first, last in _together(feed, start, stop):
             values = contender.run(feed.tensors(first, last))
-            for name, value in {**_arrays(values), **feed.columns(values, first, last)}.items():
+            for name, value in {**arrays(values), **feed.columns(values, first, last)}.items():
                 found.setdefault(name, []).append(value)
     return {name: _joined(blocks) for name, blocks in found.items()}
 
@@ -214,17 +213,6 @@ def _joined(blocks: Sequence[np.ndarray]) -> np.ndarray:
     if blocks[0].ndim and len({block.shape[1:] for block in blocks}) == 1:
         return np.concatenate(blocks)
     return np.concatenate([block.reshape(-1) for block in blocks])
-
-
-def _arrays(values: Values) -> dict[str, np.ndarray]:
-    """Outputs that can be compared, as arrays; sequences of maps as a matrix of their values."""
-    found = {}
-    for name, value in values.items():
-        if isinstance(value, np.ndarray):
-            found[name] = value
-        elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
-            found[name] = maps_to_matrix(value)[0]
-    return found
 
 
 def _renamed(found: Mapping[str, np.ndarray], a: ModelSignature, b: ModelSignature) -> dict[str, np.ndarray]:

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from batchonnx.lifecycle.feed import Feed, JobRows, Rows
+from batchonnx.lifecycle.feed import Feed, GivenRows, JobRows, Rows
+from batchonnx.lifecycle.given_feed import given_feeds
 from batchonnx.lifecycle.job_feed import open_job_feeds
-from batchonnx.lifecycle.random_feed import RandomFeed, lookup_sizes
+from batchonnx.lifecycle.random_feed import lookup_sizes, random_feeds
 from batchonnx.runtime.session import Model, open_model
 from batchonnx.runtime.signature import ModelSignature
+from batchonnx.scoring.decode.maps import maps_to_matrix
 
 Values = Mapping[str, Any]
 """Model output -> an array, or a list of dicts for a sequence of maps."""
@@ -50,7 +52,20 @@ def open_feeds(rows: Rows, *contenders: Contender) -> list[Feed]:
     signatures = [contender.signature for contender in contenders]
     if isinstance(rows, JobRows):
         return list(open_job_feeds(rows, signatures))
+    if isinstance(rows, GivenRows):
+        return list(given_feeds(rows, signatures))
     found = [lookup_sizes(one.local) for one in contenders if one.local is not None]
-    bounds = {name: min(sizes[name] for sizes in found if name in sizes) for sizes in found for name in sizes}
-    drawn = RandomFeed(rows, signatures, bounds)
-    return [drawn.of(signature) for signature in signatures]
+    names = {name for sizes in found for name in sizes}
+    bounds = {name: min(sizes[name] for sizes in found if name in sizes) for name in names}
+    return list(random_feeds(rows, signatures, bounds))
+
+
+def arrays(values: Values) -> dict[str, np.ndarray]:
+    """Outputs that can be compared, as arrays; sequences of maps as a matrix of their values."""
+    found = {}
+    for name, value in values.items():
+        if isinstance(value, np.ndarray):
+            found[name] = value
+        elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+            found[name] = maps_to_matrix(value)[0]
+    return found

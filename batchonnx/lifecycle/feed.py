@@ -39,7 +39,21 @@ class JobRows:
         return f"the first rows of the job {self.job.job.name}"
 
 
-Rows = RandomRows | JobRows
+@dataclass(frozen=True)
+class GivenRows:
+    """Rows that somebody has kept for this: input name -> array, all with as many rows.
+
+    source: where they are from, for reports.
+    """
+
+    tensors: Mapping[str, Any]
+    source: str
+
+    def __str__(self) -> str:
+        return f"the rows of {self.source}"
+
+
+Rows = RandomRows | JobRows | GivenRows
 
 
 class Feed(Protocol):

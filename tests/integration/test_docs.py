@@ -35,6 +35,7 @@ from batchonnx.lifecycle.machine import Machine
 from batchonnx.lifecycle.parity import Parity
 from batchonnx.lifecycle.provenance import Step
 from batchonnx.lifecycle.speed import Speed
+from batchonnx.lifecycle.validate import Check, Validation
 from batchonnx.parts.layout import Layout
 from batchonnx.proof.explain import Origin
 from batchonnx.proof.verify import Proof
@@ -319,6 +320,14 @@ def test_every_key_of_a_command_s_json_is_explained(kind: type) -> None:
 
 
 MODELS = ROOT / "docs" / "models.md"
+
+
+def test_every_question_about_a_model_and_its_answer_s_keys_are_explained() -> None:
+    own = {field.name for field in fields(Validation)} | {"verdict"}
+    assert set(table(MODELS, "keys: Validation")) >= own
+    assert Check.__doc__ is not None
+    asked = re.findall(r'"(\w+)"', Check.__doc__.partition("level:")[0])
+    assert re.findall(r"^\| `(\w+)` \|", section(MODELS, "validate"), re.MULTILINE) == asked
 
 
 def test_every_key_of_a_comparison_and_its_figures_is_explained() -> None:
