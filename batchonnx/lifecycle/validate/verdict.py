@@ -12,9 +12,9 @@ Level = Literal["ok", "note", "unknown", "warning", "error"]
 class Check:
     """One question and its answer.
 
-    name: "file", "domains", "checker", "shapes", "session", "rows", "batch", "neighbours", "padding",
-    "finite", "repeats". level: "ok"; "note": good to know; "unknown": couldn't be asked; "warning": a job
-    may come to harm; "error": no job can use the model. told: one line.
+    name: "file", "domains", "checker", "shapes", "memory", "session", "rows", "batch", "neighbours",
+    "padding", "finite", "repeats". level: "ok"; "note": good to know; "unknown": couldn't be asked;
+    "warning": a job may come to harm; "error": no job can use the model. told: one line.
     """
 
     name: str
