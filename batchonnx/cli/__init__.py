@@ -21,6 +21,7 @@ _COMMANDS = {
     "drive": ("batchonnx.cli.cluster", "drive"),
     "verify": ("batchonnx.cli.results", "verify"),
     "explain": ("batchonnx.cli.results", "explain"),
+    "report": ("batchonnx.cli.look", "report"),
     "publish": ("batchonnx.cli.results", "publish"),
     "clean": ("batchonnx.cli.results", "clean"),
     "backfill": ("batchonnx.cli.schedule", "backfill"),

@@ -16,7 +16,7 @@ from batchonnx.planning.listing import Listing, SourceFile
 Identity = Mapping[str, str]
 """Name of something that matters -> its value or digest, both to be shown."""
 
-_LIBRARIES = ("onnxruntime", "onnxruntime-gpu", "pyarrow")
+LIBRARIES = ("onnxruntime", "onnxruntime-gpu", "pyarrow")
 _IRRELEVANT: Mapping[str, Any] = {
     "name": True,
     "model": True,  # its digest counts, not where it lies
@@ -50,7 +50,7 @@ def make_identity(
     references = {f.function for f in features if isinstance(f, HookFeature)}
     for reference in sorted(references | {b.function for b in outputs if b.function is not None}):
         identity[f"hook {reference}"] = _code_digest(reference, job)
-    for library in _LIBRARIES:
+    for library in LIBRARIES:
         try:
             identity[library] = version(library)
         except PackageNotFoundError:
