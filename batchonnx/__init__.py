@@ -32,6 +32,7 @@ __all__ = [
     "next_ticks",
     "plan",
     "publish",
+    "report",
     "run",
     "verify",
 ]
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         next_ticks,
         plan,
         publish,
+        report,
         run,
         verify,
     )

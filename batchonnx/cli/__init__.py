@@ -26,6 +26,7 @@ _COMMANDS = {
     "clean": ("batchonnx.cli.results", "clean"),
     "backfill": ("batchonnx.cli.schedule", "backfill"),
     "schedule": ("batchonnx.cli.schedule", "schedule"),
+    "doctor": ("batchonnx.cli.doctor", "doctor"),
     "schema": ("batchonnx.cli.jobs", "schema"),
     "model": ("batchonnx.cli.model", "model"),
 }
@@ -57,6 +58,8 @@ def main() -> None:
       batchonnx run job.yaml                         do it, in this process
       batchonnx submit job.yaml                      do it on a Ray cluster
       batchonnx verify predictions/                  prove that no row is lost
+      batchonnx report predictions/                  a page on how it went
+      batchonnx doctor                               what is wrong here
       batchonnx model inspect model.onnx             what the model takes and gives
 
     \b
