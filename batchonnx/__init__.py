@@ -33,6 +33,7 @@ __all__ = [
     "next_ticks",
     "plan",
     "publish",
+    "report",
     "run",
     "verify",
 ]
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
         next_ticks,
         plan,
         publish,
+        report,
         run,
         verify,
     )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from time import perf_counter
 
+from batchonnx.driver.account import Begin, begin_now, describe_work, remember
 from batchonnx.driver.describe import describe_plan, describe_result
 from batchonnx.driver.incremental import keep_unchanged
 from batchonnx.driver.scoring import begin_engine, probe_of, score
@@ -65,7 +66,7 @@ def run_job(
     job: JobFile, options: RunOptions, stop: threading.Event, on_progress: OnProgress | None
 ) -> RunSummary:
     """Score what is missing and publish the result. Raises as `api.run` tells."""
-    begin, sent = perf_counter(), requests_sent()
+    begin = begin_now()
     _go_on(stop)
     with begin_engine(job) as beginning:
         plan, model = open_job(job)
@@ -77,13 +78,13 @@ def run_job(
             if table is None:
                 summary = _run(plan, model, output, options, beginning, stop, on_progress, begin)[0]
             elif (done := table.done(output)) is not None:
-                summary = _in_table(_summary(plan, done[0], perf_counter() - begin), table, done[1])
+                summary = _in_table(_summary(plan, done[0], perf_counter() - begin.clock), table, done[1])
             else:
                 # Nobody knows of the run's folder: whatever is in it may be replaced.
                 alone = dataclasses.replace(options, overwrite=True)
                 summary, manifest = _run(plan, model, output, alone, beginning, stop, on_progress, begin)
                 summary = _in_table(summary, table, table.add(output, manifest))
-    return dataclasses.replace(summary, requests=dict(requests_sent() - sent))
+    return dataclasses.replace(summary, requests=dict(requests_sent() - begin.sent))
 
 
 def publish_staged(output: Output, *, force: bool) -> Manifest:
@@ -132,14 +133,14 @@ def _run(
     beginning: Beginning | None,
     stop: threading.Event,
     on_progress: OnProgress | None,
-    begin: float,
+    begin: Begin,
 ) -> tuple[RunSummary, Manifest]:
     job = plan.job
     may_replace = job.job.output.overwrite if options.overwrite is None else options.overwrite
     may_replace = may_replace or options.fresh or options.incremental
     former = _former_manifest(output, may_replace)
     if former is not None and not options.fresh and _is_result_of(plan, former, output):
-        return _summary(plan, former, perf_counter() - begin), former
+        return _summary(plan, former, perf_counter() - begin.clock), former
     output.check(may_replace)
     unchanged: tuple[Commit, ...] = ()
     since: PlanRecord | None = None
@@ -165,7 +166,8 @@ def _run(
         try:
             crew = (workers, threads, early)
             engine = score(plan, model, run, former, beginning, crew, stop, options.drain, on_progress)
-            manifest = _complete(plan, run, engine, output, former, tuple(zip(unchanged, kept, strict=True)))
+            pairs = tuple(zip(unchanged, kept, strict=True))
+            manifest = _complete(plan, run, engine, output, former, pairs, begin)
             require_passed(manifest.gate, output.path, run.where)
             _go_on(stop)
             _go_on(options.drain)
@@ -176,8 +178,8 @@ def _run(
             raise
     first_at = engine.first_at
     summary = dataclasses.replace(
-        _summary(plan, manifest, perf_counter() - begin),
-        first_row_s=first_at - begin if first_at is not None else None,
+        _summary(plan, manifest, perf_counter() - begin.clock),
+        first_row_s=first_at - begin.clock if first_at is not None else None,
         busy_s=engine.busy_s,
         engine=engine.name,
         **dataclasses.asdict(engine.phases),
@@ -217,6 +219,7 @@ def _complete(
     output: Output,
     former: Manifest | None,
     kept: tuple[tuple[Commit, Commit], ...],
+    begin: Begin,
 ) -> Manifest:
     """The staged result with all but its publication, measured against the gate.
 
@@ -230,7 +233,9 @@ def _complete(
     gate = check_result(plan.job.job.gate, parts, published)
     lesson = probe_of(engine.lesson) if engine.lesson is not None else None
     replaces = former.run if former is not None else None
-    manifest = describe_result(plan, run, engine.commits, lesson, replaces, gate)
+    past = remember(output, former) if former is not None else ((), ())
+    work = describe_work(engine, begin, resumed=len(run.commits) - len(kept), kept=len(kept))
+    manifest = describe_result(plan, run, engine.commits, lesson, replaces, gate, work, past)
     run.complete(manifest, kept)
     return manifest
 

@@ -85,6 +85,7 @@ class Worker:
         self._run, self._stop, self._name = run, stop, name
         self._early = early if early is not None else {}
         self._found: dict[int, list[SourceRows]] = {}
+        self._begun: dict[int, float] = {}
         self._spare = spare
         self._made: Scorer | None = None
         self._sandbox: Sandbox | None = None
@@ -130,6 +131,7 @@ class Worker:
         while reading is not None:
             following: ShardReading | None = None
             found = self._found[reading.shard.number] = []
+            self._begun[reading.shard.number] = perf_counter()
             chunks = reading.chunks(self._plan.whole_rows, partial(_note, self._plan, found))
             while True:
                 if self._stop.is_set():
@@ -221,7 +223,7 @@ class Worker:
     def _write(self, steps: Iterator[_Step]) -> Iterator[Commit]:
         before = asdict(self.clock)
         for first in steps:
-            with ShardAttempt(self._run, self._plan, first.shard) as attempt:
+            with ShardAttempt(self._run, self._plan, first.shard, self._name) as attempt:
                 for step in chain([first], steps):
                     start = perf_counter()
                     if step.scored is not None:
@@ -234,7 +236,8 @@ class Worker:
                 now = asdict(self.clock)
                 seconds = {stage: round(now[stage] - before[stage], 6) for stage in now}
                 sources = tuple(self._found.pop(first.shard.number))
-                made = attempt.commit(sources, self._batch.settled, step.calls, seconds)
+                begun = self._begun.pop(first.shard.number)
+                made = attempt.commit(sources, self._batch.settled, step.calls, seconds, begun)
                 before = now
                 self.clock.write += perf_counter() - start
             yield made
