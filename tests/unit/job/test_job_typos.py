@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from batchonnx.errors import JobFileError, Problem
 from batchonnx.job.load import load_job
 from batchonnx.job.spec import (
+    Audio,
     BytesWindow,
     Check,
     Dependencies,
     Engine,
     Errors,
     Feature,
+    Image,
     Input,
     Job,
     Model,
@@ -27,6 +29,7 @@ from batchonnx.job.spec import (
     Result,
     Schedule,
     Span,
+    State,
     Storage,
     Table,
 )
@@ -64,6 +67,44 @@ features:
       pad: 0
   x2:
     value: 1
+  x3:
+    column: d
+    image:
+      preset: preprocessor_config.json
+      folder: images
+      size: [224, 224]
+      resize: shortest
+      edge: 256
+      resample: bicubic
+      channels: RGB
+      background: drop
+      border: [0, 0, 0]
+      scale: 0.01
+      mean: 0.5
+      std: 0.25
+      layout: NCHW
+      upright: true
+      draft: true
+      max_pixels: 1000000
+  x4:
+    column: e
+    audio:
+      rate: 16000
+      window: 512
+      hop: 256
+      context: 64
+      mono: mean
+      normalize: true
+      max_seconds: 60
+  x5:
+    column: e
+    audio:
+      rate: 16000
+      samples: 16000
+scan:
+  s0:
+    from: t
+    batch_axis: 1
 outputs:
   y0:
     from: p
@@ -147,6 +188,9 @@ SECTIONS = (
     Input,
     Feature,
     BytesWindow,
+    Image,
+    Audio,
+    State,
     Output,
     Result,
     Engine,
@@ -164,7 +208,7 @@ KEY = re.compile(r"\s*([a-z_][a-z0-9_]*):")
 KEYS = [
     (number, match.span(1))
     for number, line in enumerate(LINES)
-    if (match := KEY.match(line)) and not re.fullmatch(r"[xy]\d", match[1])
+    if (match := KEY.match(line)) and not re.fullmatch(r"[xys]\d", match[1])
 ]
 
 
