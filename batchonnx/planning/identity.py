@@ -17,7 +17,7 @@ from batchonnx.planning.listing import Listing, SourceFile
 Identity = Mapping[str, str]
 """Name of something that matters -> its value or digest, both to be shown."""
 
-_LIBRARIES = ("onnxruntime", "onnxruntime-gpu", "pyarrow")
+LIBRARIES = ("onnxruntime", "onnxruntime-gpu", "pyarrow")
 _DECODERS: Mapping[type, tuple[str, ...]] = {
     ImageColumn: ("pillow",),
     AudioColumn: ("soundfile", "soxr"),
@@ -60,7 +60,7 @@ def make_identity(
         if isinstance(feature, ImageColumn):
             identity[f"images of {feature.input.name}"] = json.dumps(dataclasses.asdict(feature.pixels))
     decoders = {name for feature in features for name in _DECODERS.get(type(feature), ())}
-    for library in (*_LIBRARIES, *sorted(decoders)):
+    for library in (*LIBRARIES, *sorted(decoders)):
         try:
             identity[library] = version(library)
         except PackageNotFoundError:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 
+from batchonnx.lifecycle.provenance import steps_of
 from batchonnx.planning.bindings import (
     AudioColumn,
     BytesColumn,
@@ -18,6 +20,7 @@ from batchonnx.planning.bindings import (
     TensorColumn,
 )
 from batchonnx.planning.plan import Plan
+from batchonnx.report.model_view import format_step
 from batchonnx.report.text import count, of_bytes, plural, printable
 
 
@@ -31,6 +34,8 @@ def _lines(plan: Plan) -> Iterator[str]:
     size = sum(file.size for file in listing.files)
     yield f"{job.name}"
     yield f"  model    {plan.model.path}  ({of_bytes(plan.model.bytes)}, sha256 {plan.model.digest[:12]}…)"
+    for number, step in enumerate(steps_of(plan.model)):
+        yield f"  {'made' if not number else '':<8} {format_step(step)}"
     rows = "unknown number of rows" if plan.rows is None else plural(plan.rows + plan.pruned_rows, "row")
     yield f"  input    {plural(len(listing.files), 'file')}, {listing.format}, {of_bytes(size)}, {rows}"
     if listing.version is not None:
@@ -135,6 +140,7 @@ def plan_as_dict(plan: Plan) -> dict[str, object]:
             "sha256": plan.model.digest,
             "inputs": [str(spec) for spec in plan.model.inputs],
             "outputs": [str(spec) for spec in plan.model.outputs],
+            "steps": [asdict(step) for step in steps_of(plan.model)],
         },
         "input": {
             "format": listing.format,

@@ -75,8 +75,8 @@ class Scorer:
         clock: StageClock | None = None,
     ) -> None:
         self._plan, self._predict, self.batch_rows = plan, predictor(plan, model), batch_rows
-        self.encoder = Encoder(plan.features, batch_rows, _feature_hooks(plan), model.threads)
-        self._decoder = Decoder(plan.outputs, _output_hooks(plan), plan.fixed_batch)
+        self.encoder = Encoder(plan.features, batch_rows, feature_hooks(plan), model.threads)
+        self._decoder = Decoder(plan.outputs, output_hooks(plan), plan.fixed_batch)
         self._budget, self._clock = budget, clock or StageClock()
         self.calls = self.rows = self.halved = 0
         self.first_at: float | None = None
@@ -271,7 +271,8 @@ def _as_error(error: Exception, path: str, row: int) -> BatchonnxError:
     return RowError(Problem(f"the model fails on row {row:,} of {path}", facts, fix))
 
 
-def _feature_hooks(plan: Plan) -> dict[str, Callable[[pa.RecordBatch], object]]:
+def feature_hooks(plan: Plan) -> dict[str, Callable[[pa.RecordBatch], object]]:
+    """`HookFeature.name` -> its function, loaded. Raises HookError."""
     job = plan.job
     return {
         feature.name: load_hook(feature.function, job.folder, job.where(f"features.{feature.name}.python"))
@@ -280,7 +281,8 @@ def _feature_hooks(plan: Plan) -> dict[str, Callable[[pa.RecordBatch], object]]:
     }
 
 
-def _output_hooks(plan: Plan) -> dict[str, Callable[..., object]]:
+def output_hooks(plan: Plan) -> dict[str, Callable[..., object]]:
+    """Output column -> its function, loaded. Raises HookError."""
     job = plan.job
     return {
         output.name: load_hook(output.function, job.folder, job.where(f"outputs.{output.name}.python"))
