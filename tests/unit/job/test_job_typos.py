@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from batchonnx.errors import JobFileError, Problem
 from batchonnx.job.load import load_job
 from batchonnx.job.spec import (
+    Audio,
     BytesWindow,
     Check,
     Dependencies,
     Engine,
     Errors,
     Feature,
+    Image,
     Input,
     Job,
     Model,
@@ -27,6 +29,7 @@ from batchonnx.job.spec import (
     Result,
     Schedule,
     Span,
+    State,
     Storage,
     Table,
 )
@@ -64,6 +67,45 @@ features:
       pad: 0
   x2:
     value: 1
+  x8:
+    column: i
+    image:
+      preset: preprocessor_config.json
+      folder: images
+      size: [224, 224]
+      resize: shortest
+      edge: 256
+      resample: bicubic
+      channels: RGB
+      background: [255, 255, 255]
+      border: [0, 0, 0]
+      scale: 0.5
+      mean: [0.5]
+      std: [0.5]
+      layout: NCHW
+      upright: true
+      draft: true
+      max_pixels: 1000
+  x9:
+    column: s
+    audio:
+      rate: 16000
+      folder: sounds
+      window: 512
+      hop: 256
+      context: 64
+      mono: first
+      normalize: true
+      max_seconds: 60
+  x6:
+    column: s
+    audio:
+      rate: 16000
+      samples: 3
+scan:
+  x7:
+    from: p
+    batch_axis: 1
 outputs:
   y0:
     from: p
@@ -147,6 +189,9 @@ SECTIONS = (
     Input,
     Feature,
     BytesWindow,
+    Image,
+    Audio,
+    State,
     Output,
     Result,
     Engine,
