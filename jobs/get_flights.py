@@ -16,17 +16,14 @@ state: try things with them, don't pass them on.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import shutil
-import subprocess
-import sys
 import tarfile
 import tempfile
-import urllib.error
-import urllib.request
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
+
+from fetching import fail, npm_tarball, report
 
 HERE = Path(__file__).resolve().parent
 DATA = HERE / "data" / "flights-3m.parquet"
@@ -34,7 +31,6 @@ MODEL = HERE / "models" / "flights.onnx"
 NATIVE = HERE / "models" / "flights.txt"
 
 PACKAGE = "vega-datasets@3.2.1"
-TARBALL_URL = "https://registry.npmjs.org/vega-datasets/-/vega-datasets-3.2.1.tgz"
 TARBALL_SHA256 = "6f72fda460a9863fae5fcb32f85bcd49e1761fdea6dc6cf9f4962472881cc5a3"
 MEMBER = "package/data/flights-3m.parquet"
 
@@ -43,9 +39,6 @@ LATE_MINUTES = 15
 SAMPLE_ROWS = 400_000
 TREES = 100
 SEED = 2001
-
-UNREACHABLE = 3
-"""Exit code where the package can't be fetched; 1 for anything else that is wrong."""
 
 
 def main() -> None:
@@ -58,7 +51,7 @@ def main() -> None:
     try:
         if asked.force or not DATA.exists():
             with tempfile.TemporaryDirectory() as scratch:
-                tarball = asked.tarball or fetch(Path(scratch))
+                tarball = npm_tarball(PACKAGE, TARBALL_SHA256, asked.tarball, Path(scratch))
                 write_data(extract(tarball, Path(scratch)))
             report(DATA)
         else:
@@ -73,51 +66,8 @@ def main() -> None:
         fail(f"the package {error.name} is missing", fix="pip install pyarrow lightgbm onnx onnxmltools")
 
 
-def fetch(folder: Path) -> Path:
-    """The package's tarball, put into `folder`."""
-    npm = shutil.which("npm")
-    if npm is not None:
-        print(f"fetching {PACKAGE} with npm …")
-        command = [npm, "pack", PACKAGE, "--loglevel=error", "--fetch-retries=1"]
-        packed = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        if packed.returncode != 0:
-            said = [line for line in packed.stderr.splitlines() if "error network" not in line]
-            fail(
-                f"npm can't fetch {PACKAGE}",
-                code=UNREACHABLE,
-                found=" / ".join(said[:3]) or f"npm ended with {packed.returncode}",
-                fix="check the network, or give the file: --tarball vega-datasets-3.2.1.tgz",
-            )
-        return folder / packed.stdout.strip().splitlines()[-1]
-    print(f"fetching {TARBALL_URL} …")
-    tarball = folder / "vega-datasets.tgz"
-    try:
-        with urllib.request.urlopen(TARBALL_URL, timeout=60) as answer, tarball.open("wb") as file:
-            shutil.copyfileobj(answer, file)
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        fail(
-            f"can't fetch {PACKAGE}",
-            code=UNREACHABLE,
-            url=TARBALL_URL,
-            found=str(getattr(error, "reason", error)),
-            fix="check the network, or give the file: --tarball vega-datasets-3.2.1.tgz",
-        )
-    return tarball
-
-
 def extract(tarball: Path, folder: Path) -> Path:
     """The flights as the package has them, put into `folder`."""
-    if not tarball.is_file():
-        fail("the tarball isn't there", file=str(tarball), fix="correct --tarball, or leave it out")
-    digest = hashlib.sha256(tarball.read_bytes()).hexdigest()
-    if digest != TARBALL_SHA256:
-        fail(
-            f"this isn't {PACKAGE}",
-            file=str(tarball),
-            expected=f"SHA-256 {TARBALL_SHA256}",
-            found=f"SHA-256 {digest}",
-            fix=f"fetch it anew: npm pack {PACKAGE}",
-        )
     raw = folder / "flights.parquet"
     with tarfile.open(tarball) as archive, raw.open("wb") as file:
         member = archive.extractfile(MEMBER)
@@ -211,17 +161,6 @@ def export(booster: Any) -> bytes:
     # So that `batchonnx init` knows which columns the model was trained on.
     set_model_props(model, {"feature_names": json.dumps(FEATURES)})
     return bytes(model.SerializeToString(deterministic=True))
-
-
-def report(path: Path) -> None:
-    print(f"wrote {path}  {path.stat().st_size:,} bytes")
-
-
-def fail(title: str, code: int = 1, **facts: str) -> NoReturn:
-    print(
-        f"error: {title}", *(f"  {key:<8} {value}" for key, value in facts.items()), sep="\n", file=sys.stderr
-    )
-    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ import argparse
 import importlib.util
 import json
 import shutil
-import sys
 from pathlib import Path
-from typing import NoReturn
+
+from fetching import fail, report
 
 HERE = Path(__file__).resolve().parent
 MODEL = HERE / "models" / "magika.onnx"
@@ -41,8 +41,8 @@ def main() -> None:
     MODEL.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source / "model.onnx", MODEL)
     LABELS.write_text("".join(f"{label}\n" for label in labels))
-    print(f"wrote {MODEL}  {MODEL.stat().st_size:,} bytes, from {source}")
-    print(f"wrote {LABELS}  {len(labels)} labels")
+    report(MODEL)
+    report(LABELS)
 
 
 def find_model() -> Path:
@@ -58,11 +58,6 @@ def find_model() -> Path:
             fix="pip install magika==1.0.3",
         )
     return folder
-
-
-def fail(title: str, **facts: str) -> NoReturn:
-    lines = [f"  {key:<8} {value}" for key, value in facts.items()]
-    sys.exit("\n".join([f"error: {title}", *lines]))
 
 
 if __name__ == "__main__":

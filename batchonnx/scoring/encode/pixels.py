@@ -58,7 +58,7 @@ def _prepared(image: Image.Image, want: Pixels) -> np.ndarray:
         what = f"{width:,} x {height:,} pixels, at most {want.max_pixels:,} are decoded"
         raise Undecodable(f"{what} (max_pixels)")
     if want.draft and image.format == "JPEG":
-        _decode_smaller(image, want)
+        decode_smaller(image, want)
     image.load()
     turned = _orientation(image) if want.upright else 1
     picture = _as_channels(image, want)
@@ -77,7 +77,7 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _decode_smaller(image: Image.Image, want: Pixels) -> None:
+def decode_smaller(image: Image.Image, want: Pixels) -> None:
     """Have JPEG decode at a fraction of its size that is no smaller than what is wanted."""
     upright = want.upright and _orientation(image) in _LYING
     width, height = image.size if not upright else image.size[::-1]

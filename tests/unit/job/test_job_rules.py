@@ -34,6 +34,42 @@ RULES = [
         "column",
     ),
     (
+        "features: {x: {columns: [a], image: {}}}",
+        "features.x.image",
+        "features.x: image goes with column only",
+        "columns",
+    ),
+    (
+        "features: {x: {column: a, image: {}, audio: {rate: 8}}}",
+        "features.x.audio",
+        "features.x: image and audio exclude each other",
+        "image, audio",
+    ),
+    (
+        "features: {x: {column: a, image: {edge: 3, resize: exact}}}",
+        "features.x.image.edge",
+        "features.x.image: edge goes with resize: shortest only",
+        "resize: exact",
+    ),
+    (
+        "features: {x: {column: a, image: {std: [1, 0, 1]}}}",
+        "features.x.image.std",
+        "features.x.image: std divides, so it can't be 0",
+        "0",
+    ),
+    (
+        "features: {x: {column: a, audio: {rate: 8, samples: 1, window: 2}}}",
+        "features.x.audio.window",
+        "features.x.audio: samples and window exclude each other",
+        "both",
+    ),
+    (
+        "features: {x: {column: a, audio: {rate: 8, hop: 2}}}",
+        "features.x.audio.hop",
+        "features.x.audio: hop goes with window only",
+        "hop without window",
+    ),
+    (
         "features: {x: {columns: [a], inputs: [b]}}",
         "features.x.inputs",
         "features.x: inputs goes with python only",

@@ -67,8 +67,8 @@ features:
       pad: 0
   x2:
     value: 1
-  x3:
-    column: d
+  x8:
+    column: i
     image:
       preset: preprocessor_config.json
       folder: images
@@ -77,33 +77,34 @@ features:
       edge: 256
       resample: bicubic
       channels: RGB
-      background: drop
+      background: [255, 255, 255]
       border: [0, 0, 0]
-      scale: 0.01
-      mean: 0.5
-      std: 0.25
+      scale: 0.5
+      mean: [0.5]
+      std: [0.5]
       layout: NCHW
       upright: true
       draft: true
-      max_pixels: 1000000
-  x4:
-    column: e
+      max_pixels: 1000
+  x9:
+    column: s
     audio:
       rate: 16000
+      folder: sounds
       window: 512
       hop: 256
       context: 64
-      mono: mean
+      mono: first
       normalize: true
       max_seconds: 60
-  x5:
-    column: e
+  x6:
+    column: s
     audio:
       rate: 16000
-      samples: 16000
+      samples: 3
 scan:
-  s0:
-    from: t
+  x7:
+    from: p
     batch_axis: 1
 outputs:
   y0:
@@ -208,7 +209,7 @@ KEY = re.compile(r"\s*([a-z_][a-z0-9_]*):")
 KEYS = [
     (number, match.span(1))
     for number, line in enumerate(LINES)
-    if (match := KEY.match(line)) and not re.fullmatch(r"[xys]\d", match[1])
+    if (match := KEY.match(line)) and not re.fullmatch(r"[xy]\d", match[1])
 ]
 
 

@@ -1,0 +1,96 @@
+"""images.yaml and speech.yaml give what the models' own libraries give."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+import batchonnx
+from tests.integration.conftest import UNREACHABLE, Script
+
+IMAGES, SOUNDS = 500, 200
+MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+
+
+def fetched(jobs: Path, script: Script, name: str) -> Path:
+    """jobs/ with what a script fetches and makes; skips the test if it can't be fetched here."""
+    done = script(jobs / name)
+    if done.returncode == UNREACHABLE:
+        pytest.skip(f"what {name} needs can't be fetched here: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
+    return jobs
+
+
+def some(data: Path, rows: int) -> pa.Table:
+    """Rows from all over a table, which is left with those alone."""
+    table = pq.read_table(data)
+    chosen = table.take(np.linspace(0, table.num_rows - 1, rows).astype(int))
+    pq.write_table(chosen, data, row_group_size=100)
+    return chosen
+
+
+def opaque(data: bytes) -> Image.Image:
+    """A PNG on white, by Pillow alone."""
+    image = Image.open(io.BytesIO(data)).convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "#ffffff"), image).convert("RGB")
+
+
+@pytest.mark.frameworks
+@pytest.mark.timeout(900)
+def test_the_best_class_of_500_emoji_is_torch_s(jobs: Path, script: Script) -> None:
+    torch = pytest.importorskip("torch", reason="torch isn't installed")
+    pytest.importorskip("efficientnet_lite_pytorch", reason="efficientnet-lite-pytorch isn't installed")
+    fetched(jobs, script, "get_images.py")
+    table = some(jobs / "data" / "emoji.parquet", IMAGES)
+    found = pq.read_table(batchonnx.run(jobs / "images.yaml").output)
+    model = loaded(jobs / "get_images.py").load_model()
+    labels = (jobs / "models" / "imagenet-labels.txt").read_text().splitlines()
+    expected: list[str] = []
+    for first in range(0, IMAGES, 50):
+        rows = table["image"].slice(first, 50).to_pylist()
+        images = [opaque(row["bytes"]).resize((224, 224), Image.Resampling.BICUBIC) for row in rows]
+        values = np.stack([((np.asarray(one) / 255 - MEAN) / STD).transpose(2, 0, 1) for one in images])
+        with torch.no_grad():
+            scores = model(torch.from_numpy(values.astype(np.float32)))
+        expected += [labels[best] for best in scores.argmax(dim=1).tolist()]
+    assert found["seen"].to_pylist() == expected
+    assert len(set(expected)) > 50, "the emoji should look like many things"
+
+
+@pytest.mark.frameworks
+@pytest.mark.timeout(900)
+def test_speech_in_200_phrases_is_where_silero_hears_it(jobs: Path, script: Script) -> None:
+    torch = pytest.importorskip("torch", reason="torch isn't installed")
+    utils = pytest.importorskip("silero_vad.utils_vad", reason="silero-vad isn't installed")
+    import soundfile
+
+    fetched(jobs, script, "get_speech.py")
+    table = some(jobs / "data" / "speech.parquet", SOUNDS)
+    found = pq.read_table(batchonnx.run(jobs / "speech.yaml").output)
+    model = utils.OnnxWrapper(str(jobs / "models" / "silero-vad.onnx"), force_onnx_cpu=True)
+    for row, predicted in zip(table["audio"].to_pylist(), found["speech"].to_pylist(), strict=True):
+        samples, rate = soundfile.read(io.BytesIO(row["bytes"]), dtype="float32")
+        expected = model.audio_forward(torch.from_numpy(samples), rate)[0].numpy()
+        assert len(predicted) == len(expected)
+        np.testing.assert_allclose(predicted, expected, rtol=0, atol=1e-5)
+
+
+def loaded(path: Path) -> ModuleType:
+    """One of the scripts as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module: Any = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(path.parent))  # for what the scripts share
+        spec.loader.exec_module(module)
+    return module
