@@ -33,6 +33,7 @@ from batchonnx.lifecycle.compare import Comparison
 from batchonnx.lifecycle.gates import Miss
 from batchonnx.lifecycle.machine import Machine
 from batchonnx.lifecycle.parity import Parity
+from batchonnx.lifecycle.profile import ProfileReport
 from batchonnx.lifecycle.provenance import Step
 from batchonnx.lifecycle.speed import Speed
 from batchonnx.lifecycle.validate import Check, Validation
@@ -325,6 +326,7 @@ MODELS = ROOT / "docs" / "models.md"
 def test_every_question_about_a_model_and_its_answer_s_keys_are_explained() -> None:
     own = {field.name for field in fields(Validation)} | {"verdict"}
     assert set(table(MODELS, "keys: Validation")) >= own
+    assert set(table(MODELS, "keys: ProfileReport")) >= {field.name for field in fields(ProfileReport)}
     assert Check.__doc__ is not None
     asked = re.findall(r'"(\w+)"', Check.__doc__.partition("level:")[0])
     assert re.findall(r"^\| `(\w+)` \|", section(MODELS, "validate"), re.MULTILINE) == asked
