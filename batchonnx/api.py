@@ -24,6 +24,7 @@ from batchonnx.proof.explain import Origin, explain_key, explain_row
 from batchonnx.proof.published import read_parts
 from batchonnx.proof.rescore import rescore
 from batchonnx.proof.verify import Proof, read_result, verify_result
+from batchonnx.report.page.make import Page, make_page
 from batchonnx.runtime.session import open_model
 from batchonnx.schedule.backfill import OnTick, ticks_between
 from batchonnx.schedule.backfill import backfill as backfill_ticks
@@ -45,6 +46,7 @@ __all__ = [
     "next_ticks",
     "plan",
     "publish",
+    "report",
     "run",
     "verify",
 ]
@@ -106,6 +108,16 @@ def verify(output: str | Path, *, deep: bool = False, rows: int = 10_000, seed: 
     found = _output(output)
     proof = verify_result(found)
     return rescore(found, proof, rows, seed) if deep else proof
+
+
+def report(output: str | Path, *, against: str | Path | None = None, prove: bool = True) -> Page:
+    """A published result as one HTML page that needs nothing else: no network, no script.
+
+    against: another result, whose predictions are shown beside; left out: those that this one took the place
+    of. prove: prove the result as `verify` does, which reads every file; what is wrong is on the page.
+    Raises StorageError if there is no result, DependencyError without matplotlib.
+    """
+    return make_page(_output(output), _output(against) if against is not None else None, is_proved=prove)
 
 
 def clean(output: str | Path) -> list[Cleared]:

@@ -19,10 +19,12 @@ _COMMANDS = {
     "drive": ("batchonnx.cli.cluster", "drive"),
     "verify": ("batchonnx.cli.results", "verify"),
     "explain": ("batchonnx.cli.results", "explain"),
+    "report": ("batchonnx.cli.look", "report"),
     "publish": ("batchonnx.cli.results", "publish"),
     "clean": ("batchonnx.cli.results", "clean"),
     "backfill": ("batchonnx.cli.schedule", "backfill"),
     "schedule": ("batchonnx.cli.schedule", "schedule"),
+    "doctor": ("batchonnx.cli.doctor", "doctor"),
     "schema": ("batchonnx.cli.jobs", "schema"),
     "model": ("batchonnx.cli.model", "model"),
 }
@@ -40,6 +42,8 @@ def main() -> None:
       batchonnx run job.yaml                         do it, in this process
       batchonnx submit job.yaml                      do it on a Ray cluster
       batchonnx verify predictions/                  prove that no row is lost
+      batchonnx report predictions/                  a page on how it went
+      batchonnx doctor                               what is wrong here
       batchonnx model inspect model.onnx             what the model takes and gives
 
     \b

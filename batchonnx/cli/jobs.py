@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from batchonnx.cli.look import write
 from batchonnx.cli.screen import complain, say
 from batchonnx.cli.stopping import stopping
 from batchonnx.errors import OutputExistsError, Problem
@@ -99,6 +100,9 @@ def plan(job: Path, settings: tuple[str, ...], date: str | None, as_json: bool) 
     "--engine", type=click.Choice(["local", "ray"]), help="In place of the job's own: where workers live."
 )
 @click.option("--quiet", is_flag=True, help="No progress, no summary.")
+@click.option(
+    "--report", type=click.Path(path_type=Path), metavar="FILE", help="Write a page on the result, HTML."
+)
 @_json_option
 def run(
     job: Path,
@@ -109,6 +113,7 @@ def run(
     fresh: bool,
     incremental: bool,
     quiet: bool,
+    report: Path | None,
     as_json: bool,
 ) -> None:
     """Score every row of JOB and publish the result, all or nothing.
@@ -126,14 +131,18 @@ def run(
       batchonnx run jobs/score.yaml --incremental
       batchonnx run jobs/score.yaml --engine ray
       batchonnx run jobs/daily.yaml --date 2026-11-22
+      batchonnx run jobs/score.yaml --report score.html
     """
     stop = threading.Event()
     with stopping(stop):
         from batchonnx import api
         from batchonnx.report.live import live_view
+        from batchonnx.report.page.make import require_pictures
         from batchonnx.report.preview import format_preview
         from batchonnx.report.summary import format_summary, summary_as_dict
 
+        if report is not None:
+            require_pictures()  # before the work, not after it
         with live_view(quiet=quiet or as_json) as show:
             summary = api.run(
                 load_dated(job, settings, date),
@@ -144,6 +153,8 @@ def run(
                 incremental=incremental,
                 engine=engine,
             )
+        if report is not None:
+            write(report, api.report(summary.output, prove=False).html)
         if as_json:
             say(json.dumps(summary_as_dict(summary), indent=1))
         elif not quiet:

@@ -118,10 +118,10 @@ def chosen_sizes(sizes: tuple[str, ...]) -> dict[str, int]:
     return known
 
 
-def write_page(path: Path, page: str) -> None:
+def write_page(path: Path, page: bytes) -> None:
     """Raises StorageError."""
     try:
-        path.write_text(page, encoding="utf-8")
+        path.write_bytes(page)
     except OSError as error:
         facts = {"file": str(path), "found": error.strerror or str(error)}
         raise StorageError(

@@ -9,7 +9,17 @@ from dataclasses import replace
 from importlib.metadata import version
 
 from batchonnx.ledger.output import Run
-from batchonnx.ledger.records import Commit, Finding, Manifest, PlanRecord, Probe, ShardRecord
+from batchonnx.ledger.records import (
+    ColumnProfile,
+    Commit,
+    Finding,
+    Manifest,
+    PastRun,
+    PlanRecord,
+    Probe,
+    ShardRecord,
+    Work,
+)
 from batchonnx.planning.plan import Plan
 from batchonnx.scoring.neighbours import ROUNDING
 from batchonnx.scoring.scorer import layout_of
@@ -55,8 +65,13 @@ def describe_result(
     lesson: Probe | None,
     replaces: str | None,
     gate: Sequence[Finding],
+    work: Work,
+    past: tuple[tuple[PastRun, ...], tuple[ColumnProfile, ...]] = ((), ()),
 ) -> Manifest:
-    """What has become of every row. replaces: the run whose result this one will take the place of."""
+    """What has become of every row. replaces: the run whose result this one will take the place of.
+
+    past: what is remembered of that and of those before it (see `account.remember`).
+    """
     commits = tuple(sorted(commits, key=lambda commit: commit.shard))
     filtered = sum(commit.filtered for commit in commits) + plan.pruned_rows
     predicted = sum(commit.predicted for commit in commits)
@@ -85,4 +100,7 @@ def describe_result(
         gate=tuple(gate),
         commits=commits,
         layout=layout_of(plan),
+        work=work,
+        history=past[0],
+        before=past[1],
     )

@@ -77,11 +77,15 @@ class Worker:
         spare: SpareHands,
         stop: threading.Event,
         name: str,
+        early: dict[int, ShardReading] | None = None,
     ) -> None:
+        """early: shards that are being read already, by number; shared by all workers."""
         self._plan, self._model, self._batch, self._budget = plan, model, batch, budget
         self._suspects: Container[int] = run.suspects
         self._run, self._stop, self._name = run, stop, name
+        self._early = early if early is not None else {}
         self._found: dict[int, list[SourceRows]] = {}
+        self._begun: dict[int, float] = {}
         self._spare = spare
         self._made: Scorer | None = None
         self._sandbox: Sandbox | None = None
@@ -127,6 +131,7 @@ class Worker:
         while reading is not None:
             following: ShardReading | None = None
             found = self._found[reading.shard.number] = []
+            self._begun[reading.shard.number] = perf_counter()
             chunks = reading.chunks(self._plan.whole_rows, partial(_note, self._plan, found))
             while True:
                 if self._stop.is_set():
@@ -143,10 +148,11 @@ class Worker:
 
     def _begin(self, shards: Shards) -> ShardReading | None:
         """The next shard; from a store, its first bytes are on their way."""
-        plan = self._plan
-        return next(
-            (ShardReading(s, plan.listing, plan.columns, plan.filter, plan.chunk_rows) for s in shards), None
-        )
+        shard = next(shards, None)
+        if shard is None:
+            return None
+        plan, begun = self._plan, self._early.pop(shard.number, None)
+        return begun or ShardReading(shard, plan.listing, plan.columns, plan.filter, plan.chunk_rows)
 
     def _predict(self, chunks: Iterator[tuple[Shard, Chunk | None]]) -> Iterator[_Step]:
         try:
@@ -217,7 +223,7 @@ class Worker:
     def _write(self, steps: Iterator[_Step]) -> Iterator[Commit]:
         before = asdict(self.clock)
         for first in steps:
-            with ShardAttempt(self._run, self._plan, first.shard) as attempt:
+            with ShardAttempt(self._run, self._plan, first.shard, self._name) as attempt:
                 for step in chain([first], steps):
                     start = perf_counter()
                     if step.scored is not None:
@@ -230,7 +236,8 @@ class Worker:
                 now = asdict(self.clock)
                 seconds = {stage: round(now[stage] - before[stage], 6) for stage in now}
                 sources = tuple(self._found.pop(first.shard.number))
-                made = attempt.commit(sources, self._batch.settled, step.calls, seconds)
+                begun = self._begun.pop(first.shard.number)
+                made = attempt.commit(sources, self._batch.settled, step.calls, seconds, begun)
                 before = now
                 self.clock.write += perf_counter() - start
             yield made

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import platform
 import secrets
-import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from time import perf_counter
 from typing import Self
 
 import pyarrow as pa
@@ -19,6 +21,7 @@ from batchonnx.parts.layout import Layout
 from batchonnx.parts.row_groups import RowGroups, row_group_rows
 from batchonnx.planning.plan import Plan
 from batchonnx.planning.shards import Shard
+from batchonnx.runtime.machine import resident_bytes
 from batchonnx.scoring.scorer import Scored, layout_of, output_schema
 
 
@@ -49,11 +52,11 @@ class ShardAttempt:
     """A shard's parts and quarantine while they are written. filtered: to be counted by the caller.
 
     As a context it removes what wasn't committed. Every method raises StorageError where disk or
-    store refuses.
+    store refuses. worker: whose attempt it is.
     """
 
-    def __init__(self, run: Scoring, plan: Plan, shard: Shard) -> None:
-        self._run, self._plan, self._shard = run, plan, shard
+    def __init__(self, run: Scoring, plan: Plan, shard: Shard, worker: str) -> None:
+        self._run, self._plan, self._shard, self._worker = run, plan, shard, worker
         self._attempt = secrets.token_hex(8)
         self.filtered = 0
         self._part = plan.part(shard)
@@ -103,9 +106,17 @@ class ShardAttempt:
             beside["quarantine"].write(scored.quarantined)
 
     def commit(
-        self, sources: tuple[SourceRows, ...], batch_rows: int, calls: int, seconds: Mapping[str, float]
+        self,
+        sources: tuple[SourceRows, ...],
+        batch_rows: int,
+        calls: int,
+        seconds: Mapping[str, float],
+        begun: float,
     ) -> Commit:
-        """Flush the files and make them count. The commit of whichever attempt came first."""
+        """Flush the files and make them count. The commit of whichever attempt came first.
+
+        begun: when the shard's first rows were read (perf_counter).
+        """
         parts = self._parts.finish()
         beside = {kind: file.finish() for kind, file in self._beside.items()}
         predicted = sum(part.rows for part in parts)
@@ -114,7 +125,7 @@ class ShardAttempt:
         record = Commit(
             shard=self._shard.number,
             attempt=self._attempt,
-            at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z",
             rows_in=predicted + quarantined + self.filtered,
             predicted=predicted,
             quarantined=quarantined,
@@ -127,6 +138,10 @@ class ShardAttempt:
             batch_rows=batch_rows,
             calls=calls,
             seconds=seconds,
+            host=platform.node(),
+            worker=self._worker,
+            took_s=round(perf_counter() - begun, 6),
+            memory=resident_bytes(),
         )
         return self._run.commit(record)
 

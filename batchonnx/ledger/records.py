@@ -66,6 +66,8 @@ class Commit:
     in the order of the input; None if the result isn't partitioned. calls: of the model.
     seconds: stage -> seconds of the worker between the commit before and this one.
     token: of the lease that it was made under; 0 on a disk, where the kernel keeps the lease.
+    host, worker: who did it; empty in records that don't tell. took_s: from when its first rows
+    were read until it was committed. memory: bytes of that process that were resident then.
     """
 
     shard: int
@@ -84,6 +86,10 @@ class Commit:
     seconds: Mapping[str, float]
     token: int = 0
     order: StoredFile | None = None
+    host: str = ""
+    worker: str = ""
+    took_s: float = 0.0
+    memory: int = 0
 
 
 def files_of(record: Commit) -> tuple[StoredFile, ...]:
@@ -146,12 +152,87 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Work:
+    """How the last life of a run has worked, up to its publication.
+
+    host, machine: the driver's name and its kind of CPU. cores: that it may use. began: UTC, ISO 8601.
+    first_row_s: from its begin to the first predicted batch; start_s: until the first worker of a cluster was
+    ready; None where nothing was scored, or there was no cluster. The counts are as in the run's summary.
+    requests: operation of the store -> requests. memory: the most bytes that the driver's process had
+    resident.
+    """
+
+    engine: str
+    host: str
+    machine: str
+    cores: int
+    workers: int
+    threads_per_worker: int
+    began: str
+    elapsed_s: float
+    first_row_s: float | None
+    start_s: float | None
+    resumed: int
+    kept: int
+    halved: int
+    apart: int
+    lost: int
+    copied: int
+    requests: Mapping[str, int]
+    memory: int
+
+
+@dataclass(frozen=True)
+class ColumnProfile:
+    """How the values of a column are distributed, by a sample of the result's rows.
+
+    rows: looked at. nulls: null or NaN among them. values: numbers or labels that were looked at; more than
+    rows where a row holds a list of them. low, high, mean: of the finite numbers; None without any.
+    edges, counts: a histogram, count i from edge i up to edge i + 1; empty for labels. labels: the most
+    frequent ones with their counts; empty for numbers.
+    """
+
+    column: str
+    type: str
+    rows: int
+    nulls: int
+    values: int
+    low: float | None = None
+    high: float | None = None
+    mean: float | None = None
+    edges: tuple[float, ...] = ()
+    counts: tuple[int, ...] = ()
+    labels: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """A run whose result was replaced. completed: when its last shard was (UTC, ISO 8601).
+
+    elapsed_s: of its last life; None where it wasn't kept.
+    """
+
+    run: str
+    version: str
+    fingerprint: str
+    model: str
+    completed: str
+    rows_in: int
+    predicted: int
+    quarantined: int
+    filtered: int
+    elapsed_s: float | None
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What was published. rows_in == predicted + quarantined + filtered, pruned rows included.
 
     model: its SHA-256 digest.
     replaces: the run whose result this one took the place of; None for the first.
     neighbour_difference: see `scoring.neighbours`; None if it wasn't measured. layout: how to read the parts.
+    work: None in records that don't tell. history: results that were published here before, the oldest first.
+    before: the columns of the one that this one took the place of.
     """
 
     run: str
@@ -168,6 +249,9 @@ class Manifest:
     gate: tuple[Finding, ...]
     commits: tuple[Commit, ...]
     layout: Layout = PLAIN
+    work: Work | None = None
+    history: tuple[PastRun, ...] = ()
+    before: tuple[ColumnProfile, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -211,7 +295,18 @@ def from_bytes(data: bytes, kind: type[Record], path: Path | str) -> Record:
 
 _KEYS: Mapping[type, frozenset[str]] = {
     kind: frozenset(field.name for field in dataclass_fields(kind))
-    for kind in (Commit, StoredFile, PlanRecord, Probe, Finding, Manifest, Layout)
+    for kind in (
+        Commit,
+        StoredFile,
+        PlanRecord,
+        Probe,
+        Finding,
+        Manifest,
+        Layout,
+        Work,
+        PastRun,
+        ColumnProfile,
+    )
 }
 
 
@@ -276,7 +371,16 @@ def _manifest(fields: Mapping[str, Any]) -> Manifest:
     gate = tuple(Finding(**_known(Finding, finding)) for finding in fields["gate"])
     known = _known(Manifest, fields)
     known = {**known, "notes": tuple(fields["notes"]), "gate": gate, "commits": commits}
+    work = fields.get("work")
+    known["work"] = Work(**_known(Work, work)) if work else None
+    known["history"] = tuple(PastRun(**_known(PastRun, past)) for past in fields.get("history", ()))
+    known["before"] = tuple(map(_profile, fields.get("before", ())))
     return Manifest(**{**known, "layout": _layout(fields)})
+
+
+def _profile(fields: Mapping[str, Any]) -> ColumnProfile:
+    known = {**_known(ColumnProfile, fields), "labels": tuple((label, n) for label, n in fields["labels"])}
+    return ColumnProfile(**{**known, "edges": tuple(fields["edges"]), "counts": tuple(fields["counts"])})
 
 
 def _compacted(fields: Mapping[str, Any]) -> Compacted:

@@ -73,7 +73,7 @@ def profile_model(
     size = feed.fixed_batch or min(batch_rows, feed.rows)
     try:
         tensors: Mapping[str, np.ndarray] = feed.tensors(0, size)
-        found = profile_calls(file, tensors, calls, threads)
+        found = profile_calls(file, tensors, calls, model.threads)
     except (PredictError, BadRow) as error:
         facts = {"model": path, "rows": f"{size:,}, {source}", "found": str(error)}
         fix = "give rows that it takes in one batch: --job JOB, --batch N"
@@ -85,7 +85,7 @@ def profile_model(
         rows=size,
         source=str(source),
         calls=calls,
-        threads=threads,
+        threads=model.threads,
         call_s=found.call_s,
         between_s=max(0.0, found.call_s - spent),
         operators=_by_operator(found, spent),

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from batchonnx.lifecycle.inspection import Inspection
 from batchonnx.report.graph_view import draw_graph
 from batchonnx.report.model_view import card_facts
-from batchonnx.report.page import facts, heading, page, table
+from batchonnx.report.page.document import document
+from batchonnx.report.page.html import facts, table, tag
 from batchonnx.report.text import count, of_bytes
 
 
-def model_page(found: Inspection) -> str:
+def model_page(found: Inspection) -> bytes:
     """One HTML file."""
     name = found.card.signature.path.rpartition("/")[2]
-    return page(name, _parts(found))
-
-
-def _parts(found: Inspection) -> Iterator[str]:
-    yield facts(card_facts(found))
-    yield heading("Graph")
-    yield draw_graph(found.outline)
-    yield heading("Operators")
     flops = found.flops.by_operator if found.flops is not None else {}
-    rows = [
-        (name, count(n), count(flops[name]) if name in flops else "")
-        for name, n in found.card.operators.items()
+    operators = [
+        (operator, count(number), count(flops[operator]) if operator in flops else "")
+        for operator, number in found.card.operators.items()
     ]
-    yield table(("operator", "nodes", "operations a row"), rows)
-    yield heading("Weights")
-    yield table(("type", "size"), [(kind, of_bytes(size)) for kind, size in found.card.weights.items()])
+    weights = [(kind, of_bytes(size)) for kind, size in found.card.weights.items()]
+    sections = [
+        tag("h1", name),
+        facts(card_facts(found)),
+        tag("h2", "Graph"),
+        draw_graph(found.outline),
+        tag("h2", "Operators"),
+        table(("operator", "nodes", "operations a row"), operators),
+        tag("h2", "Weights"),
+        table(("type", "size"), weights),
+    ]
+    return document(name, sections)

@@ -51,16 +51,17 @@ def _first_batches(output: Path, manifest: Manifest) -> Iterator[pa.RecordBatch]
 
 def _cells(batch: pa.RecordBatch) -> list[list[str]]:
     columns = [list(map(plain, column)) for column in batch.columns[:COLUMNS]]
-    return [[_cell(value) for value in row] for row in zip(*columns, strict=True)]
+    return [[cell(value) for value in row] for row in zip(*columns, strict=True)]
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
+    """A value in a few characters; foreign text is harmless."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, list):
-        return shorten("[" + ", ".join(_cell(item) for item in value[:8]) + "]", WIDTH)
+        return shorten("[" + ", ".join(cell(item) for item in value[:8]) + "]", WIDTH)
     if isinstance(value, dict):
-        return shorten("{" + ", ".join(f"{k}: {_cell(v)}" for k, v in value.items()) + "}", WIDTH)
+        return shorten("{" + ", ".join(f"{k}: {cell(v)}" for k, v in value.items()) + "}", WIDTH)
     return shorten(printable("null" if value is None else str(value)), WIDTH)

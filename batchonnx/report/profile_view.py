@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from xml.etree.ElementTree import Element
 
 from batchonnx.lifecycle.profile import OperatorTime, ProfileReport
-from batchonnx.report.page import drawing, facts, heading, page, table, text
+from batchonnx.report.graph_view import drawing
+from batchonnx.report.page.document import document
+from batchonnx.report.page.html import facts, table, tag
 from batchonnx.report.text import count, of_bytes, printable, shorten
 
 SHOWN = 15
@@ -20,10 +23,22 @@ def format_profile(found: ProfileReport) -> str:
     return "\n".join(printable(line) for line in _lines(found))
 
 
-def profile_page(found: ProfileReport) -> str:
+def profile_page(found: ProfileReport) -> bytes:
     """One HTML file with a drawing of the operators' shares, and all nodes."""
-    name = found.model.rpartition("/")[2]
-    return page(f"Profile of {name}", _parts(found))
+    name = f"Profile of {found.model.rpartition('/')[2]}"
+    rows = [
+        (n.name, n.operator, n.provider, _time(n.seconds), f"{n.calls:g}", of_bytes(n.bytes))
+        for n in found.nodes
+    ]
+    sections = [
+        tag("h1", name),
+        facts(_facts(found)),
+        tag("h2", "Operators"),
+        _bars(found.operators),
+        tag("h2", "Nodes"),
+        table(("node", "operator", "provider", "time", "runs", "output"), rows),
+    ]
+    return document(name, sections)
 
 
 def _lines(found: ProfileReport) -> Iterator[str]:
@@ -46,25 +61,6 @@ def _lines(found: ProfileReport) -> Iterator[str]:
         yield f"  {_time(node.seconds):>9}  {node.operator:<{width}}  {shorten(node.name, 70)}"
 
 
-def _parts(found: ProfileReport) -> Iterator[str]:
-    yield facts(_facts(found))
-    yield heading("Operators")
-    yield _bars(found.operators)
-    yield heading("Nodes")
-    rows = [
-        (
-            node.name,
-            node.operator,
-            node.provider,
-            _time(node.seconds),
-            f"{node.calls:g}",
-            of_bytes(node.bytes),
-        )
-        for node in found.nodes
-    ]
-    yield table(("node", "operator", "provider", "time", "runs", "output"), rows)
-
-
 def _facts(found: ProfileReport) -> list[tuple[str, str]]:
     machine = found.machine
     placed: dict[str, int] = {}
@@ -80,15 +76,17 @@ def _facts(found: ProfileReport) -> list[tuple[str, str]]:
     ]
 
 
-def _bars(operators: Sequence[OperatorTime]) -> str:
+def _bars(operators: Sequence[OperatorTime]) -> Element:
     most = max((one.share for one in operators), default=0.0) or 1.0
     shapes = []
     for number, one in enumerate(operators):
-        y, width = 8 + 22 * number, max(1.0, 420 * one.share / most)
+        top, width = 8 + 22 * number, max(1.0, 420 * one.share / most)
         told = f"{one.share:.1%}, {_time(one.seconds)}, {count(one.nodes)} nodes"
-        shapes.append(f'<text x="8" y="{y + 12}">{text(shorten(one.operator, 26))}</text>')
-        shapes.append(f'<rect class="bar" x="200" y="{y}" width="{width:.1f}" height="16"/>')
-        shapes.append(f'<text x="{206 + width:.1f}" y="{y + 12}">{text(told)}</text>')
+        shapes += [
+            tag("text", shorten(one.operator, 26), x="8", y=str(top + 12)),
+            tag("rect", class_="bar", x="200", y=str(top), width=f"{width:.1f}", height="16"),
+            tag("text", told, x=f"{206 + width:.1f}", y=str(top + 12)),
+        ]
     return drawing(860, 16 + 22 * len(operators), shapes)
 
 

@@ -12,6 +12,8 @@ from batchonnx.runtime.session import Model, PredictError
 from batchonnx.scoring.chunk import BadRow, Chunk
 from batchonnx.scoring.decode import Decoder
 from batchonnx.scoring.encode import Encoder
+from batchonnx.scoring.predict import predictor
+from batchonnx.scoring.windows import Ragged
 
 ROWS = 12
 ROUNDING = 1e-4
@@ -29,12 +31,14 @@ def neighbour_difference(plan: Plan, model: Model, encoder: Encoder, chunk: Chun
     if plan.fixed_batch is not None or rows < 2:
         return None
     names = Decoder(plan.outputs, {}, None).model_outputs
+    predict = predictor(plan, model)
     axes = [next(b.batch_axis for b in plan.outputs if b.source.name == name) for name in names]
     try:
         tensors_of = encoder.load(chunk.columns.slice(0, rows))
-        together = [np.array(value) for value in model.run(names, tensors_of(0, rows))]
+        together = [_flat(value) for value in predict(names, tensors_of(0, rows))]
         cut = rows // 3 or 1
-        pieces = [model.run(names, tensors_of(*span)) for span in ((0, cut), (cut, rows))]
+        spans = (0, cut), (cut, rows)
+        pieces = [[_flat(value) for value in predict(names, tensors_of(*span))] for span in spans]
     except (BadRow, PredictError, HookRaised):
         return None
     worst: float | None = None
@@ -42,6 +46,11 @@ def neighbour_difference(plan: Plan, model: Model, encoder: Encoder, chunk: Chun
         if (difference := split_difference(whole, parts, axis)) is not None:
             worst = max(worst or 0.0, difference)
     return worst
+
+
+def _flat(value: object) -> np.ndarray:
+    """An output as one array: of rows, or of all windows of all rows."""
+    return np.array(value.values if isinstance(value, Ragged) else value)
 
 
 def split_difference(whole: np.ndarray, parts: Sequence[np.ndarray], axis: int) -> float | None:

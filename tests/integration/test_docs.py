@@ -23,6 +23,7 @@ from click.testing import CliRunner
 from batchonnx import api, errors
 from batchonnx.cli import main
 from batchonnx.cluster.jobs import SubmittedJob
+from batchonnx.doctor.symptom import Symptom
 from batchonnx.job import spec
 from batchonnx.job.load import job_from_dict
 from batchonnx.ledger import records
@@ -315,7 +316,7 @@ def test_what_else_lies_beside_a_result_is_explained(tmp_path: Path) -> None:
 CLI = ROOT / "docs" / "cli.md"
 
 
-@pytest.mark.parametrize("kind", [RunSummary, Proof, Origin, Cleared, SubmittedJob, TickResult])
+@pytest.mark.parametrize("kind", [RunSummary, Proof, Origin, Cleared, SubmittedJob, TickResult, Symptom])
 def test_every_key_of_a_command_s_json_is_explained(kind: type) -> None:
     assert set(table(CLI, f"keys: {kind.__name__}")) == {field.name for field in fields(kind)}
 

@@ -1,0 +1,1 @@
+"""What is wrong with an environment before a job is: packages, machine, devices, places, clusters."""

@@ -1,0 +1,94 @@
+"""What a run leaves for those who look at it later: how it worked, and what it took the place of."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import perf_counter
+
+import pyarrow as pa
+
+from batchonnx.engines.engine import Engine
+from batchonnx.errors import StorageError
+from batchonnx.ledger.output import Output
+from batchonnx.ledger.records import ColumnProfile, Manifest, PastRun, Work
+from batchonnx.proof.columns import profile_columns
+from batchonnx.runtime.cores import usable_cores
+from batchonnx.runtime.machine import cpu_name, peak_bytes
+from batchonnx.storage.s3 import requests_sent
+
+MOST_PAST = 100
+"""Runs that a manifest remembers; each is about 300 bytes."""
+
+PROFILED_ROWS, PROFILED_COLUMNS = 1 << 16, 32
+"""What is looked at of a result that is about to be replaced: some milliseconds' worth."""
+
+
+@dataclass(frozen=True)
+class Begin:
+    """When a run's life began. clock: perf_counter. sent: requests before it."""
+
+    clock: float
+    at: str
+    sent: Counter[str]
+
+
+def begin_now() -> Begin:
+    """The life of a run begins."""
+    return Begin(perf_counter(), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), requests_sent())
+
+
+def describe_work(engine: Engine, begin: Begin, *, resumed: int, kept: int) -> Work:
+    """How this life has worked so far. resumed, kept: as in `RunSummary`."""
+    first_at = engine.first_at
+    return Work(
+        engine=engine.name,
+        host=platform.node(),
+        machine=cpu_name(),
+        cores=usable_cores(),
+        workers=engine.workers,
+        threads_per_worker=engine.threads,
+        began=begin.at,
+        elapsed_s=round(perf_counter() - begin.clock, 3),
+        first_row_s=round(first_at - begin.clock, 3) if first_at is not None else None,
+        start_s=engine.phases.start_s,
+        resumed=resumed,
+        kept=kept,
+        halved=engine.halved,
+        apart=engine.apart,
+        lost=engine.lost,
+        copied=engine.copied,
+        requests=dict(requests_sent() - begin.sent),
+        memory=peak_bytes(),
+    )
+
+
+def remember(output: Output, former: Manifest) -> tuple[tuple[PastRun, ...], tuple[ColumnProfile, ...]]:
+    """Of a result that is about to be replaced, what its successor's manifest keeps; with all before it.
+
+    A result that can't be read any more may be replaced all the same: nothing is then told of it.
+    """
+    try:
+        plan = output.read_plan(former)
+        schema, kept = former.layout.arrow_schema, plan.job.get("keep", ())
+        names = [name for name in schema.names if name not in kept] if schema is not None else []
+        profiles = profile_columns(
+            output, former.layout, former.commits, names[:PROFILED_COLUMNS], rows=PROFILED_ROWS
+        )
+    except (OSError, pa.ArrowException, KeyError, ValueError, StorageError):
+        return former.history[-MOST_PAST:], ()
+    past = PastRun(
+        run=former.run,
+        version=plan.version,
+        completed=max((commit.at for commit in former.commits), default=plan.created),
+        fingerprint=former.fingerprint,
+        model=former.model,
+        rows_in=former.rows_in,
+        predicted=former.predicted,
+        quarantined=former.quarantined,
+        filtered=former.filtered,
+        elapsed_s=former.work.elapsed_s if former.work is not None else None,
+    )
+    return (*former.history, past)[-MOST_PAST:], profiles

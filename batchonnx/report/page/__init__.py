@@ -1,0 +1,1 @@
+"""A result as one HTML file: gathered from its records and files, drawn, and put together."""

@@ -1,0 +1,159 @@
+"""What a page tells of a result, read from its records and files alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from batchonnx.errors import BatchonnxError, Problem
+from batchonnx.ledger.output import Output
+from batchonnx.ledger.records import ColumnProfile, Commit, Manifest, PlanRecord
+from batchonnx.proof.columns import profile_columns
+from batchonnx.proof.recorded import recorded_job
+from batchonnx.proof.verify import Proof, read_result, verify_result
+from batchonnx.report.page.bad_rows import Reason, read_reasons
+from batchonnx.report.page.timeline import Timeline, make_timeline
+from batchonnx.runtime.inspect import ModelCard, inspect_model
+
+MOST_COLUMNS = 32
+"""So many columns of predictions are shown."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that is on a page.
+
+    proof: what was proved; None if that wasn't asked for, or is broken: what is wrong with the result.
+    card: the model's, if the very same file is still there; else model_gone says why it isn't.
+    columns: profiles of the predictions, left_out: how many more there are. before, before_name: what they
+    are compared with. reasons, looked: of the quarantine, and the rows of it that were looked at.
+    unread: what couldn't be read, in words.
+    """
+
+    output: str
+    plan: PlanRecord
+    manifest: Manifest
+    proof: Proof | None
+    broken: tuple[Problem, ...]
+    card: ModelCard | None
+    model_gone: str
+    timeline: Timeline | None
+    columns: tuple[ColumnProfile, ...]
+    left_out: int
+    before: Mapping[str, ColumnProfile]
+    before_name: str
+    reasons: Sequence[Reason]
+    looked: int
+    unread: tuple[str, ...]
+
+    @property
+    def own_commits(self) -> list[Commit]:
+        """Of this run's shards, without the parts that were taken over."""
+        return own_commits(self.plan, self.manifest)
+
+
+def own_commits(plan: PlanRecord, manifest: Manifest) -> list[Commit]:
+    """Of the run's own shards, without the parts that were taken over."""
+    kept = set(plan.kept)
+    return [commit for commit in manifest.commits if commit.shard not in kept]
+
+
+def gather(output: Output, against: Output | None, *, is_proved: bool) -> Facts:
+    """Read a published result. against: another one to compare the columns with.
+
+    is_proved: prove it first, which reads every file. Raises StorageError if there is no result.
+    """
+    plan, manifest = read_result(output)
+    proof, broken = _prove(output) if is_proved else (None, ())
+    unread: list[str] = []
+    names = predictions(plan, manifest)
+    before, before_name = _before(manifest, against, names[:MOST_COLUMNS], unread)
+    try:
+        columns = profile_columns(
+            output, manifest.layout, manifest.commits, names[:MOST_COLUMNS], like=before
+        )
+    except _UNREADABLE as error:
+        columns, told = (), _said(error)
+        unread.append(f"the predictions: {told}")
+    try:
+        reasons, looked = read_reasons(output, manifest.commits)
+    except _UNREADABLE as error:
+        (reasons, looked), told = ([], 0), _said(error)
+        unread.append(f"the quarantine: {told}")
+    try:
+        timeline = make_timeline(own_commits(plan, manifest))
+    except ValueError as error:  # of a moment that isn't one
+        timeline = None
+        unread.append(f"when shards were done: {error}")
+    card, model_gone = _card(plan, manifest)
+    return Facts(
+        output=output.path,
+        plan=plan,
+        manifest=manifest,
+        proof=proof,
+        broken=broken,
+        card=card,
+        model_gone=model_gone,
+        timeline=timeline,
+        columns=columns,
+        left_out=max(0, len(names) - MOST_COLUMNS),
+        before=before,
+        before_name=before_name,
+        reasons=reasons,
+        looked=looked,
+        unread=tuple(unread),
+    )
+
+
+_UNREADABLE = (BatchonnxError, OSError, pa.ArrowException, KeyError, ValueError)
+
+
+def predictions(plan: PlanRecord, manifest: Manifest) -> list[str]:
+    """The result's columns that aren't carried along from the input."""
+    schema = manifest.layout.arrow_schema
+    kept = set(plan.job.get("keep", ()))
+    return [name for name in schema.names if name not in kept] if schema is not None else []
+
+
+def _before(
+    manifest: Manifest, against: Output | None, names: Sequence[str], unread: list[str]
+) -> tuple[dict[str, ColumnProfile], str]:
+    if against is None:
+        told = f"run {manifest.replaces}, which this one took the place of" if manifest.before else ""
+        return {profile.column: profile for profile in manifest.before}, told
+    plan, other = read_result(against)
+    there = set(predictions(plan, other))
+    try:
+        found = profile_columns(
+            against, other.layout, other.commits, [name for name in names if name in there]
+        )
+    except _UNREADABLE as error:
+        unread.append(f"the predictions of {against.path}: {_said(error)}")
+        return {}, ""
+    return {profile.column: profile for profile in found}, f"run {other.run} at {against.path}"
+
+
+def _prove(output: Output) -> tuple[Proof | None, tuple[Problem, ...]]:
+    try:
+        return verify_result(output), ()
+    except BatchonnxError as error:
+        return None, error.problems
+
+
+def _card(plan: PlanRecord, manifest: Manifest) -> tuple[ModelCard | None, str]:
+    try:
+        job = recorded_job(plan)
+        card = inspect_model(job.resolve(job.job.model.path))
+    except (BatchonnxError, OSError) as error:
+        return None, _said(error)
+    if card.signature.digest != manifest.model:
+        return None, f"{card.signature.path} is another model by now: sha256 {card.signature.digest}"
+    return card, ""
+
+
+def _said(error: BaseException) -> str:
+    """The first line of an error, without what follows it."""
+    title = error.problems[0].title if isinstance(error, BatchonnxError) else f"{error}"
+    return title.splitlines()[0] if title else type(error).__name__

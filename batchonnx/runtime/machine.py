@@ -1,0 +1,75 @@
+"""The machine that this process is on: its kind of CPU, and memory as it is really allowed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import resource
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def cpu_name() -> str:
+    """What the CPU calls itself; its architecture where it doesn't."""
+    found = re.search(r"^model name\s*:\s*(.+)$", _read(Path("/proc/cpuinfo")), re.MULTILINE)
+    return found[1].strip() if found else platform.machine()
+
+
+def cpu_flags() -> frozenset[str]:
+    """Instruction sets by the kernel's names (avx2, avx512f, asimd, …); empty where it doesn't tell."""
+    found = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _read(Path("/proc/cpuinfo")), re.MULTILINE)
+    return frozenset(found[1].split()) if found else frozenset()
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is resident now; the most there was, where the system doesn't tell."""
+    try:
+        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 it is read for every shard
+            return int(file.read().split()[1]) * _PAGE
+    except (OSError, IndexError, ValueError):
+        return peak_bytes()
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had resident."""
+    found = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return found if sys.platform == "darwin" else found * 1024
+
+
+def memory_limit() -> int:
+    """Bytes that this process may use: the machine's, or what its cgroup allows if that is less."""
+    machine = _PAGE * os.sysconf("SC_PHYS_PAGES")
+    return min([machine, *cgroup_limits(_read(Path("/proc/self/cgroup")), CGROUP)])
+
+
+def cgroup_limits(groups: str, mount: Path) -> Iterator[int]:
+    """Every limit on the way from a process's cgroup up to the root, in bytes; see `cores.cgroup_quotas`.
+
+    groups: the text of /proc/self/cgroup. mount: /sys/fs/cgroup.
+    """
+    for line in groups.splitlines():
+        _, controllers, group = line.split(":", 2)
+        if not controllers:
+            root, name = mount, "memory.max"
+        elif "memory" in controllers.split(","):
+            root, name = mount / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        folder = root / group.lstrip("/")
+        for place in (folder, *folder.parents):
+            if (limit := _read(place / name).strip()).isdigit():
+                yield int(limit)
+            if place == root:
+                break
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
