@@ -53,7 +53,7 @@ def _box(box: Box, x: float, y: float) -> Element:
     frame = tag("rect", class_=box.kind, width=str(WIDTH), height=str(HEIGHT), rx="4", **at)
     lines = [tag("text", shorten(box.title, 18), x=f"{x + 7:.0f}", y=f"{y + 14:.0f}")]
     if box.details:
-        told = _tail(box.details[0], 24)
+        told = _tail(box.details[0], 20)
         lines.append(tag("text", told, class_="small", x=f"{x + 7:.0f}", y=f"{y + 26:.0f}"))
     return tag("g", tag("title", "\n".join((box.title, *box.details))), frame, lines)
 

@@ -84,7 +84,7 @@ def _bars(operators: Sequence[OperatorTime]) -> Element:
         told = f"{one.share:.1%}, {_time(one.seconds)}, {count(one.nodes)} nodes"
         shapes += [
             tag("text", shorten(one.operator, 26), x="8", y=str(top + 12)),
-            tag("rect", class_="bar", x="200", y=str(top), width=f"{width:.1f}", height="16"),
+            tag("rect", class_="share", x="200", y=str(top), width=f"{width:.1f}", height="16"),
             tag("text", told, x=f"{206 + width:.1f}", y=str(top + 12)),
         ]
     return drawing(860, 16 + 22 * len(operators), shapes)
