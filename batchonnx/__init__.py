@@ -26,6 +26,7 @@ __all__ = [
     "backfill",
     "clean",
     "dataset",
+    "diff",
     "explain",
     "init",
     "load_job",
@@ -34,6 +35,7 @@ __all__ = [
     "publish",
     "report",
     "run",
+    "runs",
     "verify",
 ]
 
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
         backfill,
         clean,
         dataset,
+        diff,
         explain,
         init,
         load_job,
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
         publish,
         report,
         run,
+        runs,
         verify,
     )
 

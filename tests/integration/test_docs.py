@@ -31,7 +31,9 @@ from batchonnx.ledger.lease import hold_lease
 from batchonnx.ledger.object_folder import ObjectFolder
 from batchonnx.ledger.output import Cleared
 from batchonnx.parts.layout import Layout
+from batchonnx.proof.compare.compare import Comparison
 from batchonnx.proof.explain import Origin
+from batchonnx.proof.history import ListedRun
 from batchonnx.proof.verify import Proof
 from batchonnx.report.plan_view import plan_as_dict
 from batchonnx.schedule.run_tick import TickResult
@@ -308,7 +310,9 @@ def test_what_else_lies_beside_a_result_is_explained(tmp_path: Path) -> None:
 CLI = ROOT / "docs" / "cli.md"
 
 
-@pytest.mark.parametrize("kind", [RunSummary, Proof, Origin, Cleared, SubmittedJob, TickResult, Symptom])
+@pytest.mark.parametrize(
+    "kind", [RunSummary, Proof, Origin, Cleared, SubmittedJob, TickResult, Symptom, ListedRun, Comparison]
+)
 def test_every_key_of_a_command_s_json_is_explained(kind: type) -> None:
     assert set(table(CLI, f"keys: {kind.__name__}")) == {field.name for field in fields(kind)}
 
