@@ -16,9 +16,10 @@ if sys.platform == "linux":
     # process, medians: jemalloc 0.67 s and 370 MB, the default (mimalloc) 0.89 s and 443 MB, since
     # it touches far more pages. Whoever has set it, or has imported pyarrow before, keeps their pool.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "jemalloc")
-    # Kept for 10 s instead of 1 s: chunks come and go more slowly than that, and half of all page
-    # faults were memory that had been given back in between. In huge pages, three quarters of the rest go.
-    os.environ.setdefault("JE_ARROW_MALLOC_CONF", "dirty_decay_ms:10000,thp:always")
+    # Kept for 10 s instead of 1 s: chunks come and go more slowly than that, and half of all page faults
+    # were memory that had been given back in between. Not in huge pages: these are fewer faults, but where
+    # a host gives a virtual machine its pages as they are touched, they took 0.1 s more than they saved.
+    os.environ.setdefault("JE_ARROW_MALLOC_CONF", "dirty_decay_ms:10000")
 
 __version__ = "0.1.0"
 __all__ = [

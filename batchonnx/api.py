@@ -20,7 +20,7 @@ from batchonnx.ledger.records import Manifest
 from batchonnx.parts.dataset import open_dataset
 from batchonnx.planning.guess import guess_job
 from batchonnx.planning.plan import Plan
-from batchonnx.proof.compare.compare import Comparison, compare
+from batchonnx.proof.diff.diff import Difference, diff_results
 from batchonnx.proof.explain import Origin, explain_key, explain_row
 from batchonnx.proof.history import ListedRun, list_runs
 from batchonnx.proof.published import read_parts
@@ -132,7 +132,7 @@ def runs(place: str | Path) -> list[ListedRun]:
     return list_runs(_absolute(place))
 
 
-def diff(a: str | Path, b: str | Path, *, key: str | None = None, tolerance: float = 0.0) -> Comparison:
+def diff(a: str | Path, b: str | Path, *, key: str | None = None, tolerance: float = 0.0) -> Difference:
     """How the result at b differs from the one at a; rows are joined on disk, in memory that is bounded.
 
     key: a kept column that tells rows apart; left out, rows are known by their file and place in it.
@@ -140,7 +140,7 @@ def diff(a: str | Path, b: str | Path, *, key: str | None = None, tolerance: flo
     Raises StorageError if a result is missing, InputError for a key that doesn't tell rows apart,
     ChangedError where rows are known by place, a filter has to be asked again, and the input has changed.
     """
-    return compare(_output(a), _output(b), key, tolerance)
+    return diff_results(_output(a), _output(b), key, tolerance)
 
 
 def clean(output: str | Path) -> list[Cleared]:

@@ -70,3 +70,35 @@ def batch_mean(path: Path, width: int = 3) -> Path:
     node = helper.make_node("ReduceMean", ["x"], ["mean"], axes=[0], keepdims=1)
     shape = [value("mean", "float32", [1, width])]
     return save(path, [node], [value("x", "float32", ["n", width])], shape)
+
+
+def trees(path: Path, width: int = 3, count: int = 60) -> Path:
+    """x float32[n, width] -> total float32[n, 1]: a sum of stumps, as boosting makes them, seeded."""
+    rng = np.random.default_rng(0)
+    ids = np.repeat(np.arange(count), 3)
+    values = rng.standard_normal((count, 3)).astype(np.float32)
+    leaves = ids.reshape(-1, 3)[:, 1:].ravel()
+    node = helper.make_node(
+        "TreeEnsembleRegressor",
+        ["x"],
+        ["total"],
+        domain="ai.onnx.ml",
+        n_targets=1,
+        nodes_treeids=ids,
+        nodes_nodeids=np.tile([0, 1, 2], count),
+        nodes_featureids=(rng.integers(0, width, (count, 1)) * [1, 0, 0]).ravel(),
+        nodes_modes=["BRANCH_LEQ", "LEAF", "LEAF"] * count,
+        nodes_values=(values * [1, 0, 0]).ravel(),
+        nodes_truenodeids=np.tile([1, 0, 0], count),
+        nodes_falsenodeids=np.tile([2, 0, 0], count),
+        target_treeids=leaves,
+        target_nodeids=np.tile([1, 2], count),
+        target_ids=np.zeros(2 * count, np.int64),
+        target_weights=values[:, 1:].ravel(),
+    )
+    graph = helper.make_graph(
+        [node], "trees", [value("x", "float32", ["n", width])], [value("total", "float32", ["n", 1])]
+    )
+    domains = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    onnx.save(helper.make_model(graph, opset_imports=domains, ir_version=8), path)
+    return path

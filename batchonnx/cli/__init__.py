@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 import click
 
-from batchonnx.cli.errors import ErrorBoundary
+from batchonnx.cli.lazy import lazy_group
 
 _COMMANDS = {
     "init": ("batchonnx.cli.jobs", "init"),
@@ -34,21 +32,7 @@ _COMMANDS = {
 }
 
 
-class _LazyGroup(ErrorBoundary):
-    """Knows its commands by name; imports the module of the one that is asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
-            return None
-        module, name = _COMMANDS[cmd_name]
-        command: click.Command = getattr(import_module(module), name)
-        return command
-
-
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=lazy_group(_COMMANDS), context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="batchonnx", message="batchonnx %(version)s")
 def main() -> None:
     """One prediction for every row, once: batch inference with ONNX models.

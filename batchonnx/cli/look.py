@@ -79,10 +79,10 @@ def diff(a: str, b: str, key: str | None, tolerance: float, as_json: bool) -> No
       batchonnx diff predictions/day=2026-11-21/ predictions/day=2026-11-22/ --key user_id
     """
     from batchonnx import api
-    from batchonnx.report.history_view import format_comparison
+    from batchonnx.report.history_view import format_difference
 
     found = api.diff(a, b, key=key, tolerance=tolerance)
-    say(json.dumps(asdict(found), indent=1) if as_json else format_comparison(found))
+    say(json.dumps(asdict(found), indent=1) if as_json else format_difference(found))
 
 
 def write(file: Path, data: bytes) -> None:

@@ -1,38 +1,25 @@
-"""Commands about models."""
+"""The group of commands about models; each is imported only when it is run."""
 
 from __future__ import annotations
 
-import json
-
 import click
 
-from batchonnx.cli.errors import ErrorBoundary
-from batchonnx.cli.screen import say
+from batchonnx.cli.lazy import lazy_group
+
+_COMMANDS = {
+    "inspect": ("batchonnx.cli.model_evidence", "inspect"),
+    "validate": ("batchonnx.cli.model_evidence", "validate"),
+    "compare": ("batchonnx.cli.model_evidence", "compare"),
+}
 
 
-@click.group(cls=ErrorBoundary)
+@click.group(cls=lazy_group(_COMMANDS))
 def model() -> None:
-    """Look at an ONNX model.
+    """Look at an ONNX model, and find out what it is worth.
 
     \b
     Examples:
       batchonnx model inspect model.onnx
+      batchonnx model validate model.onnx --job job.yaml
+      batchonnx model compare model.onnx model.int8.onnx --job job.yaml
     """
-
-
-@model.command()
-@click.argument("path")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, errors included.")
-def inspect(path: str, as_json: bool) -> None:
-    """Show what the model at PATH takes and gives, its opsets, operators and weights.
-
-    \b
-    Examples:
-      batchonnx model inspect model.onnx
-      batchonnx model inspect model.onnx --json | jq .inputs
-    """
-    from batchonnx.report.model_view import format_card
-    from batchonnx.runtime.inspect import inspect_model
-
-    card = inspect_model(path)
-    say(json.dumps(card.as_dict(), indent=1) if as_json else format_card(card))

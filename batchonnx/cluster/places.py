@@ -56,6 +56,13 @@ def _paths(job: JobFile) -> Iterator[tuple[str, str]]:
     yield "model.path", spec.model.path
     inputs = spec.input.path if isinstance(spec.input.path, list) else [spec.input.path]
     yield from (("input.path", path) for path in inputs if path is not None)
+    for name, feature in (spec.features or {}).items():
+        if feature.image is not None and feature.image.preset is not None:
+            yield f"features.{name}.image.preset", feature.image.preset
+        for kind in ("image", "audio"):
+            decoded = getattr(feature, kind)
+            if decoded is not None and decoded.folder is not None:
+                yield f"features.{name}.{kind}.folder", decoded.folder
     for name, output in (spec.outputs or {}).items():
         if isinstance(output.labels, str):
             yield f"outputs.{name}.labels", output.labels

@@ -53,7 +53,7 @@ def describe_work(engine: Engine, begin: Begin, *, resumed: int, kept: int) -> W
         began=begin.at,
         elapsed_s=round(perf_counter() - begin.clock, 3),
         first_row_s=round(first_at - begin.clock, 3) if first_at is not None else None,
-        start_s=engine.start_s,
+        start_s=engine.phases.start_s,
         resumed=resumed,
         kept=kept,
         halved=engine.halved,

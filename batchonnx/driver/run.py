@@ -11,16 +11,16 @@ from time import perf_counter
 from batchonnx.driver.account import Begin, begin_now, describe_work, remember
 from batchonnx.driver.describe import describe_plan, describe_result
 from batchonnx.driver.incremental import keep_unchanged
+from batchonnx.driver.scoring import begin_engine, probe_of, score
 from batchonnx.driver.table import TableStep, check_table, table_step
 from batchonnx.engines.engine import Engine
-from batchonnx.engines.local import LocalEngine
-from batchonnx.engines.ray.engine import RayEngine
+from batchonnx.engines.ray.beginning import Beginning
 from batchonnx.errors import Interrupted, Problem, StorageError
 from batchonnx.job.load import job_from_dict
 from batchonnx.job.spec import JobFile
 from batchonnx.ledger.output import Cleared, Output, Run
 from batchonnx.ledger.outputs import output_at
-from batchonnx.ledger.records import Commit, Manifest, PlanRecord, Probe
+from batchonnx.ledger.records import Commit, Manifest, PlanRecord
 from batchonnx.parts.layout import Layout
 from batchonnx.planning.parts import check_parts
 from batchonnx.planning.plan import Plan, make_plan
@@ -29,9 +29,9 @@ from batchonnx.proof.gate import Measured, check_result, require_passed
 from batchonnx.proof.published import read_parts
 from batchonnx.runtime.cores import divide_cores, usable_cores
 from batchonnx.runtime.session import Model, open_model
-from batchonnx.scoring.probe import BatchSize, Lesson, with_types
+from batchonnx.scoring.probe import with_types
 from batchonnx.scoring.progress import Progress, RunSummary
-from batchonnx.scoring.quarantine import ErrorBudget
+from batchonnx.scoring.read import read_early
 from batchonnx.scoring.scorer import layout_of, output_schema
 from batchonnx.storage.s3 import requests_sent
 
@@ -68,21 +68,22 @@ def run_job(
     """Score what is missing and publish the result. Raises as `api.run` tells."""
     begin = begin_now()
     _go_on(stop)
-    plan, model = open_job(job)
-    _go_on(stop)
-    table = table_step(plan.job, plan.fingerprint, options.overwrite, incremental=options.incremental)
-    output = output_at(plan.output, is_trusted=job.job.output.single_writer == "trusted")
-    with output.hold_lease(on_lost=stop.set):
-        output.settle()
-        if table is None:
-            summary = _run(plan, model, output, options, stop, on_progress, begin)[0]
-        elif (done := table.done(output)) is not None:
-            summary = _in_table(_summary(plan, done[0], perf_counter() - begin.clock), table, done[1])
-        else:
-            # Nobody knows of the run's folder: whatever is in it may be replaced.
-            alone = dataclasses.replace(options, overwrite=True)
-            summary, manifest = _run(plan, model, output, alone, stop, on_progress, begin)
-            summary = _in_table(summary, table, table.add(output, manifest))
+    with begin_engine(job) as beginning:
+        plan, model = open_job(job)
+        _go_on(stop)
+        table = table_step(plan.job, plan.fingerprint, options.overwrite, incremental=options.incremental)
+        output = output_at(plan.output, is_trusted=job.job.output.single_writer == "trusted")
+        with output.hold_lease(on_lost=stop.set):
+            output.settle()
+            if table is None:
+                summary = _run(plan, model, output, options, beginning, stop, on_progress, begin)[0]
+            elif (done := table.done(output)) is not None:
+                summary = _in_table(_summary(plan, done[0], perf_counter() - begin.clock), table, done[1])
+            else:
+                # Nobody knows of the run's folder: whatever is in it may be replaced.
+                alone = dataclasses.replace(options, overwrite=True)
+                summary, manifest = _run(plan, model, output, alone, beginning, stop, on_progress, begin)
+                summary = _in_table(summary, table, table.add(output, manifest))
     return dataclasses.replace(summary, requests=dict(requests_sent() - begin.sent))
 
 
@@ -129,6 +130,7 @@ def _run(
     model: Model,
     output: Output,
     options: RunOptions,
+    beginning: Beginning | None,
     stop: threading.Event,
     on_progress: OnProgress | None,
     begin: Begin,
@@ -152,31 +154,35 @@ def _run(
         workers, threads = budget.workers, budget.threads_per_worker
     if threads > 1:
         model = open_model(model.signature.path, threads=threads, sha256=plan.model.digest)
+        threads = model.threads
     plan = with_types(plan, model)
     check_parts(plan.job, {field.name: field.type for field in output_schema(plan)})
     check_table(plan)
     by_shard = {commit.shard: commit for commit in kept}
-    run = output.open_run(describe_plan(plan, since, kept), by_shard, fresh=options.fresh)
-    try:
-        engine = _score(plan, model, run, former, (workers, threads), stop, options.drain, on_progress)
-        manifest = _complete(
-            plan, run, engine, output, former, tuple(zip(unchanged, kept, strict=True)), begin
-        )
-        require_passed(manifest.gate, output.path, run.where)
-        _go_on(stop)
-        _go_on(options.drain)
-        complete_at = perf_counter()
-        run.publish(manifest, may_replace)
-    except BaseException:
-        run.discard_if_empty()
-        raise
+    with read_early(plan, workers if plan.listing.is_remote else 0) as early:
+        run = output.open_run(describe_plan(plan, since, kept), by_shard, fresh=options.fresh)
+        for shard in early.keys() & run.commits.keys():
+            early.pop(shard).close()
+        try:
+            crew = (workers, threads, early)
+            engine = score(plan, model, run, former, beginning, crew, stop, options.drain, on_progress)
+            pairs = tuple(zip(unchanged, kept, strict=True))
+            manifest = _complete(plan, run, engine, output, former, pairs, begin)
+            require_passed(manifest.gate, output.path, run.where)
+            _go_on(stop)
+            _go_on(options.drain)
+            complete_at = perf_counter()
+            run.publish(manifest, may_replace)
+        except BaseException:
+            run.discard_if_empty()
+            raise
     first_at = engine.first_at
     summary = dataclasses.replace(
         _summary(plan, manifest, perf_counter() - begin.clock),
         first_row_s=first_at - begin.clock if first_at is not None else None,
         busy_s=engine.busy_s,
         engine=engine.name,
-        start_s=engine.start_s,
+        **dataclasses.asdict(engine.phases),
         workers=engine.workers,
         threads_per_worker=engine.threads,
         model_calls=engine.calls,
@@ -198,40 +204,6 @@ def _go_on(stop: threading.Event) -> None:
     if stop.is_set():
         fix = "run the same command again: it goes on where it stopped"
         raise Interrupted(Problem("interrupted: nothing was published", {}, fix))
-
-
-def _score(
-    plan: Plan,
-    model: Model,
-    run: Run,
-    former: Manifest | None,
-    crew: tuple[int, int],
-    stop: threading.Event,
-    drain: threading.Event,
-    on_progress: OnProgress | None,
-) -> Engine:
-    """Score what isn't committed yet. crew: workers of a local engine, and threads of each."""
-    measured = former.batch_rows if former is not None and former.model == plan.model.digest else 0
-    taught = run.probe
-    if taught is None and run.plan.since is not None and former is not None:
-        taught = Probe(former.batch_rows, former.neighbour_difference)
-    lesson = Lesson(taught.batch_rows, taught.neighbour_difference) if taught is not None else None
-    spent = sum(commit.quarantined for commit in run.commits.values())
-    kept = sum(run.commits[shard].rows_in for shard in run.plan.kept)
-    rows = plan.rows + kept if plan.rows is not None else None
-    errors = ErrorBudget(plan.job.job.errors.max_bad_rows, rows, spent)
-
-    def keep(told: Lesson) -> None:
-        run.keep_probe(_probe(told))
-
-    engine: Engine
-    if plan.job.job.engine.name == "ray":
-        engine = RayEngine(plan, model, run, errors, lesson, measured or None, keep)
-    else:
-        batch = BatchSize(plan, model, measured or None, lesson, keep)
-        engine = LocalEngine(plan, model, batch, errors, crew[0], run, crew[1])
-    engine.run(stop, drain, on_progress)
-    return engine
 
 
 def _workers(job: JobFile) -> int | None:
@@ -259,7 +231,7 @@ def _complete(
     parts += [_staged(run, commit) for commit in engine.commits if commit.shard not in taken]
     published = [_published(output, layout, c) for c in former.commits] if former is not None else None
     gate = check_result(plan.job.job.gate, parts, published)
-    lesson = _probe(engine.lesson) if engine.lesson is not None else None
+    lesson = probe_of(engine.lesson) if engine.lesson is not None else None
     replaces = former.run if former is not None else None
     past = remember(output, former) if former is not None else ((), ())
     work = describe_work(engine, begin, resumed=len(run.commits) - len(kept), kept=len(kept))
@@ -274,10 +246,6 @@ def _published(output: Output, layout: Layout, commit: Commit) -> Measured:
 
 def _staged(run: Run, commit: Commit) -> Measured:
     return Measured(commit.part, commit.predicted, partial(run.read_staged, commit))
-
-
-def _probe(lesson: Lesson) -> Probe:
-    return Probe(lesson.batch_rows, lesson.neighbour_difference)
 
 
 def _former_manifest(output: Output, may_replace: bool) -> Manifest | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from batchonnx.errors import Interrupted, Problem
@@ -12,18 +13,35 @@ from batchonnx.scoring.probe import Lesson
 from batchonnx.scoring.progress import Progress
 
 
+@dataclass(frozen=True)
+class Phases:
+    """What comes before scoring where workers are processes of their own; None where they aren't.
+
+    cluster_s: from the run's start until its cluster could be used. actors_s: from then until the first
+    actor was there. start_s: from the run's start until the first worker could be given shards.
+    scoring_s: from then until the last commit.
+    """
+
+    cluster_s: float | None = None
+    actors_s: float | None = None
+    start_s: float | None = None
+    scoring_s: float | None = None
+
+
 class Engine(Protocol):
     """Scores a plan's open shards, once.
 
-    workers, threads: the most workers there were, and the threads of each one's session. apart: shards that
-    were scored in a process of their own. lost: workers that died. copied: shards that were given to a
-    second worker. start_s: until the first worker was ready, where that takes its time. notes: what the
-    user should know.
+    threads: of each worker's session. apart: shards that were scored in a process of their own. lost:
+    workers that died. copied: shards that were given to a second worker. notes: what the user should know.
     """
 
     name: str
-    workers: int
     threads: int
+
+    @property
+    def workers(self) -> int:
+        """The most there were at the same time."""
+        ...
 
     def run(
         self,
@@ -84,8 +102,8 @@ class Engine(Protocol):
         ...
 
     @property
-    def start_s(self) -> float | None:
-        """From the engine's start to its first worker's readiness."""
+    def phases(self) -> Phases:
+        """How long it took until workers were ready, and to score."""
         ...
 
     @property

@@ -6,17 +6,18 @@ import threading
 from collections.abc import Callable, Container, Iterator, Sequence
 from time import perf_counter
 
-from batchonnx.engines.engine import interrupted
+from batchonnx.engines.engine import Phases, interrupted
 from batchonnx.engines.spare import SpareHands
 from batchonnx.engines.worker import Shards, Stopped, Worker
 from batchonnx.ledger.output import Run
 from batchonnx.ledger.records import Commit
 from batchonnx.planning.plan import Plan
-from batchonnx.planning.shards import Shard
+from batchonnx.planning.shards import Shard, largest_first
 from batchonnx.runtime.session import Cancelled, Model
 from batchonnx.scoring.probe import BatchSize, Lesson
 from batchonnx.scoring.progress import STAGES, Progress
 from batchonnx.scoring.quarantine import ErrorBudget
+from batchonnx.scoring.read import ShardReading
 
 PROGRESS_EVERY_S = 0.2
 
@@ -25,6 +26,7 @@ class LocalEngine:
     """Scores a plan's shards with as many threads as workers were asked for; see `engine.Engine`.
 
     run: an unfinished run; what it has commits for isn't scored again. threads: of each call of the model.
+    early: see `Worker`.
     busy_s, calls, first_at: as `Worker` counts them, over all workers.
     """
 
@@ -39,6 +41,7 @@ class LocalEngine:
         workers: int,
         run: Run,
         threads: int = 1,
+        early: dict[int, ShardReading] | None = None,
     ) -> None:
         self._plan, self._model, self._batch, self._budget = plan, model, batch, budget
         self._run, self._done = run, run.commits
@@ -46,11 +49,11 @@ class LocalEngine:
         self._ending = threading.Event()
         self.workers, self.threads = workers, threads
         self.apart, self.lost, self.copied = len(run.suspects - run.commits.keys()), 0, 0
-        self.start_s: float | None = None
+        self.phases = Phases()
         self.notes: tuple[str, ...] = ()
         spare = SpareHands(workers)
         self._workers = [
-            Worker(plan, model, batch, budget, run, spare, self._ending, f"worker-{number}")
+            Worker(plan, model, batch, budget, run, spare, self._ending, f"worker-{number}", early)
             for number in range(workers)
         ]
         self._commits: list[Commit] = []
@@ -165,7 +168,7 @@ class _ShardQueue:
 
     def __init__(self, shards: Sequence[Shard], suspects: Container[int], drain: threading.Event) -> None:
         self._drain = drain
-        self._shards = iter(sorted(shards, key=lambda shard: (shard.number in suspects, -shard.bytes)))
+        self._shards = iter(largest_first(shards, suspects))
         self._lock = threading.Lock()
 
     def __iter__(self) -> Iterator[Shard]:

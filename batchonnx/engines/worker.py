@@ -77,10 +77,13 @@ class Worker:
         spare: SpareHands,
         stop: threading.Event,
         name: str,
+        early: dict[int, ShardReading] | None = None,
     ) -> None:
+        """early: shards that are being read already, by number; shared by all workers."""
         self._plan, self._model, self._batch, self._budget = plan, model, batch, budget
         self._suspects: Container[int] = run.suspects
         self._run, self._stop, self._name = run, stop, name
+        self._early = early if early is not None else {}
         self._found: dict[int, list[SourceRows]] = {}
         self._begun: dict[int, float] = {}
         self._spare = spare
@@ -145,10 +148,11 @@ class Worker:
 
     def _begin(self, shards: Shards) -> ShardReading | None:
         """The next shard; from a store, its first bytes are on their way."""
-        plan = self._plan
-        return next(
-            (ShardReading(s, plan.listing, plan.columns, plan.filter, plan.chunk_rows) for s in shards), None
-        )
+        shard = next(shards, None)
+        if shard is None:
+            return None
+        plan, begun = self._plan, self._early.pop(shard.number, None)
+        return begun or ShardReading(shard, plan.listing, plan.columns, plan.filter, plan.chunk_rows)
 
     def _predict(self, chunks: Iterator[tuple[Shard, Chunk | None]]) -> Iterator[_Step]:
         try:

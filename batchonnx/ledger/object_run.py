@@ -377,11 +377,13 @@ def finish(folder: ObjectFolder, manifest: Manifest, lease: Lease) -> None:
     # whoever removes it.
     lease.confirm()
     folder.put(SUCCESS, manifest.run.encode())
-    rest = [entry.key for entry in folder.list(prefix) if entry.key != f"{prefix}plan.json"]
-    # Whoever asks for an upload, and never sees the answer, has one that no record tells of.
-    if uploads := open_uploads(folder, manifest.layout.partition_by):
+    with ThreadPoolExecutor(1) as pool:
+        # Whoever asks for an upload, and never sees the answer, has one that no record tells of.
+        uploads = pool.submit(open_uploads, folder, manifest.layout.partition_by)
+        rest = [entry.key for entry in folder.list(prefix) if entry.key != f"{prefix}plan.json"]
+    if uploads.result():
         lease.prove()
-        folder.abort(uploads)
+        folder.abort(uploads.result())
     folder.delete(rest)
     found = folder.get(UNFINISHED)  # last: by it, what is left to do is found again
     if found is not None and json.loads(found[0])["run"] == manifest.run:

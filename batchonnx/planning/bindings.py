@@ -7,6 +7,7 @@ Made by `contract.py` from job, model and schema; carried out by `scoring.encode
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -61,6 +62,100 @@ class BytesColumn:
     batch_axis: int = 0
 
 
+Encoded = Literal["bytes", "struct", "paths"]
+"""What a column of images or sounds holds: their bytes, struct{bytes, path}, or paths and URLs."""
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """How an image becomes numbers; all that `image` leaves out is settled here.
+
+    size: height and width; None: the image's own, or what `edge` makes of it. edge: of the shorter side,
+        with resize "shortest". background: behind transparent pixels; None: dropped. border: beside a
+        smaller image. channels, resample: as in the job file.
+    factor, offset: each value becomes value * factor + offset, channel by channel; both None for
+        an input of integers, which gets the values themselves.
+    channels_first: [c, h, w], else [h, w, c].
+    """
+
+    size: tuple[int, int] | None
+    resize: str
+    edge: int | None
+    resample: str
+    channels: str
+    background: tuple[int, int, int] | None
+    border: tuple[int, int, int]
+    factor: tuple[float, ...] | None
+    offset: tuple[float, ...] | None
+    channels_first: bool
+    upright: bool
+    draft: bool
+    max_pixels: int
+
+
+@dataclass(frozen=True)
+class ImageColumn:
+    """A column of encoded images -> [n, c, h, w] or [n, h, w, c].
+
+    folder: where relative paths count from, absolute or a URL.
+    """
+
+    input: TensorSpec
+    column: str
+    encoded: Encoded
+    folder: str
+    pixels: Pixels
+    batch_axis: int = 0
+
+
+@dataclass(frozen=True)
+class Sound:
+    """How a sound becomes numbers.
+
+    rate: samples a second. samples: in one call, cut or filled up; None: all. window, hop, context: in
+        samples; window None: one call for each row. first_channel: alone, in place of the mean.
+    """
+
+    rate: int
+    samples: int | None
+    window: int | None
+    hop: int
+    context: int
+    first_channel: bool
+    normalize: bool
+    max_seconds: float
+
+
+@dataclass(frozen=True)
+class AudioColumn:
+    """A column of encoded sounds -> [n, samples], or for each row its windows [windows, context + window].
+
+    row_shape: of one call, one dimension longer where the model wants a channel. folder: where
+    relative paths count from, absolute or a URL.
+    """
+
+    input: TensorSpec
+    column: str
+    encoded: Encoded
+    folder: str
+    sound: Sound
+    row_shape: RowShape
+    batch_axis: int = 0
+
+
+@dataclass(frozen=True)
+class StateBinding:
+    """A model input that is fed from an output of the call before; zeros at a row's first window.
+
+    shape: of the input, with 0 where rows are counted.
+    """
+
+    input: TensorSpec
+    output: TensorSpec
+    shape: tuple[int, ...]
+    batch_axis: int
+
+
 @dataclass(frozen=True)
 class Constant:
     """The same value for every row.
@@ -89,7 +184,9 @@ class HookFeature:
     batch_axis: int = 0
 
 
-FeatureBinding = StackedScalars | TensorColumn | BytesColumn | Constant | HookFeature
+FeatureBinding = (
+    StackedScalars | TensorColumn | BytesColumn | ImageColumn | AudioColumn | Constant | HookFeature
+)
 
 
 @dataclass(frozen=True)
@@ -101,6 +198,7 @@ class OutputBinding:
     row_shape: the model output's shape for one row, None dims depend on the row; None as a
         whole where the rank is unknown.
     labels: the classes' names, already read and of the right number.
+    of_windows: the column has a list for each row, with what all of this makes of each of its windows.
     """
 
     name: str
@@ -116,3 +214,4 @@ class OutputBinding:
     labels: tuple[str, ...] | None = None
     function: str | None = None
     batch_axis: int = 0
+    of_windows: bool = False

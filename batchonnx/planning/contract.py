@@ -16,11 +16,13 @@ from batchonnx.planning.bindings import (
     HookFeature,
     OutputBinding,
     StackedScalars,
+    StateBinding,
     TensorColumn,
 )
 from batchonnx.planning.features import bind_features, feature_columns
 from batchonnx.planning.listing import Listing
 from batchonnx.planning.outputs import bind_outputs
+from batchonnx.planning.sounds import bind_states, windowed
 from batchonnx.planning.types import is_writable
 from batchonnx.runtime.signature import ModelSignature
 
@@ -30,9 +32,11 @@ class Contract:
     """How the model is fed and what is written.
 
     fixed_batch: rows that the model takes in each call, no more and no fewer; None: any number.
+    states: what is carried from window to window.
     """
 
     features: tuple[FeatureBinding, ...]
+    states: tuple[StateBinding, ...]
     outputs: tuple[OutputBinding, ...]
     keep: tuple[pa.Field, ...]
     fixed_batch: int | None
@@ -45,8 +49,9 @@ def make_contract(job: JobFile, model: ModelSignature, listing: Listing) -> Cont
     Raises ContractError with every mismatch and how to mend each.
     """
     features = bind_features(job, model, listing.schema)
-    outputs = bind_outputs(job, model)
-    problems = [*features.problems, *outputs.problems]
+    states, state_problems = bind_states(job, model)
+    outputs = bind_outputs(job, model, of_windows=windowed(features.bindings) is not None)
+    problems = [*features.problems, *state_problems, *outputs.problems]
     nulls = _null_problems(job, features.bindings, listing)
     may_be_bad = job.job.errors.max_bad_rows != 0
     problems += [] if may_be_bad else nulls
@@ -65,7 +70,8 @@ def make_contract(job: JobFile, model: ModelSignature, listing: Listing) -> Cont
         notes.append(
             f"the model takes {fixed} row{'s' * (fixed != 1)} a call: the last batch is padded and cut"
         )
-    return Contract(tuple(features.bindings), tuple(outputs.bindings), keep, fixed, tuple(notes))
+    bound = tuple(features.bindings), tuple(states), tuple(outputs.bindings)
+    return Contract(*bound, keep, fixed, tuple(notes))
 
 
 def _null_problems(job: JobFile, bindings: Iterable[FeatureBinding], listing: Listing) -> list[Problem]:

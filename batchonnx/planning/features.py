@@ -10,19 +10,23 @@ from math import prod
 import numpy as np
 import pyarrow as pa
 
-from batchonnx.errors import HookError, Problem
+from batchonnx.errors import ContractError, HookError, Problem
 from batchonnx.job.spec import Feature, JobFile
 from batchonnx.planning.bindings import (
+    AudioColumn,
     BytesColumn,
     Constant,
     FeatureBinding,
     HookFeature,
+    ImageColumn,
     RowShape,
     StackedScalars,
     TensorColumn,
 )
 from batchonnx.planning.hooks import load_hook
+from batchonnx.planning.images import bind_image
 from batchonnx.planning.match import match_input
+from batchonnx.planning.sounds import bind_audio
 from batchonnx.planning.types import cast_price, column_shape, exact_value, is_binary, is_text
 from batchonnx.runtime.signature import ModelSignature, TensorSpec
 
@@ -48,14 +52,14 @@ def bind_features(job: JobFile, model: ModelSignature, schema: pa.Schema) -> Bou
     """Bind every input of the model; collects all problems instead of raising."""
     bound = Bound()
     specs = {spec.name: spec for spec in model.inputs}
-    fed: set[str] = set()
+    fed = set(job.job.scan)
     for name, feature in (job.job.features or {}).items():
         try:
             binding = _bind(name, feature, job, specs, schema, bound)
         except _Mismatch as mismatch:
             bound.problems.append(mismatch.problem)
             fed.update(feature.inputs or [name])
-        except HookError as error:
+        except (HookError, ContractError) as error:
             bound.problems.extend(error.problems)
             fed.update(feature.inputs or [name])
         else:
@@ -140,6 +144,10 @@ def _bind(
     wanted = _row_shape(spec, feature, job, where)
     if feature.bytes is not None:
         return _bind_bytes(spec, feature, job, schema, wanted, where)
+    if feature.image is not None:
+        return bind_image(spec, feature, job, schema.field(names[0]).type, wanted)
+    if feature.audio is not None:
+        return bind_audio(spec, feature, job, schema.field(names[0]).type, wanted)
     _check_casts(spec, feature, names, schema, job, where, bound)
     _check_fill(spec, feature, job, where)
     is_stack = feature.columns is not None or not column_shape(schema.field(names[0]).type).shape
@@ -383,5 +391,5 @@ def feature_columns(binding: FeatureBinding) -> Iterator[str]:
     """The input columns that a feature reads."""
     if isinstance(binding, StackedScalars | HookFeature):
         yield from binding.columns
-    elif isinstance(binding, TensorColumn | BytesColumn):
+    elif isinstance(binding, TensorColumn | BytesColumn | ImageColumn | AudioColumn):
         yield binding.column

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -9,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from batchonnx.job.spec import JobFile
-from batchonnx.planning.bindings import FeatureBinding, HookFeature, OutputBinding
+from batchonnx.planning.bindings import AudioColumn, FeatureBinding, HookFeature, ImageColumn, OutputBinding
 from batchonnx.planning.hooks import hook_sources, load_hook
 from batchonnx.planning.listing import Listing, SourceFile
 
@@ -17,6 +18,11 @@ Identity = Mapping[str, str]
 """Name of something that matters -> its value or digest, both to be shown."""
 
 LIBRARIES = ("onnxruntime", "onnxruntime-gpu", "pyarrow")
+_DECODERS: Mapping[type, tuple[str, ...]] = {
+    ImageColumn: ("pillow",),
+    AudioColumn: ("soundfile", "soxr"),
+}
+"""Kind of feature -> the packages that decode it: another version may give other values."""
 _IRRELEVANT: Mapping[str, Any] = {
     "name": True,
     "model": True,  # its digest counts, not where it lies
@@ -50,7 +56,11 @@ def make_identity(
     references = {f.function for f in features if isinstance(f, HookFeature)}
     for reference in sorted(references | {b.function for b in outputs if b.function is not None}):
         identity[f"hook {reference}"] = _code_digest(reference, job)
-    for library in LIBRARIES:
+    for feature in features:
+        if isinstance(feature, ImageColumn):
+            identity[f"images of {feature.input.name}"] = json.dumps(dataclasses.asdict(feature.pixels))
+    decoders = {name for feature in features for name in _DECODERS.get(type(feature), ())}
+    for library in (*LIBRARIES, *sorted(decoders)):
         try:
             identity[library] = version(library)
         except PackageNotFoundError:

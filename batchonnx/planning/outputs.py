@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
+import pyarrow as pa
+
 from batchonnx.errors import BatchonnxError, HookError, Problem
 from batchonnx.job.spec import JobFile, Output
 from batchonnx.planning.bindings import OutputBinding
@@ -27,13 +29,20 @@ class BoundOutputs:
     notes: list[str] = field(default_factory=list)
 
 
-def bind_outputs(job: JobFile, model: ModelSignature) -> BoundOutputs:
-    """Bind every output column; left out, each model output becomes a column of its own name."""
+def bind_outputs(job: JobFile, model: ModelSignature, *, of_windows: bool = False) -> BoundOutputs:
+    """Bind every output column; left out, each model output becomes a column of its own name.
+
+    of_windows: the model is run over several windows of each row, so that a column holds lists. What is
+    fed back as state is then no column unless it is asked for.
+    """
     bound = BoundOutputs()
     specs = {spec.name: spec for spec in model.outputs}
     wanted: dict[str, Output] = dict(job.job.outputs or {})
     if job.job.outputs is None:
+        fed_back = {state.from_ for state in job.job.scan.values()}
         for spec in model.outputs:
+            if spec.name in fed_back:
+                continue
             if spec.kind == "other":
                 bound.notes.append(
                     f'model output "{spec.name}" is left out: {spec.dtype} has no Arrow column'
@@ -46,7 +55,7 @@ def bind_outputs(job: JobFile, model: ModelSignature) -> BoundOutputs:
     for name, output in wanted.items():
         binding = _bind(name, output, job, specs, bound)
         if binding is not None:
-            bound.bindings.append(binding)
+            bound.bindings.append(_listed(binding) if of_windows else binding)
     return bound
 
 
@@ -97,6 +106,12 @@ def _bind(
     for fault in faults:
         bound.problems.append(Problem(fault, facts, f"correct {where}"))
     return None if faults else dataclasses.replace(binding, type=column_type(binding))
+
+
+def _listed(binding: OutputBinding) -> OutputBinding:
+    """The same for each window of a row."""
+    lists = pa.list_(binding.type) if binding.type is not None else None
+    return dataclasses.replace(binding, type=lists, of_windows=True)
 
 
 class _LabelsError(BatchonnxError):

@@ -14,7 +14,7 @@ import pyarrow as pa
 from batchonnx.errors import ContractError, Problem
 from batchonnx.job.spec import JobFile
 from batchonnx.parts.layout import default_compression, part_name, suffix_of
-from batchonnx.planning.bindings import FeatureBinding, OutputBinding
+from batchonnx.planning.bindings import AudioColumn, FeatureBinding, ImageColumn, OutputBinding, StateBinding
 from batchonnx.planning.contract import make_contract
 from batchonnx.planning.features import feature_columns
 from batchonnx.planning.filter import Filter, parse_filter
@@ -37,6 +37,14 @@ chunk from one thread to the next costs nothing, small enough to stay in the las
 CHUNK_ROWS = 1 << 17
 MEASURED_SIZES_DIVIDE = 4096
 
+DECODED_CHUNK_BYTES = 1 << 20
+"""Of images: they grow when they are decoded, and a model takes its time for each. Workers share chunks."""
+
+DECODED_SIZES_DIVIDE = (64, 8, 1)
+DECODED_BATCH_BYTES = 64 << 20
+"""Rows of a batch of images are bound by the memory of their encoded bytes: the largest of the sizes that
+stays below this."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -45,6 +53,7 @@ class Plan:
     columns: input columns to read for features and keep, in the schema's order.
     keep: fields carried along into the parts, before the predictions.
     pruned_rows: rows of files and row groups that the filter leaves out without reading them.
+    states: what the model carries from window to window of a row.
     fixed_batch: rows that the model takes in each call; None: any number.
     row_bytes: estimated bytes of one row of `columns`, in memory.
     output: absolute path of the output folder; of a table, of the run's own folder in it.
@@ -58,6 +67,7 @@ class Plan:
     columns: tuple[str, ...]
     filter: Filter | None
     features: tuple[FeatureBinding, ...]
+    states: tuple[StateBinding, ...]
     outputs: tuple[OutputBinding, ...]
     keep: tuple[pa.Field, ...]
     shards: tuple[Shard, ...]
@@ -102,12 +112,26 @@ class Plan:
         reading needn't wait for the measurement, and doesn't depend on it.
         """
         asked = self.job.job.engine.batch_rows
-        return self.fixed_batch or (asked if asked != "auto" else MEASURED_SIZES_DIVIDE)
+        return self.fixed_batch or (asked if asked != "auto" else self.largest_measured)
+
+    @property
+    def is_decoded(self) -> bool:
+        """Whether rows hold encoded files, whose tensors are many times larger."""
+        return any(isinstance(binding, ImageColumn | AudioColumn) for binding in self.features)
+
+    @property
+    def largest_measured(self) -> int:
+        """The largest batch size that is tried where none is given; each smaller one divides it."""
+        if not self.is_decoded:
+            return MEASURED_SIZES_DIVIDE
+        sizes = (size for size in DECODED_SIZES_DIVIDE if size * self.row_bytes <= DECODED_BATCH_BYTES)
+        return next(sizes, 1)
 
     @property
     def chunk_rows(self) -> int:
         """Rows of a chunk: a multiple of `whole_rows`, of about CHUNK_BYTES."""
-        rows = int(min(CHUNK_BYTES / self.row_bytes, CHUNK_ROWS))
+        size = DECODED_CHUNK_BYTES if self.is_decoded else CHUNK_BYTES
+        rows = int(min(size / self.row_bytes, CHUNK_ROWS))
         return self.whole_rows * max(1, rows // self.whole_rows)
 
     @property
@@ -157,6 +181,7 @@ def make_plan(job: JobFile, model: ModelSignature) -> Plan:
         columns=columns,
         filter=row_filter,
         features=contract.features,
+        states=contract.states,
         outputs=contract.outputs,
         keep=contract.keep,
         shards=shards.shards,

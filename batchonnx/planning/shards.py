@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Container, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -54,6 +54,11 @@ class Shards:
 
     shards: tuple[Shard, ...]
     pruned_rows: int
+
+
+def largest_first(shards: Iterable[Shard], last: Container[int] = ()) -> list[Shard]:
+    """The order of work, so that what ends it is small; last: numbers of shards that come at the end."""
+    return sorted(shards, key=lambda shard: (shard.number in last, -shard.bytes))
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from batchonnx.proof.compare.columns import ColumnChange
-from batchonnx.proof.compare.compare import Comparison, Side
+from batchonnx.proof.diff.columns import ColumnChange
+from batchonnx.proof.diff.diff import Difference, Side
 from batchonnx.proof.history import ListedRun
 from batchonnx.report.text import count, duration, plural, printable, shorten
 
@@ -33,12 +33,12 @@ def _run(run: ListedRun) -> str:
     return f"{run.completed:<24}  {run.run}  {counts}  {time}  model {run.model[:12]}  {state}"
 
 
-def format_comparison(found: Comparison) -> str:
+def format_difference(found: Difference) -> str:
     """What differs between two results, in a screenful."""
     return "\n".join(printable(line) for line in _lines(found))
 
 
-def _lines(found: Comparison) -> Iterator[str]:
+def _lines(found: Difference) -> Iterator[str]:
     yield f"a  {_side(found.a)}"
     yield f"b  {_side(found.b)}"
     same, changed, only_a, only_b = found.files

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from batchonnx.lifecycle.provenance import KEY, Step, steps_of
 from batchonnx.report.text import count, of_bytes, printable
 from batchonnx.runtime.inspect import ModelCard
 
@@ -40,5 +41,17 @@ def _lines(card: ModelCard) -> Iterator[str]:
     yield f"  operators  {sum(card.operators.values())}: {operators}" + (
         f" … {rest} more kinds" if rest else ""
     )
+    for number, step in enumerate(steps_of(signature)):
+        yield f"  {'made' if not number else '':<10} {format_step(step)}"
     for key, value in signature.metadata.items():
+        if key == KEY:
+            continue
         yield f"  metadata   {key}: {value[:80]}"
+
+
+def format_step(step: Step) -> str:
+    """One line: what was done, to what, how, and what came of it."""
+    source = f"{step.source} ({step.source_sha256[:12]}…)" if step.source_sha256 else step.source
+    options = ", ".join(f"{name} {value}" for name, value in step.options.items())
+    told = f"{step.step} of {source}" + (f": {options}" if options else "")
+    return f"{told}; {step.verdict}" if step.verdict else told

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 
+from batchonnx.lifecycle.provenance import steps_of
 from batchonnx.planning.bindings import (
+    AudioColumn,
     BytesColumn,
     Constant,
     FeatureBinding,
     HookFeature,
+    ImageColumn,
     OutputBinding,
+    Pixels,
+    Sound,
     StackedScalars,
     TensorColumn,
 )
 from batchonnx.planning.plan import Plan
+from batchonnx.report.model_view import format_step
 from batchonnx.report.text import count, of_bytes, plural, printable
 
 
@@ -27,6 +34,8 @@ def _lines(plan: Plan) -> Iterator[str]:
     size = sum(file.size for file in listing.files)
     yield f"{job.name}"
     yield f"  model    {plan.model.path}  ({of_bytes(plan.model.bytes)}, sha256 {plan.model.digest[:12]}…)"
+    for number, step in enumerate(steps_of(plan.model)):
+        yield f"  {'made' if not number else '':<8} {format_step(step)}"
     rows = "unknown number of rows" if plan.rows is None else plural(plan.rows + plan.pruned_rows, "row")
     yield f"  input    {plural(len(listing.files), 'file')}, {listing.format}, {of_bytes(size)}, {rows}"
     if listing.version is not None:
@@ -38,6 +47,8 @@ def _lines(plan: Plan) -> Iterator[str]:
         yield f"  filter   {plan.filter.text}{pruned}"
     for number, binding in enumerate(plan.features):
         yield f"  {'feed' if not number else '':<8} {_feature(binding)}"
+    for state in plan.states:
+        yield f"           {state.input} <- {state.output.name} of the window before"
     for number, output in enumerate(plan.outputs):
         yield f"  {'predict' if not number else '':<8} {_output(output)}"
     if plan.keep:
@@ -66,11 +77,17 @@ def _feature(binding: FeatureBinding) -> str:
     return f"{binding.input} <- {_source(binding)}"
 
 
-def _source(binding: StackedScalars | TensorColumn | BytesColumn | Constant) -> str:
+def _source(
+    binding: StackedScalars | TensorColumn | BytesColumn | ImageColumn | AudioColumn | Constant,
+) -> str:
     if isinstance(binding, StackedScalars):
         return _names(binding.columns)
     if isinstance(binding, Constant):
         return f"the constant {binding.value.tolist()!r}"[:80]
+    if isinstance(binding, ImageColumn):
+        return f"{binding.column}, {_pixels(binding.pixels)}"
+    if isinstance(binding, AudioColumn):
+        return f"{binding.column}, {_sound(binding.sound)}"
     return binding.column
 
 
@@ -78,6 +95,24 @@ def _names(columns: tuple[str, ...]) -> str:
     if len(columns) <= 6:
         return ", ".join(columns)
     return f"{columns[0]}, {columns[1]} … {columns[-1]} ({len(columns)} columns)"
+
+
+def _sound(sound: Sound) -> str:
+    """How sounds become numbers."""
+    if sound.window is not None:
+        hop = f" every {sound.hop}" if sound.hop != sound.window else ""
+        return f"sounds at {sound.rate} Hz, windows of {sound.window} samples{hop}"
+    return f"sounds at {sound.rate} Hz, {sound.samples or 'all'} samples"
+
+
+def _pixels(pixels: Pixels) -> str:
+    """How images become numbers, with what the model or a preset has settled."""
+    size = f" {pixels.size[1]} x {pixels.size[0]}" if pixels.size is not None else ""
+    edge = f" side {pixels.edge}" if pixels.edge is not None else ""
+    how = f"resize {pixels.resize}{edge}{size}" if pixels.resize != "none" else f"not resized{size}"
+    layout = "channels first" if pixels.channels_first else "channels last"
+    filtered = f", {pixels.resample}" if pixels.resize != "none" else ""
+    return f"images in {pixels.channels}, {how}{filtered}, {layout}"
 
 
 def _output(binding: OutputBinding) -> str:
@@ -105,6 +140,7 @@ def plan_as_dict(plan: Plan) -> dict[str, object]:
             "sha256": plan.model.digest,
             "inputs": [str(spec) for spec in plan.model.inputs],
             "outputs": [str(spec) for spec in plan.model.outputs],
+            "steps": [asdict(step) for step in steps_of(plan.model)],
         },
         "input": {
             "format": listing.format,

@@ -44,8 +44,8 @@ def format_summary(summary: RunSummary) -> str:
         lines.append(f"  memory   {plural(summary.halved, 'batch')} needed too much and went in pieces")
     if summary.apart:
         lines.append(f"  deaths   {plural(summary.apart, 'shard')} went to a process apart: others had died")
-    if summary.start_s is not None:
-        lines.append(f"  cluster  the first worker was ready after {duration(summary.start_s)}")
+    if (told := _phases(summary)) is not None:
+        lines.append(f"  cluster  {told}")
     if summary.lost or summary.copied:
         lost, copied = plural(summary.lost, "worker"), plural(summary.copied, "shard")
         lines.append(f"  faults   {lost} died, {copied} went to a second worker as well")
@@ -62,6 +62,18 @@ def _crew(summary: RunSummary) -> str:
     where = "Ray, " if summary.engine == "ray" else ""
     threads = plural(summary.threads_per_worker, "thread")
     return f"{where}{plural(summary.workers, 'worker')} x {threads}"
+
+
+def _phases(summary: RunSummary) -> str | None:
+    """What comes before scoring on a cluster, and scoring alone."""
+    told = [
+        (summary.cluster_s, "there after {}"),
+        (summary.actors_s, "the first process {} later"),
+        (summary.start_s, "the first worker ready after {}"),
+        (summary.scoring_s, "{} of scoring"),
+    ]
+    known = [text.format(duration(seconds)) for seconds, text in told if seconds is not None]
+    return ", ".join(known) or None
 
 
 def summary_as_dict(summary: RunSummary) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,6 +18,9 @@ from batchonnx.runtime.wheels import require_onnxruntime
 
 # Errors come as exceptions; at any lower level ONNX Runtime writes them to stderr, too.
 _QUIET = 4
+
+_TREES = b"TreeEnsemble"
+"""In the names of the operators whose sums depend on the number of threads, in their last digits."""
 
 _OUT_OF_MEMORY = re.compile(r"bad[_ ]alloc|[Ff]ailed to allocate memory|out of memory", re.IGNORECASE)
 
@@ -76,7 +80,7 @@ class Model:
 
 
 def open_model(path: str, *, threads: int = 1, sha256: str | None = None) -> Model:
-    """Load a model for the CPU. threads: used by one call. sha256: refuse any other model.
+    """Load a model for the CPU. threads: see `load_model`. sha256: refuse any other model.
 
     path: absolute, or a URL; files with weights are found beside it. sha256 covers them as well
     (see `ModelFile.digest`).
@@ -90,13 +94,16 @@ def open_model(path: str, *, threads: int = 1, sha256: str | None = None) -> Mod
 
 
 def load_model(file: ModelFile, threads: int) -> Model:
-    """Load a model that was found. threads: used by one call.
+    """Load a model that was found.
 
+    threads: that one call may use; a model of trees gets one, since its bits would depend on it.
     Raises ModelFileError naming why ONNX Runtime can't load it, DependencyError if that isn't installed.
     """
     require_onnxruntime()
     import onnxruntime
 
+    if threads > 1 and _has_trees(file):
+        threads = 1
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -112,6 +119,14 @@ def load_model(file: ModelFile, threads: int) -> Model:
         # ONNX Runtime's classes derive from Exception and live in a private module.
         raise diagnose(file, clean(str(error))) from error
     return Model(session, _signature(file, session), threads)
+
+
+def _has_trees(file: ModelFile) -> bool:
+    """By the operators' names alone: parsing a model takes half a second."""
+    if not file.size:
+        return False
+    with file.local.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return data.find(_TREES) >= 0
 
 
 def _another(file: ModelFile, sha256: str) -> ModelFileError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from batchonnx.errors import HookRaised
@@ -10,6 +12,8 @@ from batchonnx.runtime.session import Model, PredictError
 from batchonnx.scoring.chunk import BadRow, Chunk
 from batchonnx.scoring.decode import Decoder
 from batchonnx.scoring.encode import Encoder
+from batchonnx.scoring.predict import predictor
+from batchonnx.scoring.windows import Ragged
 
 ROWS = 12
 ROUNDING = 1e-4
@@ -27,24 +31,42 @@ def neighbour_difference(plan: Plan, model: Model, encoder: Encoder, chunk: Chun
     if plan.fixed_batch is not None or rows < 2:
         return None
     names = Decoder(plan.outputs, {}, None).model_outputs
+    predict = predictor(plan, model)
     axes = [next(b.batch_axis for b in plan.outputs if b.source.name == name) for name in names]
     try:
         tensors_of = encoder.load(chunk.columns.slice(0, rows))
-        together = [np.array(value) for value in model.run(names, tensors_of(0, rows))]
+        together = [_flat(value) for value in predict(names, tensors_of(0, rows))]
         cut = rows // 3 or 1
-        pieces = [model.run(names, tensors_of(*span)) for span in ((0, cut), (cut, rows))]
+        spans = (0, cut), (cut, rows)
+        pieces = [[_flat(value) for value in predict(names, tensors_of(*span))] for span in spans]
     except (BadRow, PredictError, HookRaised):
         return None
     worst: float | None = None
     for whole, axis, *parts in zip(together, axes, *pieces, strict=True):
-        if whole.dtype.kind not in "fiu" or any(part.ndim <= axis for part in parts):
-            continue
-        split = np.concatenate(parts, axis)
-        if split.shape != whole.shape or not whole.size:
-            continue
-        finite = whole[np.isfinite(whole)]
-        scale = float(np.max(np.abs(finite.astype(np.float64)), initial=0.0)) or 1.0
-        with np.errstate(invalid="ignore"):  # infinite less infinite
-            difference = np.abs(whole.astype(np.float64) - split.astype(np.float64)) / scale
-        worst = max(worst or 0.0, float(np.max(np.where(np.isfinite(difference), difference, 0.0))))
+        if (difference := split_difference(whole, parts, axis)) is not None:
+            worst = max(worst or 0.0, difference)
     return worst
+
+
+def _flat(value: object) -> np.ndarray:
+    """An output as one array: of rows, or of all windows of all rows."""
+    return np.array(value.values if isinstance(value, Ragged) else value)
+
+
+def split_difference(whole: np.ndarray, parts: Sequence[np.ndarray], axis: int) -> float | None:
+    """How far an output of some rows together is from that of the same rows in parts.
+
+    As a share of its largest value; None where they aren't numbers of the same shape. axis: of the rows.
+    """
+    if whole.dtype.kind not in "fiu" or any(part.ndim <= axis for part in parts):
+        return None
+    if len({(*part.shape[:axis], *part.shape[axis + 1 :]) for part in parts}) > 1:
+        return None
+    split = np.concatenate(parts, axis)
+    if split.shape != whole.shape or not whole.size:
+        return None
+    finite = whole[np.isfinite(whole)]
+    scale = float(np.max(np.abs(finite.astype(np.float64)), initial=0.0)) or 1.0
+    with np.errstate(invalid="ignore"):  # infinite less infinite
+        difference = np.abs(whole.astype(np.float64) - split.astype(np.float64)) / scale
+    return float(np.max(np.where(np.isfinite(difference), difference, 0.0)))

@@ -127,7 +127,7 @@ def _measure(plan: Plan, model: Model, chunk: Chunk) -> Iterator[tuple[int, floa
     spent, best, trial_s, slower = 0.0, 0.0, SHORTEST_TRIAL_S, 0
     for size in SIZES:
         expected_s = size / best if best else 0.0
-        if size > max(1, plan.rows or size) or spent + 2 * expected_s > BUDGET_S:
+        if size > min(max(1, plan.rows or size), plan.largest_measured) or spent + 2 * expected_s > BUDGET_S:
             return
         batches = max(1, int(trial_s / expected_s)) if best else 1
         rows = max(size, min(size * batches, chunk.columns.num_rows))

@@ -38,7 +38,9 @@ class RunSummary:
     processes had died over them. is_new: False if the result was there already.
     requests: operation -> requests to a store, retries included. publish_s: from the last commit until
     the result was there.
-    start_s: until the first worker of a cluster was ready. lost: workers that died. copied: shards that a
+    cluster_s: until a cluster was started or reached. actors_s: from then until its first worker process was
+    there. start_s: until the first worker could be given shards. scoring_s: from then to the last commit;
+    each None without a cluster. lost: workers that died. copied: shards that a
     second worker was given, since the first was late or silent.
     table, table_version: where the parts were added; None where the result is a folder.
     bytes: of all parts. first_row_s: from the run's start to the first predicted batch.
@@ -68,7 +70,10 @@ class RunSummary:
     is_new: bool = True
     publish_s: float | None = None
     engine: str = "local"
+    cluster_s: float | None = None
+    actors_s: float | None = None
     start_s: float | None = None
+    scoring_s: float | None = None
     lost: int = 0
     copied: int = 0
     requests: Mapping[str, int] = field(default_factory=dict)

@@ -15,7 +15,8 @@ from batchonnx.errors import InputError, Problem
 from batchonnx.formats.registry import Opener, get_format
 from batchonnx.planning.filter import Filter
 from batchonnx.planning.listing import Listing, SourceFile
-from batchonnx.planning.shards import Shard, Source
+from batchonnx.planning.plan import Plan
+from batchonnx.planning.shards import Shard, Source, largest_first
 from batchonnx.planning.types import joinable
 from batchonnx.scoring.chunk import Chunk, Segment
 from batchonnx.storage.paths import is_ranged, open_input, version_of
@@ -42,7 +43,6 @@ def read_chunks(
 ) -> Iterator[Chunk]:
     """Read a shard's rows, in order, as chunks of at most `chunk_rows` rows.
 
-
     A piece of a row group with at least `batch_rows` rows is a chunk by itself, without a copy;
     smaller ones are joined until they reach `batch_rows`. So batches follow from plan and data
     alone. The last chunk may have no rows, if the filter dropped all that was left.
@@ -50,6 +50,26 @@ def read_chunks(
     Raises InputError naming file and row group.
     """
     return ShardReading(shard, listing, columns, row_filter, chunk_rows).chunks(batch_rows, on_source)
+
+
+EARLY_BYTES = 128 << 20
+"""Of each shard that is begun early: a row group, without which there is no row."""
+
+
+@contextmanager
+def read_early(plan: Plan, count: int) -> Iterator[dict[int, ShardReading]]:
+    """The first shards, whose bytes are on their way while the run is being opened: number -> reading."""
+    readings = {
+        shard.number: ShardReading(
+            shard, plan.listing, plan.columns, plan.filter, plan.chunk_rows, EARLY_BYTES
+        )
+        for shard in largest_first(plan.shards)[:count]
+    }
+    try:
+        yield readings
+    finally:
+        for reading in readings.values():
+            reading.close()
 
 
 def _chunks(pieces: Iterator[_Piece], batch_rows: int, chunk_rows: int) -> Iterator[Chunk]:
@@ -91,6 +111,7 @@ class ShardReading:
         columns: Sequence[str],
         row_filter: Filter | None,
         chunk_rows: int,
+        first_bytes: int | None = None,
     ) -> None:
         filtered_by = sorted(row_filter.columns) if row_filter is not None else []
         self.shard, self.listing, self.columns, self.filter = shard, listing, columns, row_filter
@@ -98,7 +119,8 @@ class ShardReading:
         self.wanted = [*columns, *(name for name in filtered_by if name not in columns)]
         self._ahead: ReadAhead | None = None
         if any(is_ranged(listing.files[source.file].path) for source in shard.sources):
-            self._ahead = ReadAhead(map(partial(_announced, listing, self.wanted), shard.sources))
+            files = map(partial(_announced, listing, self.wanted), shard.sources)
+            self._ahead = ReadAhead(files, first_bytes=first_bytes)
 
     @property
     def is_fetched(self) -> bool:

@@ -20,7 +20,9 @@ from batchonnx.scoring.chunk import BadRow, Chunk
 from batchonnx.scoring.decode import Decoder
 from batchonnx.scoring.encode import Encoder
 from batchonnx.scoring.isolate import NoRowAlone, RowFault, isolate, pick
+from batchonnx.scoring.predict import predictor
 from batchonnx.scoring.quarantine import ErrorBudget, quarantine_rows
+from batchonnx.scoring.windows import Ragged
 
 OUTPUT_BYTES = 8 << 20
 """Model outputs are decoded and handed to the writer in runs of about this size, however much
@@ -72,9 +74,9 @@ class Scorer:
         budget: ErrorBudget | None = None,
         clock: StageClock | None = None,
     ) -> None:
-        self._plan, self._model, self.batch_rows = plan, model, batch_rows
-        self.encoder = Encoder(plan.features, batch_rows, _feature_hooks(plan))
-        self._decoder = Decoder(plan.outputs, _output_hooks(plan), plan.fixed_batch)
+        self._plan, self._predict, self.batch_rows = plan, predictor(plan, model), batch_rows
+        self.encoder = Encoder(plan.features, batch_rows, feature_hooks(plan), model.threads)
+        self._decoder = Decoder(plan.outputs, output_hooks(plan), plan.fixed_batch)
         self._budget, self._clock = budget, clock or StageClock()
         self.calls = self.rows = self.halved = 0
         self.first_at: float | None = None
@@ -107,7 +109,7 @@ class Scorer:
                 if fixed is not None and stop - first < fixed:
                     tensors = self._pad(tensors, fixed - (stop - first))
                 encoded_at = perf_counter()
-                values = self._model.run(names, tensors)
+                values = self._predict(names, tensors)
             except RowFault:
                 yield from self._decoded(chunk, begin, first, results)
                 yield from self._carefully(chunk, first, stop, self.attempt)
@@ -117,7 +119,7 @@ class Scorer:
             self.rows += stop - first
             results.append(dict(zip(names, values, strict=True)))
             for value in values:
-                held += value.nbytes if isinstance(value, np.ndarray) else 64 * (stop - first)
+                held += value.nbytes if isinstance(value, np.ndarray | Ragged) else 64 * (stop - first)
             predicted_at = perf_counter()
             clock.encode += encoded_at - start
             clock.predict += predicted_at - encoded_at
@@ -209,7 +211,7 @@ class Scorer:
             tensors = self._pad(tensors, fixed - rows)
         self.calls += 1
         try:
-            values = self._model.run(names, tensors)
+            values = self._predict(names, tensors)
         except OutOfMemory:
             if rows == 1 or fixed is not None:
                 raise
@@ -269,7 +271,8 @@ def _as_error(error: Exception, path: str, row: int) -> BatchonnxError:
     return RowError(Problem(f"the model fails on row {row:,} of {path}", facts, fix))
 
 
-def _feature_hooks(plan: Plan) -> dict[str, Callable[[pa.RecordBatch], object]]:
+def feature_hooks(plan: Plan) -> dict[str, Callable[[pa.RecordBatch], object]]:
+    """`HookFeature.name` -> its function, loaded. Raises HookError."""
     job = plan.job
     return {
         feature.name: load_hook(feature.function, job.folder, job.where(f"features.{feature.name}.python"))
@@ -278,7 +281,8 @@ def _feature_hooks(plan: Plan) -> dict[str, Callable[[pa.RecordBatch], object]]:
     }
 
 
-def _output_hooks(plan: Plan) -> dict[str, Callable[..., object]]:
+def output_hooks(plan: Plan) -> dict[str, Callable[..., object]]:
+    """Output column -> its function, loaded. Raises HookError."""
     job = plan.job
     return {
         output.name: load_hook(output.function, job.folder, job.where(f"outputs.{output.name}.python"))

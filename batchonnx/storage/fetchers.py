@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from queue import SimpleQueue
 from typing import TypeVar
 
 from batchonnx.storage.s3 import CONNECTIONS
@@ -16,18 +16,22 @@ T = TypeVar("T")
 THREADS = CONNECTIONS
 PROCESS_BYTES = 256 << 20
 """What all readers of a process may hold that was fetched ahead; each may hold one piece in any case."""
+FLYING_BYTES = 64 << 20
+"""What may be on its way at once: what was asked for first is here first, and its reader can begin."""
 
 
 class _Fetchers:
-    """Daemons: a request that hangs doesn't keep the process from ending."""
+    """Daemons: a request that hangs doesn't keep the process from ending.
+
+    Tasks begin in the order of their coming, as long as FLYING_BYTES have room for the next one's.
+    """
 
     def __init__(self) -> None:
-        self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._idle = threading.Semaphore(0)
-        self._lock = threading.Lock()
-        self._started = self.bytes = 0
+        self._work: deque[tuple[int, Callable[[], None]]] = deque()
+        self._changed = threading.Condition()
+        self._started = self._idle = self._flying = self.bytes = 0
 
-    def submit(self, task: Callable[[], T]) -> Future[T]:
+    def submit(self, task: Callable[[], T], size: int) -> Future[T]:
         future: Future[T] = Future()
 
         def run() -> None:
@@ -37,25 +41,39 @@ class _Fetchers:
                 except BaseException as error:  # handed over: who asks for the result raises it
                     future.set_exception(error)
 
-        self._work.put(run)
-        if not self._idle.acquire(blocking=False):
-            with self._lock:
-                if self._started < THREADS:
-                    name = f"fetch-{self._started}"
-                    self._started += 1
-                    threading.Thread(target=self._serve, name=name, daemon=True).start()
+        with self._changed:
+            self._work.append((size, run))
+            if self._idle < len(self._work) and self._started < THREADS:
+                name = f"fetch-{self._started}"
+                self._started += 1
+                threading.Thread(target=self._serve, name=name, daemon=True).start()
+            self._changed.notify()
         return future
 
     def take(self, size: int) -> None:
-        with self._lock:
+        with self._changed:
             self.bytes += size
 
     def _serve(self) -> None:
         while True:
-            run = self._work.get()
+            size, run = self._next()
             run()
             del run
-            self._idle.release()
+            with self._changed:
+                self._flying -= size
+                self._changed.notify_all()
+
+    def _next(self) -> tuple[int, Callable[[], None]]:
+        with self._changed:
+            self._idle += 1
+            self._changed.wait_for(self._may_begin)
+            self._idle -= 1
+            size, run = self._work.popleft()
+            self._flying += size
+            return size, run
+
+    def _may_begin(self) -> bool:
+        return bool(self._work) and (not self._flying or self._flying + self._work[0][0] <= FLYING_BYTES)
 
 
 _fetchers = _Fetchers()
@@ -69,9 +87,9 @@ def _renew() -> None:
 os.register_at_fork(after_in_child=_renew)
 
 
-def fetch_soon(task: Callable[[], T]) -> Future[T]:
-    """Have a thread do it, in the order of the calls."""
-    return _fetchers.submit(task)
+def fetch_soon(task: Callable[[], T], size: int) -> Future[T]:
+    """Have a thread fetch so many bytes, in the order of the calls."""
+    return _fetchers.submit(task, size)
 
 
 def has_room(size: int) -> bool:

@@ -199,7 +199,13 @@ class ReadAhead:
     is_all_asked: nothing is left to fetch ahead; there would be room for what is read next.
     """
 
-    def __init__(self, files: Iterable[Announced], kind: type[BatchonnxError] = InputError) -> None:
+    def __init__(
+        self,
+        files: Iterable[Announced],
+        kind: type[BatchonnxError] = InputError,
+        first_bytes: int | None = None,
+    ) -> None:
+        """first_bytes: the window to begin with, if not FIRST_BYTES."""
         self._files: Iterator[Announced] = iter(files)
         self._kind = kind
         self._begun: deque[tuple[FileEntry, list[Piece]]] = deque()
@@ -207,7 +213,7 @@ class ReadAhead:
         self._unread: set[Piece] = set()
         self._held: set[Piece] = set()
         self._bytes = 0
-        self._most_bytes, self._most_requests = FIRST_BYTES, FIRST_REQUESTS
+        self._most_bytes, self._most_requests = first_bytes or FIRST_BYTES, FIRST_REQUESTS
         self._has_read = self._is_closed = False
         self.is_all_asked = False
         self._lock = Lock()
@@ -231,7 +237,7 @@ class ReadAhead:
             assert future is not None
             if piece in self._unread:
                 if not future.done() and self._has_read:
-                    self._most_bytes = min(2 * self._most_bytes, MOST_BYTES)
+                    self._most_bytes = max(self._most_bytes, min(2 * self._most_bytes, MOST_BYTES))
                     self._most_requests = min(2 * self._most_requests, MOST_REQUESTS)
                 self._has_read = True
                 self._forget_unread(piece)
@@ -306,7 +312,8 @@ class ReadAhead:
         self._bytes += piece.size
         take_room(piece.size)
         # Nothing of this reader: it may be given up while the request is under way.
-        piece.future = fetch_soon(partial(read_range, entry, piece.start, piece.stop, self._kind))
+        fetch = partial(read_range, entry, piece.start, piece.stop, self._kind)
+        piece.future = fetch_soon(fetch, piece.size)
 
 
 def _start(piece: Piece) -> int:

@@ -30,8 +30,15 @@ from batchonnx.ledger import records
 from batchonnx.ledger.lease import hold_lease
 from batchonnx.ledger.object_folder import ObjectFolder
 from batchonnx.ledger.output import Cleared
+from batchonnx.lifecycle.compare import Comparison
+from batchonnx.lifecycle.gates import Miss
+from batchonnx.lifecycle.machine import Machine
+from batchonnx.lifecycle.parity import Parity
+from batchonnx.lifecycle.provenance import Step
+from batchonnx.lifecycle.speed import Speed
+from batchonnx.lifecycle.validate import Check, Validation
 from batchonnx.parts.layout import Layout
-from batchonnx.proof.compare.compare import Comparison
+from batchonnx.proof.diff.diff import Difference
 from batchonnx.proof.explain import Origin
 from batchonnx.proof.history import ListedRun
 from batchonnx.proof.verify import Proof
@@ -311,10 +318,30 @@ CLI = ROOT / "docs" / "cli.md"
 
 
 @pytest.mark.parametrize(
-    "kind", [RunSummary, Proof, Origin, Cleared, SubmittedJob, TickResult, Symptom, ListedRun, Comparison]
+    "kind", [RunSummary, Proof, Origin, Cleared, SubmittedJob, TickResult, Symptom, ListedRun, Difference]
 )
 def test_every_key_of_a_command_s_json_is_explained(kind: type) -> None:
     assert set(table(CLI, f"keys: {kind.__name__}")) == {field.name for field in fields(kind)}
+
+
+MODELS = ROOT / "docs" / "models.md"
+
+
+def test_every_question_about_a_model_and_its_answer_s_keys_are_explained() -> None:
+    own = {field.name for field in fields(Validation)} | {"verdict"}
+    assert set(table(MODELS, "keys: Validation")) >= own
+    assert Check.__doc__ is not None
+    asked = re.findall(r'"(\w+)"', Check.__doc__.partition("level:")[0])
+    assert re.findall(r"^\| `(\w+)` \|", section(MODELS, "validate"), re.MULTILINE) == asked
+
+
+def test_every_key_of_a_comparison_and_its_figures_is_explained() -> None:
+    own = {field.name for field in fields(Comparison)} | {"passed", "verdict"}
+    assert set(table(MODELS, "keys: Comparison")) >= own
+    assert set(table(MODELS, "keys: Step")) >= {field.name for field in fields(Step)}
+    text = MODELS.read_text()
+    inner = {field.name for kind in (Parity, Speed, Machine, Miss) for field in fields(kind)}
+    assert inner - {"name", "rows", "values", "top_k"} <= set(re.findall(r"`(\w+)`", text))
 
 
 def test_every_key_of_a_plan_s_json_is_explained() -> None:

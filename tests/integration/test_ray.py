@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchonnx import api
-from batchonnx.errors import ClusterError, HookError, Interrupted, RowError
+from batchonnx.engines.ray.beginning import Beginning
+from batchonnx.errors import ClusterError, ContractError, HookError, Interrupted, RowError
 from batchonnx.job.load import job_from_dict
+from batchonnx.job.spec import Engine
 from batchonnx.ledger.outputs import output_at
 from batchonnx.ledger.records import files_of
 from tests import models
@@ -121,6 +124,8 @@ def test_one_raylet_writes_the_bytes_of_this_process(
 ) -> None:
     summary = run(folder, job(folder, "one"), "ray")
     assert (summary.engine, summary.workers, summary.lost) == ("ray", 1, 0)
+    phases = (summary.cluster_s, summary.actors_s, summary.start_s, summary.scoring_s)
+    assert all(seconds is not None and seconds > 0 for seconds in phases)
     assert summary.quarantined == api.verify(folder / "one").quarantined > 0
     assert contents(folder / "one") == reference
 
@@ -228,3 +233,29 @@ def test_nobody_at_the_address_is_said_at_once(folder: Path) -> None:
     with pytest.raises(ClusterError) as caught:
         api.run(job_from_dict(job(folder, "no", engine=engine), folder))
     assert caught.value.problems[0].title == "no Ray cluster at the address"
+
+
+def test_actors_are_there_before_the_plan_and_end_without_one(three_raylets: Any) -> None:
+    import ray
+
+    with Beginning(Engine(name="ray", workers=2)) as beginning:
+        until(lambda: beginning.here_at is not None)
+        ahead = beginning.hiring().ahead
+        assert len(ahead) == 2
+        pid = ray.get(ahead[0].call).pid
+        assert Path(f"/proc/{pid}").exists()
+    until(lambda: not Path(f"/proc/{pid}").exists())
+
+
+def test_a_job_with_a_mistake_is_told_whether_there_is_a_cluster_or_not(folder: Path) -> None:
+    engine = {"name": "ray", "address": "127.0.0.1:9"}
+    features = {"x": {"columns": ["nothing_of_that_name"]}}
+    with pytest.raises(ContractError):
+        api.run(job_from_dict(job(folder, "no", engine=engine, features=features), folder))
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.02)

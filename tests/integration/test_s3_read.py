@@ -19,12 +19,13 @@ import pytest
 
 from batchonnx import api
 from batchonnx.driver.run import open_job
-from batchonnx.errors import InputError, JobFileError
+from batchonnx.errors import GateError, InputError, JobFileError
 from batchonnx.formats import parquet_footers
 from batchonnx.job.load import job_from_dict
 from batchonnx.job.spec import JobFile
+from batchonnx.ledger import object_run, objects
 from batchonnx.scoring.read import read_chunks
-from batchonnx.storage import ranged, s3, spans
+from batchonnx.storage import fetchers, ranged, s3, spans
 from batchonnx.storage.s3 import s3_client, split_url
 from batchonnx.storage.settings import StorageSettings, use_settings
 from tests import models
@@ -98,7 +99,7 @@ def job(folder: Path, source: Any, output: str = "out", **settings: Any) -> JobF
         "input": {"path": source},
         "features": {"x": {"columns": ["a", "b", "c"]}},
         "keep": ["id"],
-        "output": {"path": str(folder / output)},
+        "output": {"path": output if "://" in output else str(folder / output)},
         **settings,
     }
     return job_from_dict(document, folder)
@@ -214,6 +215,34 @@ def test_small_files_cost_two_requests_each(tmp_path: Path, upload: Upload, stor
     again = store.counts()["ops"]
     open_job(asked)  # statistics for the filter; else, footers are known by their etags
     assert (store.counts()["ops"] - again)["GetObject"] <= 1
+
+
+def test_the_first_rows_are_on_their_way_while_the_run_is_opened(
+    tmp_path: Path, upload: Upload, store: FaultProxy, s3_folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "in" / "a.parquet", table(ROWS, 0))
+    asked = job(tmp_path, upload(tmp_path / "in"), output=f"{s3_folder}/early")
+    begin, fetched = object_run.begin, []
+
+    def look(*arguments: Any) -> None:
+        fetched.append(fetchers._fetchers.bytes)
+        begin(*arguments)
+
+    monkeypatch.setattr(objects, "begin", look)
+    api.run(asked)
+    assert fetched[0] > 0  # of the input, before the run has a name
+    assert fetchers._fetchers.bytes == 0
+
+
+def test_a_run_that_goes_on_fetches_nothing_of_what_is_committed(
+    tmp_path: Path, upload: Upload, store: FaultProxy, s3_folder: str
+) -> None:
+    write(tmp_path / "in" / "a.parquet", table(ROWS, 0))
+    asked = job(tmp_path, upload(tmp_path / "in"), output=f"{s3_folder}/early", gate={"id": {"max": -1.0}})
+    for _ in range(2):
+        with pytest.raises(GateError):
+            api.run(asked)
+        assert fetchers._fetchers.bytes == 0
 
 
 def test_a_second_plan_reads_no_footer(tmp_path: Path, upload: Upload, store: FaultProxy) -> None:

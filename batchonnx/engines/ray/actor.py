@@ -61,16 +61,19 @@ class Setup:
 
 @dataclass(frozen=True)
 class Hello:
-    """Who an actor is.
-
-    node: its id. versions: library -> version, absent ones left out. trouble: why it can't work.
-    """
+    """Who an actor is. node: its id. versions: library -> version, absent ones left out."""
 
     host: str
     machine: str
     node: str
     pid: int
     versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Entered:
+    """An actor takes part in the run; or trouble: why it can't."""
+
     trouble: BaseException | None = None
 
 
@@ -178,16 +181,19 @@ class Actor:
         self._changed = threading.Condition()
         self._worker: Worker | None = None
 
-    def hello(self, setup: Sequence[Any], files: Sequence[Any]) -> Hello:
+    def hello(self) -> Hello:
+        """Say who it is, as soon as all is imported; the run's plan may not be there yet."""
+        import ray
+
+        node = ray.get_runtime_context().get_node_id()
+        return Hello(socket.gethostname(), this_machine(), node, os.getpid(), versions())
+
+    def enter(self, setup: Sequence[Any], files: Sequence[Any]) -> Entered:
         """Take part in a run. setup, files: one reference each, to a `Setup` and to a model's files.
 
         In lists, so that Ray doesn't fetch them: the files are asked for by the first actor of a machine.
         """
-        import ray
-
-        node = ray.get_runtime_context().get_node_id()
-        told = Hello(socket.gethostname(), this_machine(), node, os.getpid(), versions())
-        return replace(told, trouble=self._caught(lambda: self._enter(setup[0], files[0])))
+        return Entered(self._caught(lambda: self._enter(setup[0], files[0])))
 
     def first(self, shard: int, measured: int | None) -> First:
         """Look at the first rows of a shard: they settle the batch size. measured: what is known of it."""

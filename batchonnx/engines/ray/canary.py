@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.types as pat
@@ -11,14 +9,6 @@ import pyarrow.types as pat
 ROWS, BYTES = 32, 1 << 20
 RELATIVE, OF_LARGEST = 1e-3, 1e-4
 """Kinds of CPU add up in different orders; a model that is quantized or in half precision shows it most."""
-
-
-@dataclass(frozen=True)
-class Canary:
-    """Rows and what the driver has found for them, as Arrow streams."""
-
-    rows: bytes
-    answer: bytes
 
 
 def few(columns: pa.RecordBatch) -> pa.RecordBatch:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ def connected(asked: str | None) -> Iterator[str]:
     else:
         ray = _import_ray()
         _require_somebody(address)
-        with _handlers_kept():
+        with _handlers_kept(), _errors_only():
             try:
                 ray.init(address=address, **_QUIET)
             except Exception as error:
@@ -75,7 +75,7 @@ def _own_cluster() -> Iterator[None]:
     try:
         with _environment(_own_environment(mark)):
             ray = _import_ray()
-            with _handlers_kept():
+            with _handlers_kept(), _errors_only():
                 try:
                     ray.init(
                         address=LOCAL,
@@ -132,6 +132,18 @@ def _handlers_kept() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def _errors_only() -> Iterator[None]:
+    """Ray warns that it leaves signals alone where it is started by another thread than the first."""
+    log = logging.getLogger("ray")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+
+
 def _import_ray() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
@@ -174,12 +186,3 @@ def _refused(address: str, error: Exception) -> ClusterError:
         return ClusterError(_nobody(address, text[:SHOWN]))
     fix = "see what Ray says; its logs are in /tmp/ray/session_latest/logs"
     return ClusterError(Problem("Ray doesn't start" if address == LOCAL else "Ray refuses", told, fix))
-
-
-def draining() -> list[str]:
-    """Ids of the nodes that are to go; none where this Ray doesn't tell."""
-    with suppress(Exception):  # not a public function of Ray's: it may be gone or changed
-        from ray._private.state import state
-
-        return [node if isinstance(node, str) else node.hex() for node in state.get_draining_nodes()]
-    return []

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import ceil
 from statistics import median
 
-from batchonnx.planning.shards import Shard
+from batchonnx.planning.shards import Shard, largest_first
 
 DEEP = 2
 """Shards at a worker: one that is scored, one whose bytes are on their way."""
@@ -45,7 +45,7 @@ class HandOut:
     """
 
     def __init__(self, shards: Sequence[Shard], suspects: Container[int]) -> None:
-        ordered = sorted(shards, key=lambda shard: (shard.number in suspects, -shard.bytes))
+        ordered = largest_first(shards, suspects)
         self._queue = deque(shard.number for shard in ordered)
         self._left = {shard.number for shard in shards}
         self._held: dict[str, list[Held]] = {}
@@ -144,8 +144,11 @@ class HandOut:
         self._requeue([shard for shard in lost if self._copies(shard) == 0])
 
     def is_needed(self, workers: int) -> bool:
-        """Whether one more worker than there are could have something to do."""
-        return not self._is_closed and (bool(self._queue) or workers < self.left)
+        """Whether one more worker than there are could have something to do.
+
+        Be it a copy: of the last shards, one may be at somebody who has fallen asleep.
+        """
+        return not self._is_closed and (bool(self._queue) or workers < COPIES * self.left)
 
     def _next(self, worker: str) -> int | None:
         mine = {one.shard for one in self._held[worker]}

@@ -4,8 +4,10 @@ One module for each section of the file. Descriptions end up in the JSON Schema,
 the file is written.
 """
 
+from batchonnx.job.spec.audio import Audio, State
 from batchonnx.job.spec.engine import RAY_ONLY, Engine, Resources, Span
 from batchonnx.job.spec.features import BytesWindow, Feature
+from batchonnx.job.spec.image import Image
 from batchonnx.job.spec.job import Dependencies, Job, JobFile
 from batchonnx.job.spec.limits import Check, Errors
 from batchonnx.job.spec.outputs import Output
@@ -18,12 +20,14 @@ from batchonnx.job.spec.storage import Storage
 __all__ = [
     "PASSWORD",
     "RAY_ONLY",
+    "Audio",
     "BytesWindow",
     "Check",
     "Dependencies",
     "Engine",
     "Errors",
     "Feature",
+    "Image",
     "Input",
     "Job",
     "JobFile",
@@ -35,6 +39,7 @@ __all__ = [
     "Schedule",
     "Section",
     "Span",
+    "State",
     "Storage",
     "Table",
 ]

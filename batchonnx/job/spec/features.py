@@ -6,7 +6,16 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
+from batchonnx.job.spec.audio import Audio
+from batchonnx.job.spec.image import Image
 from batchonnx.job.spec.section import Hook, Scalar, Section, rule
+
+_DECODED = {
+    "bytes": "the binary column to take bytes of",
+    "image": "the column with images or their paths",
+    "audio": "the column with sounds or their paths",
+}
+"""Keys that say how values of one column are decoded -> the column that each wants."""
 
 
 class BytesWindow(Section):
@@ -48,6 +57,8 @@ class Feature(Section):
         None, min_length=1, description="With python: the model inputs that the function returns as a dict."
     )
     bytes: BytesWindow | None = Field(None, description="With column: a binary column as integers.")
+    image: Image | None = Field(None, description="With column: encoded images, or paths to them.")
+    audio: Audio | None = Field(None, description="With column: encoded sounds, or paths to them.")
     shape: list[Annotated[int, Field(ge=1)]] | None = Field(
         None, description="Each row's shape, where a flat list is to be seen as a tensor."
     )
@@ -81,12 +92,25 @@ class Feature(Section):
                 fix="add python, or leave inputs out and write a feature for each input",
                 key="inputs",
             )
-        if self.bytes is not None and self.column is None:
-            raise rule(
-                "bytes goes with column only",
-                expected="column: the binary column to take bytes of",
-                found=given[0],
-                fix=f"replace {given[0]} by column: NAME, or leave bytes out",
-                key="bytes",
-            )
+        self._check_decoded(given[0])
         return self
+
+    def _check_decoded(self, given: str) -> None:
+        """given: where the feature comes from."""
+        decoded = [key for key in _DECODED if getattr(self, key) is not None]
+        if len(decoded) > 1:
+            raise rule(
+                f"{' and '.join(decoded)} exclude each other",
+                found=", ".join(decoded),
+                fix="keep one of them",
+                key=decoded[1],
+            )
+        if decoded and self.column is None:
+            key = decoded[0]
+            raise rule(
+                f"{key} goes with column only",
+                expected=f"column: {_DECODED[key]}",
+                found=given,
+                fix=f"replace {given} by column: NAME, or leave {key} out",
+                key=key,
+            )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from batchonnx.job.spec.audio import State
 from batchonnx.job.spec.engine import Engine
 from batchonnx.job.spec.features import Feature
 from batchonnx.job.spec.limits import Check, Errors
@@ -45,6 +46,10 @@ class Job(Section):
     input: Input = Field(description="The rows to score.")
     features: dict[str, Feature] | None = Field(
         None, description="Model input -> how columns become it. Left out: matched by name, type and shape."
+    )
+    scan: dict[str, State] = Field(
+        {},
+        description="Model input that carries state from window to window -> the output that it comes from.",
     )
     outputs: dict[str, Output] | None = Field(
         None,

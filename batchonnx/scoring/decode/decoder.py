@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from batchonnx.scoring.decode.classes import best, ranked, sigmoid, softmax, thr
 from batchonnx.scoring.decode.hook import call_hook
 from batchonnx.scoring.decode.maps import maps_to_matrix, maps_to_pairs
 from batchonnx.scoring.decode.tensors import cut_rows, to_arrow
+from batchonnx.scoring.windows import Ragged
 
 
 class Decoder:
@@ -46,6 +48,10 @@ class Decoder:
         self, binding: OutputBinding, batches: Sequence[Mapping[str, Any]], rows: Sequence[int]
     ) -> pa.Array:
         source = binding.source.name
+        if binding.of_windows:
+            return self._lists(
+                binding, [batch[source].rows(count) for batch, count in zip(batches, rows, strict=True)]
+            )
         if binding.function is not None:
             hook = self._hooks[binding.name]
             batch_rows = zip(batches, rows, strict=True)
@@ -62,6 +68,19 @@ class Decoder:
         if not _is_reduced(binding):
             return to_arrow(binding, [_scored(binding, block) for block in blocks])
         return _reduce(binding, blocks[0] if len(blocks) == 1 else np.concatenate(blocks), None)
+
+    def _lists(self, binding: OutputBinding, batches: Sequence[Ragged]) -> pa.Array:
+        """A list for each row, of what becomes of each of its windows."""
+        inner = dataclasses.replace(
+            binding, of_windows=False, type=binding.type.value_type if binding.type is not None else None
+        )
+        source = binding.source.name
+        values = self._column(
+            inner, [{source: batch.values} for batch in batches], [len(b.values) for b in batches]
+        )
+        lengths = np.concatenate([batch.lengths for batch in batches])
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+        return pa.ListArray.from_arrays(pa.array(offsets), values)
 
     def _blocks(
         self, binding: OutputBinding, values: list[np.ndarray], rows: Sequence[int]

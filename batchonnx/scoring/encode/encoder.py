@@ -8,10 +8,12 @@ import numpy as np
 import pyarrow as pa
 
 from batchonnx.planning.bindings import (
+    AudioColumn,
     BytesColumn,
     Constant,
     FeatureBinding,
     HookFeature,
+    ImageColumn,
     StackedScalars,
     TensorColumn,
 )
@@ -19,7 +21,9 @@ from batchonnx.scoring.encode.axes import move_batch_axis
 from batchonnx.scoring.encode.bytes_window import load_bytes
 from batchonnx.scoring.encode.constants import constant_slicer
 from batchonnx.scoring.encode.hook import hook_slicer
+from batchonnx.scoring.encode.images import images_loader
 from batchonnx.scoring.encode.scalars import scalars_loader
+from batchonnx.scoring.encode.sounds import sounds_loader
 from batchonnx.scoring.encode.tensors import tensor_rows
 
 Tensors = dict[str, np.ndarray]
@@ -34,7 +38,8 @@ Loader = Callable[[pa.RecordBatch], Slicer]
 class Encoder:
     """Carries out feature bindings; one for each worker thread, since it owns reused buffers.
 
-    batch_rows: the longest batch. hooks: HookFeature.name -> function.
+    batch_rows: the longest batch. hooks: HookFeature.name -> function. threads: that may decode at once,
+        between two calls of the model.
     """
 
     def __init__(
@@ -42,8 +47,9 @@ class Encoder:
         features: Sequence[FeatureBinding],
         batch_rows: int,
         hooks: Mapping[str, Callable[[pa.RecordBatch], object]],
+        threads: int = 1,
     ) -> None:
-        self._loaders = [_loader(feature, batch_rows, hooks) for feature in features]
+        self._loaders = [_loader(feature, batch_rows, hooks, threads) for feature in features]
 
     def load(self, chunk: pa.RecordBatch) -> Slicer:
         """Check and cast a chunk's columns. Raises BadRow for a row that can't be encoded."""
@@ -54,7 +60,10 @@ class Encoder:
 
 
 def _loader(
-    feature: FeatureBinding, batch_rows: int, hooks: Mapping[str, Callable[[pa.RecordBatch], object]]
+    feature: FeatureBinding,
+    batch_rows: int,
+    hooks: Mapping[str, Callable[[pa.RecordBatch], object]],
+    threads: int,
 ) -> Loader:
     if isinstance(feature, HookFeature):
         return hook_slicer(feature, hooks[feature.name])
@@ -65,6 +74,10 @@ def _loader(
         return _named(feature, scalars_loader(feature, batch_rows))
     if isinstance(feature, TensorColumn):
         return _named(feature, lambda chunk: tensor_rows(feature, chunk))
+    if isinstance(feature, ImageColumn):
+        return _named(feature, images_loader(feature, threads))
+    if isinstance(feature, AudioColumn):
+        return _named(feature, sounds_loader(feature, threads))
     return _named(feature, lambda chunk: _rows_of(load_bytes(feature, chunk)))
 
 
@@ -73,7 +86,7 @@ def _rows_of(tensor: np.ndarray) -> Callable[[int, int], np.ndarray]:
 
 
 def _named(
-    feature: StackedScalars | TensorColumn | BytesColumn,
+    feature: StackedScalars | TensorColumn | BytesColumn | ImageColumn | AudioColumn,
     load: Callable[[pa.RecordBatch], Callable[[int, int], np.ndarray]],
 ) -> Loader:
     """A loader of one tensor, its batch axis moved to where the model has it."""

@@ -92,6 +92,17 @@ def test_an_idle_worker_is_given_a_shard_that_takes_too_long() -> None:
     assert hand.copied == 1
 
 
+def test_of_the_last_shards_each_keeps_a_second_worker_in_reserve() -> None:
+    hand = HandOut(shards(3, 2), ())
+    assert hand.give("a", 0.0, 2, 0.0) == [0]
+    assert hand.give("b", 0.0, 2, 0.0) == [1]
+    assert hand.is_needed(3)
+    assert not hand.is_needed(4)
+    hand.commit("a", 0, 1.0)
+    assert hand.is_needed(1)
+    assert not hand.is_needed(2)
+
+
 def test_what_is_given_back_goes_to_the_next_and_nobody_is_blamed() -> None:
     hand = HandOut(shards(3, 2, 1), ())
     hand.give("a", 0.0, 1, 0.0)

@@ -86,6 +86,16 @@ def test_more_threads_in_a_call_give_the_same_bits(tmp_path: Path, threads: int)
     assert one.tobytes() == many.tobytes()
 
 
+@pytest.mark.parametrize("threads", [2, 3])
+def test_more_threads_add_up_trees_in_the_same_order(tmp_path: Path, threads: int) -> None:
+    path = str(models.trees(tmp_path / "m.onnx"))
+    rows = np.random.default_rng(1).standard_normal((1000, 3)).astype(np.float32)
+    one = open_model(path, threads=1).run(["total"], {"x": rows})[0]
+    many = open_model(path, threads=threads)
+    assert one.tobytes() == many.run(["total"], {"x": rows})[0].tobytes()
+    assert (one.std() > 0, many.threads) == (True, 1)
+
+
 WRONG_FEEDS = {
     "invalid dimensions": {"x": np.zeros((2, 4), np.float32)},
     "Invalid rank": {"x": np.zeros(3, np.float32)},

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchonnx.proof.compare.columns import ColumnTally
-from batchonnx.proof.compare.spill import places_of, read_back, spill
+from batchonnx.proof.diff.columns import ColumnTally
+from batchonnx.proof.diff.spill import places_of, read_back, spill
 
 TEXT = st.lists(st.one_of(st.none(), st.text(max_size=12)), min_size=1, max_size=40)
 WHOLE = st.lists(st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1)), min_size=1, max_size=40)

@@ -12,8 +12,8 @@ from batchonnx.errors import ChangedError, InputError, Problem
 from batchonnx.ledger.output import Output
 from batchonnx.ledger.records import PlanRecord
 from batchonnx.planning.identity import differences, input_name
-from batchonnx.proof.compare.columns import ColumnChange, ColumnTally
-from batchonnx.proof.compare.rows import Joined, Key, Read, join_rows
+from batchonnx.proof.diff.columns import ColumnChange, ColumnTally
+from batchonnx.proof.diff.rows import Joined, Key, Read, join_rows
 from batchonnx.proof.verify import read_result
 from batchonnx.scoring.quarantine import FILE, ROW
 
@@ -36,7 +36,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Difference:
     """Result b against result a.
 
     settings: name, a's value, b's value, of all that differs but input files; files: how many are the same,
@@ -54,7 +54,7 @@ class Comparison:
     unpaired: tuple[tuple[str, str], ...]
 
 
-def compare(a: Output, b: Output, key: str | None, tolerance: float = 0.0) -> Comparison:
+def diff_results(a: Output, b: Output, key: str | None, tolerance: float = 0.0) -> Difference:
     """Compare two published results.
 
     key: a kept column that tells rows apart; None: rows are known by their file and place in it.
@@ -72,7 +72,7 @@ def compare(a: Output, b: Output, key: str | None, tolerance: float = 0.0) -> Co
     except ChangedError as error:
         fix = "name a kept column that tells rows apart: --key COLUMN; or restore the file"
         raise ChangedError(*(replace(problem, fix=fix) for problem in error.problems)) from error
-    return Comparison(
+    return Difference(
         a=_side(left),
         b=_side(right),
         settings=tuple(_settings(left.plan, right.plan)),

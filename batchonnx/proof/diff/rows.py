@@ -16,8 +16,8 @@ from batchonnx.errors import InputError, Problem
 from batchonnx.ledger.output import Output
 from batchonnx.ledger.records import Commit, Manifest, PlanRecord
 from batchonnx.planning.listing import Listing
-from batchonnx.proof.compare.columns import ColumnTally
-from batchonnx.proof.compare.spill import read_back, spill
+from batchonnx.proof.diff.columns import ColumnTally
+from batchonnx.proof.diff.spill import read_back, spill
 from batchonnx.proof.origin import predicted_rows
 from batchonnx.proof.published import read_parts, rows_of_shard
 from batchonnx.proof.recorded import recorded_listing
@@ -78,7 +78,7 @@ class Key:
 
 
 def join_rows(a: Read, b: Read, key: Key, tallies: Sequence[ColumnTally]) -> Joined:
-    """Hand the values of each row that both have to the tallies. Raises as `compare.compare`."""
+    """Hand the values of each row that both have to the tallies. Raises as `diff.diff_results`."""
     size = sum(part.bytes for one in (a, b) for commit in one.manifest.commits for part in commit.parts)
     pieces = max(1, min(MOST_PIECES, ceil(size * UNPACKED / PIECE_BYTES)))
     names = [tally.column for tally in tallies]

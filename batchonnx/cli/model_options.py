@@ -1,0 +1,105 @@
+"""Options that several commands about models share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from batchonnx.lifecycle.feed import Rows
+    from batchonnx.lifecycle.gates import Gates
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, errors included.")
+
+Command = Callable[..., Any]
+
+
+def rows_options(command: Command) -> Command:
+    """Which rows the model is run on: --job, --set, --date, --rows, --seed, --inputs, --size."""
+    for option in reversed(
+        (
+            click.option(
+                "--job", type=click.Path(path_type=Path), help="Take the first rows of this job's input."
+            ),
+            click.option(
+                "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Fill {{ KEY }} in the job."
+            ),
+            click.option("--date", metavar="DATE", help="The job's logical date: fill {{ date }}."),
+            click.option("--rows", type=click.IntRange(1), help="How many rows."),
+            click.option(
+                "--seed", type=click.IntRange(0), default=0, help="Without --job: draw other values."
+            ),
+            click.option(
+                "--inputs",
+                type=click.Path(path_type=Path),
+                metavar="FILE.npz",
+                help="Take the rows of this file: one array for each input.",
+            ),
+            click.option(
+                "--size",
+                "sizes",
+                multiple=True,
+                metavar="NAME=N",
+                help="Without --job: the size of a symbolic dimension. May be repeated.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def gate_options(command: Command) -> Command:
+    """What the model has to reach: --max-diff, --min-agreement, --min-cosine, --min-speedup."""
+    number = click.FloatRange(0)
+    for option in reversed(
+        (
+            click.option("--max-diff", type=number, help="Largest |a-b| / max(1, |a|) of any value."),
+            click.option("--min-agreement", type=number, help="Share of rows with the same label: 0.99."),
+            click.option("--min-cosine", type=number, help="Mean cosine of the rows' outputs: 0.99."),
+            click.option("--min-speedup", type=number, help="Rows/s of B to those of A: 1.5."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def chosen_rows(
+    job: Path | None,
+    settings: tuple[str, ...],
+    date: str | None,
+    rows: int | None,
+    seed: int,
+    inputs: Path | None,
+    sizes: tuple[str, ...],
+) -> Rows:
+    """What `rows_options` have asked for. Raises JobFileError, InputError, click.UsageError."""
+    from batchonnx.lifecycle.feed import JobRows, RandomRows
+    from batchonnx.lifecycle.given_feed import read_npz
+
+    if inputs is not None:
+        if job is not None or rows is not None or sizes:
+            raise click.UsageError("--inputs names all rows: leave --job, --rows and --size out")
+        return read_npz(inputs)
+    if job is None:
+        known = {}
+        for text in sizes:
+            name, given, size = text.partition("=")
+            if not given or not size.isdecimal() or not int(size):
+                raise click.UsageError(f"--size {text}: NAME=N is wanted, N from 1")
+            known[name] = int(size)
+        return RandomRows(rows or RandomRows.count, seed, known)
+    from batchonnx.cli.jobs import load_dated
+
+    return JobRows(load_dated(job, settings, date), rows or JobRows.count)
+
+
+def chosen_gates(
+    max_diff: float | None, min_agreement: float | None, min_cosine: float | None, min_speedup: float | None
+) -> Gates:
+    """What `gate_options` have asked for."""
+    from batchonnx.lifecycle.gates import Gates
+
+    return Gates(max_diff, min_agreement, min_cosine, min_speedup)

@@ -1,0 +1,71 @@
+"""What is compared: an ONNX model on this machine, or anything else that answers the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from batchonnx.lifecycle.feed import Feed, GivenRows, JobRows, Rows
+from batchonnx.lifecycle.given_feed import given_feeds
+from batchonnx.lifecycle.job_feed import open_job_feeds
+from batchonnx.lifecycle.random_feed import lookup_sizes, random_feeds
+from batchonnx.runtime.session import Model, open_model
+from batchonnx.runtime.signature import ModelSignature
+from batchonnx.scoring.decode.maps import maps_to_matrix
+
+Values = Mapping[str, Any]
+"""Model output -> an array, or a list of dicts for a sequence of maps."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One side of a comparison.
+
+    signature: its inputs and outputs; path and digest name it in reports. run: tensors -> outputs; may raise
+    `PredictError`. local: its ONNX file, if it has one.
+    """
+
+    signature: ModelSignature
+    run: Callable[[Mapping[str, np.ndarray]], Values]
+    local: Path | None = None
+
+
+def open_contender(path: str) -> Contender:
+    """A model, on one thread. Raises ModelFileError, DependencyError."""
+    model = open_model(path, threads=1)
+    local = Path(path)
+    return Contender(model.signature, running(model), local if local.is_file() else None)
+
+
+def running(model: Model) -> Callable[[Mapping[str, np.ndarray]], Values]:
+    """Tensors -> all outputs by name."""
+    names = [spec.name for spec in model.signature.outputs]
+    return lambda tensors: dict(zip(names, model.run(names, tensors), strict=True))
+
+
+def open_feeds(rows: Rows, *contenders: Contender) -> list[Feed]:
+    """The same rows for each. Raises ContractError, InputError, and what a job's plan raises."""
+    signatures = [contender.signature for contender in contenders]
+    if isinstance(rows, JobRows):
+        return list(open_job_feeds(rows, signatures))
+    if isinstance(rows, GivenRows):
+        return list(given_feeds(rows, signatures))
+    found = [lookup_sizes(one.local) for one in contenders if one.local is not None]
+    names = {name for sizes in found for name in sizes}
+    bounds = {name: min(sizes[name] for sizes in found if name in sizes) for name in names}
+    return list(random_feeds(rows, signatures, bounds))
+
+
+def arrays(values: Values) -> dict[str, np.ndarray]:
+    """Outputs that can be compared, as arrays; sequences of maps as a matrix of their values."""
+    found = {}
+    for name, value in values.items():
+        if isinstance(value, np.ndarray):
+            found[name] = value
+        elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+            found[name] = maps_to_matrix(value)[0]
+    return found

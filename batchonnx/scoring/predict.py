@@ -1,0 +1,24 @@
+"""From tensors to outputs: one call of the model, or one for each window of the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from batchonnx.planning.plan import Plan
+from batchonnx.planning.sounds import windowed
+from batchonnx.runtime.session import Model
+from batchonnx.scoring.windows import Windows
+
+Predict = Callable[[Sequence[str], Mapping[str, np.ndarray]], list[Any]]
+"""(model outputs, model input -> rows) -> what the model gives for these rows, in the order asked."""
+
+
+def predictor(plan: Plan, model: Model) -> Predict:
+    """What scores a batch of this plan."""
+    feature = windowed(plan.features)
+    if feature is None:
+        return model.run
+    return Windows(feature, plan.features, plan.states, model.run, plan.fixed_batch).run
