@@ -27,6 +27,7 @@ __all__ = [
     "backfill",
     "clean",
     "dataset",
+    "diff",
     "explain",
     "init",
     "load_job",
@@ -35,6 +36,7 @@ __all__ = [
     "publish",
     "report",
     "run",
+    "runs",
     "verify",
 ]
 
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
         backfill,
         clean,
         dataset,
+        diff,
         explain,
         init,
         load_job,
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
         publish,
         report,
         run,
+        runs,
         verify,
     )
 

@@ -20,7 +20,9 @@ from batchonnx.ledger.records import Manifest
 from batchonnx.parts.dataset import open_dataset
 from batchonnx.planning.guess import guess_job
 from batchonnx.planning.plan import Plan
+from batchonnx.proof.diff.diff import Difference, diff_results
 from batchonnx.proof.explain import Origin, explain_key, explain_row
+from batchonnx.proof.history import ListedRun, list_runs
 from batchonnx.proof.published import read_parts
 from batchonnx.proof.rescore import rescore
 from batchonnx.proof.verify import Proof, read_result, verify_result
@@ -40,6 +42,7 @@ __all__ = [
     "backfill",
     "clean",
     "dataset",
+    "diff",
     "explain",
     "init",
     "load_job",
@@ -48,6 +51,7 @@ __all__ = [
     "publish",
     "report",
     "run",
+    "runs",
     "verify",
 ]
 
@@ -118,6 +122,25 @@ def report(output: str | Path, *, against: str | Path | None = None, prove: bool
     Raises StorageError if there is no result, DependencyError without matplotlib.
     """
     return make_page(_output(output), _output(against) if against is not None else None, is_proved=prove)
+
+
+def runs(place: str | Path) -> list[ListedRun]:
+    """The runs at an output, or at all outputs below a folder: by output, the latest last.
+
+    Raises StorageError if there are none.
+    """
+    return list_runs(_absolute(place))
+
+
+def diff(a: str | Path, b: str | Path, *, key: str | None = None, tolerance: float = 0.0) -> Difference:
+    """How the result at b differs from the one at a; rows are joined on disk, in memory that is bounded.
+
+    key: a kept column that tells rows apart; left out, rows are known by their file and place in it.
+    tolerance: a relative difference of numbers that is no change.
+    Raises StorageError if a result is missing, InputError for a key that doesn't tell rows apart,
+    ChangedError where rows are known by place, a filter has to be asked again, and the input has changed.
+    """
+    return diff_results(_output(a), _output(b), key, tolerance)
 
 
 def clean(output: str | Path) -> list[Cleared]:
@@ -210,8 +233,12 @@ def backfill(
 
 
 def _output(path: str | Path) -> Output:
+    return output_at(_absolute(path))
+
+
+def _absolute(path: str | Path) -> str:
     text = str(path)
-    return output_at(text if "://" in text else str(Path(text).absolute()))
+    return text if "://" in text else str(Path(text).absolute())
 
 
 def _on(job: JobFile, engine: Literal["local", "ray"] | None) -> JobFile:

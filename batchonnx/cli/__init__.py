@@ -20,6 +20,8 @@ _COMMANDS = {
     "verify": ("batchonnx.cli.results", "verify"),
     "explain": ("batchonnx.cli.results", "explain"),
     "report": ("batchonnx.cli.look", "report"),
+    "runs": ("batchonnx.cli.look", "runs"),
+    "diff": ("batchonnx.cli.look", "diff"),
     "publish": ("batchonnx.cli.results", "publish"),
     "clean": ("batchonnx.cli.results", "clean"),
     "backfill": ("batchonnx.cli.schedule", "backfill"),

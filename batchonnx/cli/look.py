@@ -1,9 +1,10 @@
-"""Commands that show what was done: report."""
+"""Commands that show what was done: report, runs, diff."""
 
 from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -38,6 +39,50 @@ def report(output: str, out: Path | None, against: str | None, no_proof: bool, a
     say(json.dumps({"output": output, "run": page.run, "file": str(file)}) if as_json else f"wrote {file}")
     if page.broken:
         raise ProofError(*page.broken)
+
+
+@click.command()
+@click.argument("place")
+@_json_option
+def runs(place: str, as_json: bool) -> None:
+    """List the runs at PLACE, an output, or at all outputs below it.
+
+    \b
+    Examples:
+      batchonnx runs predictions/
+      batchonnx runs s3://scores/events/ --json
+    """
+    from batchonnx import api
+    from batchonnx.report.history_view import format_runs
+
+    found = api.runs(place)
+    say(json.dumps([asdict(run) for run in found], indent=1) if as_json else format_runs(found))
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@click.option("--key", metavar="COLUMN", help="A kept column that tells rows apart; left out: file and row.")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0),
+    default=0.0,
+    help="A relative difference of numbers that is no change.",
+)
+@_json_option
+def diff(a: str, b: str, key: str | None, tolerance: float, as_json: bool) -> None:
+    """Say how the result at B differs from the one at A: settings, speed, and the predictions of each row.
+
+    \b
+    Examples:
+      batchonnx diff predictions/ candidate/
+      batchonnx diff predictions/day=2026-11-21/ predictions/day=2026-11-22/ --key user_id
+    """
+    from batchonnx import api
+    from batchonnx.report.history_view import format_difference
+
+    found = api.diff(a, b, key=key, tolerance=tolerance)
+    say(json.dumps(asdict(found), indent=1) if as_json else format_difference(found))
 
 
 def write(file: Path, data: bytes) -> None:

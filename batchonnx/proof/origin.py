@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from batchonnx.ledger.output import Output
 from batchonnx.ledger.records import Commit, PlanRecord
 from batchonnx.planning.filter import parse_filter
+from batchonnx.planning.listing import Listing
 from batchonnx.proof.recorded import recorded_job, recorded_listing, recorded_shard
 from batchonnx.scoring.quarantine import FILE, ROW
 from batchonnx.scoring.read import read_chunks
@@ -23,22 +24,33 @@ def origin_of(output: Output, plan: PlanRecord, commit: Commit, place: int) -> t
     Counted from the records; where a filter left rows out, the filter is asked again.
     Raises ChangedError if that needs a file that has changed.
     """
-    bad = bad_rows(output, commit)
-    for path, rows in _survivors(plan, commit):
-        kept = rows[~np.isin(rows, bad[path])] if path in bad else rows
-        if place < len(kept):
-            return path, int(kept[place])
-        place -= len(kept)
+    for path, rows in predicted_rows(output, plan, commit):
+        if place < len(rows):
+            return path, int(rows[place])
+        place -= len(rows)
     raise IndexError(place)
 
 
-def _survivors(plan: PlanRecord, commit: Commit) -> Iterator[tuple[str, np.ndarray]]:
+def predicted_rows(
+    output: Output, plan: PlanRecord, commit: Commit, listing: Listing | None = None
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Path and int64[n] row indexes in that file of a shard's predicted rows, in the order of the input.
+
+    listing: of the run's input, for many shards; None: made here, if a filter has to be asked again.
+    Raises as `origin_of`.
+    """
+    bad = bad_rows(output, commit)
+    for path, rows in _survivors(plan, commit, listing):
+        yield path, rows[~np.isin(rows, bad[path])] if path in bad else rows
+
+
+def _survivors(plan: PlanRecord, commit: Commit, listing: Listing | None) -> Iterator[tuple[str, np.ndarray]]:
     """Rows that the filter has let pass, in order: path and int64[n] row indexes in that file."""
     if not commit.filtered:
         for source in commit.sources:
             yield source.path, np.arange(source.first_row, source.first_row + source.rows)
         return
-    job, listing = recorded_job(plan), recorded_listing(plan)
+    job, listing = recorded_job(plan), listing or recorded_listing(plan)
     row_filter = parse_filter(job.job.input.filter or "", listing.schema, job.where("input.filter"))
     shard = recorded_shard(plan, commit.shard, listing)
     for chunk in read_chunks(shard, listing, (), row_filter, FILTER_ROWS, FILTER_ROWS):

@@ -39,7 +39,9 @@ from batchonnx.lifecycle.provenance import Step
 from batchonnx.lifecycle.speed import Speed
 from batchonnx.lifecycle.validate import Check, Validation
 from batchonnx.parts.layout import Layout
+from batchonnx.proof.diff.diff import Difference
 from batchonnx.proof.explain import Origin
+from batchonnx.proof.history import ListedRun
 from batchonnx.proof.verify import Proof
 from batchonnx.report.plan_view import plan_as_dict
 from batchonnx.schedule.run_tick import TickResult
@@ -319,7 +321,9 @@ def test_what_else_lies_beside_a_result_is_explained(tmp_path: Path) -> None:
 CLI = ROOT / "docs" / "cli.md"
 
 
-@pytest.mark.parametrize("kind", [RunSummary, Proof, Origin, Cleared, SubmittedJob, TickResult, Symptom])
+@pytest.mark.parametrize(
+    "kind", [RunSummary, Proof, Origin, Cleared, SubmittedJob, TickResult, Symptom, ListedRun, Difference]
+)
 def test_every_key_of_a_command_s_json_is_explained(kind: type) -> None:
     assert set(table(CLI, f"keys: {kind.__name__}")) == {field.name for field in fields(kind)}
 
