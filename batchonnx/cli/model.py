@@ -10,6 +10,7 @@ _COMMANDS = {
     "inspect": ("batchonnx.cli.model_evidence", "inspect"),
     "validate": ("batchonnx.cli.model_evidence", "validate"),
     "compare": ("batchonnx.cli.model_evidence", "compare"),
+    "profile": ("batchonnx.cli.model_evidence", "profile"),
 }
 
 
@@ -22,4 +23,5 @@ def model() -> None:
       batchonnx model inspect model.onnx
       batchonnx model validate model.onnx --job job.yaml
       batchonnx model compare model.onnx model.int8.onnx --job job.yaml
+      batchonnx model profile model.onnx
     """

@@ -1,4 +1,4 @@
-"""Commands that say what a model is and what it is worth: inspect, validate, compare."""
+"""Commands that say what a model is and what it is worth: inspect, validate, compare, profile."""
 
 from __future__ import annotations
 
@@ -7,27 +7,43 @@ from pathlib import Path
 
 import click
 
-from batchonnx.cli.model_options import chosen_gates, chosen_rows, gate_options, json_option, rows_options
+from batchonnx.cli.model_options import (
+    chosen_gates,
+    chosen_rows,
+    chosen_sizes,
+    gate_options,
+    html_option,
+    json_option,
+    rows_options,
+    size_option,
+    write_page,
+)
 from batchonnx.cli.screen import complain, say
 from batchonnx.errors import GateError
 
 
 @click.command()
 @click.argument("path")
+@size_option
+@html_option
 @json_option
-def inspect(path: str, as_json: bool) -> None:
-    """Show what the model at PATH takes and gives, its opsets, operators and weights.
+def inspect(path: str, sizes: tuple[str, ...], html: Path | None, as_json: bool) -> None:
+    """Show what the model at PATH takes and gives, what it holds and costs, and how it was made.
 
     \b
     Examples:
       batchonnx model inspect model.onnx
+      batchonnx model inspect model.onnx --html model.html    with the graph drawn
       batchonnx model inspect model.onnx --json | jq .inputs
     """
-    from batchonnx.report.model_view import format_card
-    from batchonnx.runtime.inspect import inspect_model
+    from batchonnx.lifecycle.inspection import look_into
+    from batchonnx.report.model_page import model_page
+    from batchonnx.report.model_view import format_inspection
 
-    card = inspect_model(path)
-    say(json.dumps(card.as_dict(), indent=1) if as_json else format_card(card))
+    found = look_into(path, chosen_sizes(sizes))
+    if html is not None:
+        write_page(html, model_page(found))
+    say(json.dumps(found.as_dict(), indent=1) if as_json else format_inspection(found))
 
 
 @click.command()
@@ -154,3 +170,48 @@ def compare(
         return
     say(as_markdown(found), nl=False)
     require_good(found)
+
+
+@click.command()
+@click.argument("path")
+@rows_options
+@click.option("--batch", type=click.IntRange(1), help="Rows in each call; 32 if left out.")
+@click.option("--calls", type=click.IntRange(1), help="How many calls; 20 if left out.")
+@click.option("--threads", type=click.IntRange(1), default=1, help="Of one call.")
+@html_option
+@json_option
+def profile(
+    path: str,
+    job: Path | None,
+    settings: tuple[str, ...],
+    date: str | None,
+    rows: int | None,
+    seed: int,
+    inputs: Path | None,
+    sizes: tuple[str, ...],
+    batch: int | None,
+    calls: int | None,
+    threads: int,
+    html: Path | None,
+    as_json: bool,
+) -> None:
+    """Show where the time of the model at PATH goes, operator by operator, and which provider runs it.
+
+    \b
+    Examples:
+      batchonnx model profile model.onnx --batch 64
+      batchonnx model profile model.onnx --job job.yaml --html profile.html
+    """
+    from batchonnx.lifecycle.profile import BATCH_ROWS, CALLS, profile_model
+    from batchonnx.report.profile_view import format_profile, profile_page
+
+    found = profile_model(
+        path,
+        chosen_rows(job, settings, date, rows, seed, inputs, sizes),
+        batch_rows=batch or BATCH_ROWS,
+        calls=calls or CALLS,
+        threads=threads,
+    )
+    if html is not None:
+        write_page(html, profile_page(found))
+    say(json.dumps(found.as_dict(), indent=1) if as_json else format_profile(found))

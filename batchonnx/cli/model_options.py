@@ -8,11 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batchonnx.cli.screen import complain
+from batchonnx.errors import Problem, StorageError
+
 if TYPE_CHECKING:
     from batchonnx.lifecycle.feed import Rows
     from batchonnx.lifecycle.gates import Gates
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, errors included.")
+
+html_option = click.option(
+    "--html", type=click.Path(path_type=Path), metavar="FILE", help="Write a page to look at, too."
+)
+size_option = click.option(
+    "--size",
+    "sizes",
+    multiple=True,
+    metavar="NAME=N",
+    help="Without --job: the size of a symbolic dimension. May be repeated.",
+)
 
 Command = Callable[..., Any]
 
@@ -38,13 +52,7 @@ def rows_options(command: Command) -> Command:
                 metavar="FILE.npz",
                 help="Take the rows of this file: one array for each input.",
             ),
-            click.option(
-                "--size",
-                "sizes",
-                multiple=True,
-                metavar="NAME=N",
-                help="Without --job: the size of a symbolic dimension. May be repeated.",
-            ),
+            size_option,
         )
     ):
         command = option(command)
@@ -84,13 +92,7 @@ def chosen_rows(
             raise click.UsageError("--inputs names all rows: leave --job, --rows and --size out")
         return read_npz(inputs)
     if job is None:
-        known = {}
-        for text in sizes:
-            name, given, size = text.partition("=")
-            if not given or not size.isdecimal() or not int(size):
-                raise click.UsageError(f"--size {text}: NAME=N is wanted, N from 1")
-            known[name] = int(size)
-        return RandomRows(rows or RandomRows.count, seed, known)
+        return RandomRows(rows or RandomRows.count, seed, chosen_sizes(sizes))
     from batchonnx.cli.jobs import load_dated
 
     return JobRows(load_dated(job, settings, date), rows or JobRows.count)
@@ -103,3 +105,26 @@ def chosen_gates(
     from batchonnx.lifecycle.gates import Gates
 
     return Gates(max_diff, min_agreement, min_cosine, min_speedup)
+
+
+def chosen_sizes(sizes: tuple[str, ...]) -> dict[str, int]:
+    """Symbolic dimension -> size. Raises click.UsageError."""
+    known = {}
+    for text in sizes:
+        name, given, size = text.partition("=")
+        if not given or not size.isdecimal() or not int(size):
+            raise click.UsageError(f"--size {text}: NAME=N is wanted, N from 1")
+        known[name] = int(size)
+    return known
+
+
+def write_page(path: Path, page: bytes) -> None:
+    """Raises StorageError."""
+    try:
+        path.write_bytes(page)
+    except OSError as error:
+        facts = {"file": str(path), "found": error.strerror or str(error)}
+        raise StorageError(
+            Problem("the page can't be written", facts, "name another file: --html")
+        ) from error
+    complain(f"wrote {path}")

@@ -99,11 +99,16 @@ def load_model(file: ModelFile, threads: int) -> Model:
     threads: that one call may use; a model of trees gets one, since its bits would depend on it.
     Raises ModelFileError naming why ONNX Runtime can't load it, DependencyError if that isn't installed.
     """
+    threads = 1 if threads > 1 and _has_trees(file) else threads
+    session = open_session(file, session_options(threads))
+    return Model(session, _signature(file, session), threads)
+
+
+def session_options(threads: int) -> Any:
+    """How every session of ours is set. threads: used by one call. Raises DependencyError."""
     require_onnxruntime()
     import onnxruntime
 
-    if threads > 1 and _has_trees(file):
-        threads = 1
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -111,14 +116,18 @@ def load_model(file: ModelFile, threads: int) -> Model:
     options.enable_mem_pattern = False
     options.log_severity_level = _QUIET
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def open_session(file: ModelFile, options: Any, provider: str = "CPUExecutionProvider") -> Any:
+    """ONNX Runtime's own session. Raises ModelFileError naming why it can't load the model."""
+    import onnxruntime
+
     try:
-        session = onnxruntime.InferenceSession(
-            str(file.local), options, providers=["CPUExecutionProvider"], enable_fallback=0
-        )
+        return onnxruntime.InferenceSession(str(file.local), options, providers=[provider], enable_fallback=0)
     except Exception as error:
         # ONNX Runtime's classes derive from Exception and live in a private module.
         raise diagnose(file, clean(str(error))) from error
-    return Model(session, _signature(file, session), threads)
 
 
 def _has_trees(file: ModelFile) -> bool:

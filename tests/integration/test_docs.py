@@ -34,6 +34,7 @@ from batchonnx.lifecycle.compare import Comparison
 from batchonnx.lifecycle.gates import Miss
 from batchonnx.lifecycle.machine import Machine
 from batchonnx.lifecycle.parity import Parity
+from batchonnx.lifecycle.profile import ProfileReport
 from batchonnx.lifecycle.provenance import Step
 from batchonnx.lifecycle.speed import Speed
 from batchonnx.lifecycle.validate import Check, Validation
@@ -329,9 +330,40 @@ MODELS = ROOT / "docs" / "models.md"
 def test_every_question_about_a_model_and_its_answer_s_keys_are_explained() -> None:
     own = {field.name for field in fields(Validation)} | {"verdict"}
     assert set(table(MODELS, "keys: Validation")) >= own
+    assert set(table(MODELS, "keys: ProfileReport")) >= {field.name for field in fields(ProfileReport)}
     assert Check.__doc__ is not None
     asked = re.findall(r'"(\w+)"', Check.__doc__.partition("level:")[0])
     assert re.findall(r"^\| `(\w+)` \|", section(MODELS, "validate"), re.MULTILINE) == asked
+
+
+def test_the_looks_at_a_model_that_are_shown_are_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("model.onnx", "candidate.onnx"):
+        models.linear(tmp_path / name)
+    values = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
+    pq.write_table(pa.table({f"f{i}": values[:, i] for i in range(3)}), tmp_path / "in.parquet")
+    job = {
+        "model": {"path": "model.onnx"},
+        "input": {"path": "in.parquet"},
+        "features": {"x": {"columns": ["f0", "f1", "f2"]}},
+        "output": {"path": "out"},
+    }
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    monkeypatch.chdir(tmp_path)
+    for title in ("inspect", "profile", "validate", "compare"):
+        (line,) = re.findall(r"^batchonnx .*", section(MODELS, title), re.MULTILINE)
+        # Whether one is as fast as the other, which it is, is up to this moment of the machine.
+        line = line.replace("--min-speedup 1", "--min-speedup 0.1")
+        done = CliRunner().invoke(main, shlex.split(line)[1:])
+        assert done.exit_code == 0, f"{line}: {done.output}"
+    for made in (
+        "model.html",
+        "profile.html",
+        "candidate.onnx.comparison.md",
+        "candidate.onnx.comparison.json",
+    ):
+        assert (tmp_path / made).stat().st_size > 0
 
 
 def test_every_key_of_a_comparison_and_its_figures_is_explained() -> None:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import onnx
 
-from batchonnx.report.model_view import format_card
-from batchonnx.runtime.inspect import inspect_model
+from batchonnx.lifecycle.inspection import look_into
+from batchonnx.report.model_view import format_inspection
 from tests import models
 
 
 def test_a_card_is_a_screenful_of_facts(tmp_path: Path) -> None:
     path = models.linear(tmp_path / "m.onnx", width=10, classes=4)
-    text = format_card(inspect_model(str(path)))
+    text = format_inspection(look_into(str(path)))
     for words in (
         "input      x float32[n, 10]",
         "output     scores float32[n, 4]",
@@ -29,7 +29,7 @@ def test_a_model_that_can_t_be_run_here_says_why_and_what_to_do(tmp_path: Path) 
     model = onnx.load(path)
     model.opset_import[0].version = 99
     onnx.save(model, path)
-    text = format_card(inspect_model(str(path)))
+    text = format_inspection(look_into(str(path)))
     assert "can't run  the model is too new for this ONNX Runtime" in text
     assert "fix        pip install --upgrade onnxruntime" in text
     assert "input      x float32[n, 3]" in text
