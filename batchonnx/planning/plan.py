@@ -124,6 +124,8 @@ class Plan:
         """The largest batch size that is tried where none is given; each smaller one divides it."""
         if not self.is_decoded:
             return MEASURED_SIZES_DIVIDE
+        if any(map(_is_open, self.features)):
+            return 1
         sizes = (size for size in DECODED_SIZES_DIVIDE if size * self.row_bytes <= DECODED_BATCH_BYTES)
         return next(sizes, 1)
 
@@ -138,6 +140,13 @@ class Plan:
     def chunks(self) -> int:
         """About how many chunks there are: what workers can share, however few the shards."""
         return sum(max(1, ceil((shard.rows or 1) / self.chunk_rows)) for shard in self.shards)
+
+
+def _is_open(binding: FeatureBinding) -> bool:
+    """Whether each row's tensor has a size of its own, so that only a batch of one takes any row."""
+    if isinstance(binding, ImageColumn):
+        return binding.pixels.size is None
+    return isinstance(binding, AudioColumn) and binding.sound.window is None and binding.row_shape[-1] is None
 
 
 def run_name(fingerprint: str) -> str:

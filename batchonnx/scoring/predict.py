@@ -21,4 +21,4 @@ def predictor(plan: Plan, model: Model) -> Predict:
     feature = windowed(plan.features)
     if feature is None:
         return model.run
-    return Windows(feature, plan.features, plan.states, model.run, plan.fixed_batch).run
+    return Windows(feature, plan.features, plan.states, plan.outputs, model.run, plan.fixed_batch).run

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from batchonnx.planning.bindings import Constant, FeatureBinding, HookFeature, StateBinding
+from batchonnx.errors import ContractError, Problem
+from batchonnx.planning.bindings import Constant, FeatureBinding, HookFeature, OutputBinding, StateBinding
 
 BLOCK_WINDOWS = 64
 """So many windows of all rows are laid beside each other at a time, whatever the length of a sound."""
@@ -50,8 +51,8 @@ def as_objects(arrays: Sequence[np.ndarray]) -> np.ndarray:
 class Windows:
     """Runs a model over windows.
 
-    name, axis: the input that has windows, and where it counts rows. others: inputs with one value for each
-    row -> where they count rows. states: what is carried along. fixed_batch: rows of every call.
+    feature: the one that has windows; features: all of them. states: what is carried along. outputs: the
+    columns that are made, which know where a model output counts rows. fixed_batch: rows of every call.
     """
 
     def __init__(
@@ -59,12 +60,14 @@ class Windows:
         feature: FeatureBinding,
         features: Iterable[FeatureBinding],
         states: Sequence[StateBinding],
+        outputs: Iterable[OutputBinding],
         run: Run,
         fixed_batch: int | None,
     ) -> None:
         assert not isinstance(feature, HookFeature)
         self._name, self._axis = feature.input.name, feature.batch_axis
         self._others = dict(_row_axes(one for one in features if one is not feature))
+        self._axes = {binding.source.name: binding.batch_axis for binding in outputs}
         self._states, self._run, self._fixed = states, run, fixed_batch
 
     def run(self, names: Sequence[str], tensors: Mapping[str, np.ndarray]) -> list[Ragged]:
@@ -72,6 +75,7 @@ class Windows:
 
         tensors: as an encoder gives them, with object[n] of [windows, …] for the input that has windows.
         A row's windows see no other row, so who is beside it matters no more than in any batch.
+        Raises ContractError for an output that hasn't a value of one shape for each window.
         """
         rows = list(tensors[self._name])
         lengths = np.array([len(row) for row in rows])
@@ -94,9 +98,11 @@ class Windows:
                 state[one.input.name] = values[one.output.name]
             going = int(np.count_nonzero(lengths > step))
             for name in dict.fromkeys(names):
-                value = values[name][:going]
+                value = _by_row(name, values[name], self._axes.get(name, 0), count)[:going]
                 if name not in found:
                     found[name] = np.empty((int(lengths.sum()), *value.shape[1:]), value.dtype)
+                elif found[name].shape[1:] != value.shape[1:]:
+                    raise _misshapen(name, f"a window's {list(found[name].shape[1:])}", value)
                 found[name][begins[:going] + step] = value
         return [Ragged(found[name], lengths) for name in names]
 
@@ -126,6 +132,19 @@ def _steps(rows: Sequence[np.ndarray], keeps_all: bool) -> Iterator[tuple[int, n
         for step in range(size):
             count = len(rows) if keeps_all else int(going[step])
             yield count, block[step, :count]
+
+
+def _by_row(name: str, value: np.ndarray, axis: int, count: int) -> np.ndarray:
+    """An output with its rows first; there has to be one for each that was fed."""
+    if value.ndim <= axis or value.shape[axis] != count:
+        raise _misshapen(name, f"{count} rows on axis {axis}", value)
+    return np.moveaxis(value, axis, 0)
+
+
+def _misshapen(name: str, expected: str, value: np.ndarray) -> ContractError:
+    facts = {"expected": expected, "found": f"{value.dtype}{list(value.shape)}"}
+    fix = "set batch_axis of its column in outputs, or leave out what isn't one value for each window"
+    return ContractError(Problem(f'model output "{name}" has no value for each window', facts, fix))
 
 
 def _zeros(state: StateBinding, rows: int) -> np.ndarray:

@@ -184,3 +184,18 @@ def test_images_may_lie_in_a_bucket(folder: Path, s3: S3Server, s3_folder: str, 
     scored = pq.read_table(summary.output)
     assert [round(mean[0] * 255) for mean in scored["mean"].to_pylist()] == list(range(20))
     assert quarantined(summary.output) == {"gone.png": f"image: no such file: {s3_folder}/gone.png"}
+
+
+def test_images_of_any_size_are_scored_by_a_model_that_takes_any(folder: Path) -> None:
+    mean = helper.make_node("ReduceMean", ["x"], ["mean"], axes=[2, 3], keepdims=0)
+    x = models.value("x", "float32", ["n", 3, "h", "w"])
+    models.save(folder / "image.onnx", [mean], [x], [models.value("mean", "float32", ["n", 3])])
+    sizes = [(5, 7), (40, 3), (5, 7), (1, 1)] * 5
+    images = [encoded(plain(size=size)) for size in sizes]
+    pq.write_table(
+        pa.table({"name": [str(n) for n in range(len(sizes))], "image": images}), folder / "in.parquet"
+    )
+    summary = batchonnx.run(job_from_dict(images_job(folder), folder=folder))
+    assert (summary.predicted, summary.batch_rows) == (len(sizes), 1)
+    means = np.array(pq.read_table(summary.output)["mean"].to_pylist())
+    np.testing.assert_allclose(means * 255, [GREY] * len(sizes), atol=1e-3)

@@ -71,9 +71,8 @@ class Decoder:
 
     def _lists(self, binding: OutputBinding, batches: Sequence[Ragged]) -> pa.Array:
         """A list for each row, of what becomes of each of its windows."""
-        inner = dataclasses.replace(
-            binding, of_windows=False, type=binding.type.value_type if binding.type is not None else None
-        )
+        value_type = binding.type.value_type if binding.type is not None else None
+        inner = dataclasses.replace(binding, of_windows=False, type=value_type, batch_axis=0)
         source = binding.source.name
         values = self._column(
             inner, [{source: batch.values} for batch in batches], [len(b.values) for b in batches]

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batchonnx.errors import ContractError
 from batchonnx.planning.bindings import AudioColumn, Constant, OutputBinding, Sound, StateBinding
 from batchonnx.runtime.signature import TensorSpec
 from batchonnx.scoring.decode import Decoder
@@ -22,6 +23,11 @@ FEATURE = AudioColumn(INPUT, "sound", "bytes", "/", SOUND, (2,))
 STATE = StateBinding(
     TensorSpec("state", "float32", (3, "n", 1)), TensorSpec("next", "float32", (3, "n", 1)), (3, 0, 1), 1
 )
+
+OUTPUTS = [
+    OutputBinding("total", TensorSpec("sum", "float32", ("n", 1)), pa.list_(pa.float32()), (1,)),
+    OutputBinding("kept", STATE.output, None, (3, 1), batch_axis=1, of_windows=True),
+]
 
 
 class Summing:
@@ -56,7 +62,7 @@ def listed(found: Ragged) -> list[list[float]]:
 @given(lengths=st.lists(st.integers(1, 150), min_size=1, max_size=9), fixed=st.booleans())
 def test_each_row_gets_what_it_would_get_alone(lengths: list[int], fixed: bool) -> None:
     rows, model = make(lengths), Summing()
-    runner = Windows(FEATURE, [FEATURE], [STATE], model.run, len(rows) if fixed else None)
+    runner = Windows(FEATURE, [FEATURE], [STATE], OUTPUTS, model.run, len(rows) if fixed else None)
     (found,) = runner.run(["sum"], {"x": as_objects(rows)})
     assert listed(found) == [expected(row) for row in rows]
     assert len(model.batches) == max(lengths)
@@ -67,18 +73,30 @@ def test_each_row_gets_what_it_would_get_alone(lengths: list[int], fixed: bool) 
 def test_what_a_row_has_once_goes_along_with_each_of_its_windows() -> None:
     weights = Constant(TensorSpec("weight", "float32", ("n", 1)), np.ones(1, np.float32), per_row=True)
     rows = make([1, 3, 2])
-    runner = Windows(FEATURE, [FEATURE, weights], [STATE], Summing().run, None)
+    runner = Windows(FEATURE, [FEATURE, weights], [STATE], OUTPUTS, Summing().run, None)
     tensors = {"x": as_objects(rows), "weight": np.array([[1], [10], [100]], np.float32)}
     (found,) = runner.run(["sum"], tensors)
     weighted = zip((1, 10, 100), rows, strict=True)
     assert listed(found) == [[weight * value for value in expected(row)] for weight, row in weighted]
 
 
-def test_the_state_may_be_asked_for_too() -> None:
+def test_the_state_may_be_asked_for_too_wherever_it_counts_rows() -> None:
     rows = make([2, 4])
-    runner = Windows(FEATURE, [FEATURE], [STATE], Summing().run, None)
-    total, again = runner.run(["sum", "sum"], {"x": as_objects(rows)})
-    assert listed(total) == listed(again)
+    runner = Windows(FEATURE, [FEATURE], [STATE], OUTPUTS, Summing().run, None)
+    total, state = runner.run(["sum", "next"], {"x": as_objects(rows)})
+    np.testing.assert_array_equal(state.values, np.repeat(total.values[:, None], 3, axis=1))
+    (column,) = Decoder([OUTPUTS[1]], {}).decode([{"next": state}], [2])
+    assert [len(windows) for windows in column.to_pylist()] == [2, 4]
+
+
+@pytest.mark.parametrize("value", [np.zeros((3, 1)), np.zeros(()), np.zeros((1, 2))])
+def test_an_output_without_a_value_for_each_window_is_named(value: np.ndarray) -> None:
+    def run(names: Sequence[str], tensors: Mapping[str, np.ndarray]) -> list[Any]:
+        return [value]
+
+    runner = Windows(FEATURE, [FEATURE], [], OUTPUTS, run, None)
+    with pytest.raises(ContractError, match='model output "sum" has no value for each window'):
+        runner.run(["sum"], {"x": as_objects(make([2, 2]))})
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3])
