@@ -12,7 +12,8 @@ from pathlib import Path
 
 from batchonnx.doctor.symptom import Symptom, Symptoms
 from batchonnx.report.text import duration, of_bytes, plural
-from batchonnx.runtime.cores import CGROUP, cgroup_quotas, usable_cores
+from batchonnx.runtime.cores import cgroup_quotas, usable_cores
+from batchonnx.runtime.kernel import CGROUP, own_groups, read_told
 from batchonnx.runtime.machine import cpu_flags, cpu_name, memory_limit
 
 LEAST_MEMORY, LEAST_FILES = 1 << 30, 1024
@@ -34,7 +35,7 @@ def check_cores() -> Symptoms:
     """The core budget: what affinity and cgroup really allow."""
     usable, there = usable_cores(), os.cpu_count() or 1
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else there
-    quotas = list(cgroup_quotas(_read("/proc/self/cgroup"), CGROUP))
+    quotas = list(cgroup_quotas(own_groups(), CGROUP))
     limits = [f"affinity {affinity}"] if affinity < there else []
     limits += [f"cgroup quota {min(quotas):g}"] if quotas and min(quotas) < there else []
     told = f"{usable} of {plural(there, 'core')}" + (f" ({', '.join(limits)})" if limits else "")
@@ -48,7 +49,7 @@ def check_cores() -> Symptoms:
 def check_memory() -> Symptoms:
     """What may be used, and what is free of it."""
     limit = memory_limit()
-    found = re.search(r"^MemAvailable:\s+(\d+) kB", _read("/proc/meminfo"), re.MULTILINE)
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", read_told(Path("/proc/meminfo")), re.MULTILINE)
     free = min(limit, int(found[1]) * 1024) if found else limit
     told = f"{of_bytes(limit)}, {of_bytes(free)} of it free"
     if free < LEAST_MEMORY:
@@ -91,10 +92,3 @@ def check_clock() -> Symptoms:
         yield Symptom("clock", "bad", f"{told}, {behind} before batchonnx was installed", fix)
     else:
         yield Symptom("clock", "good", told)
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text()
-    except OSError:
-        return ""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-CGROUP = Path("/sys/fs/cgroup")
+from batchonnx.runtime.kernel import CGROUP, group_folders, own_groups
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,7 @@ class CoreBudget:
 def usable_cores() -> int:
     """Cores by affinity and cgroup quota (v1 and v2), at least 1; the host's count means nothing."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        groups = Path("/proc/self/cgroup").read_text()
-    except OSError:
-        groups = ""
-    return cores_from(affinity, cgroup_quotas(groups, CGROUP))
+    return cores_from(affinity, cgroup_quotas(own_groups(), CGROUP))
 
 
 def cores_from(affinity: int, quotas: Iterable[float]) -> int:
@@ -41,25 +37,10 @@ def divide_cores(cores: int, workers: int | None, pieces: int) -> CoreBudget:
 
 
 def cgroup_quotas(groups: str, mount: Path) -> Iterator[float]:
-    """Every limit, in cores, on the way from a process's cgroup up to the root.
-
-    groups: the text of /proc/self/cgroup. mount: /sys/fs/cgroup. In a container the path may be the
-    host's; what isn't there sets no limit, and the root's own file is then the container's.
-    """
-    for line in groups.splitlines():
-        _, controllers, group = line.split(":", 2)
-        if not controllers:
-            root, read = mount, _quota_v2
-        elif "cpu" in controllers.split(","):
-            root, read = mount / "cpu", _quota_v1
-        else:
-            continue
-        folder = root / group.lstrip("/")
-        for place in (folder, *folder.parents):
-            if (quota := read(place)) is not None:
-                yield quota
-            if place == root:
-                break
+    """Every limit, in cores, on the way from a process's cgroup up to the root; see `group_folders`."""
+    for folder, is_unified in group_folders(groups, mount, "cpu"):
+        if (quota := (_quota_v2 if is_unified else _quota_v1)(folder)) is not None:
+            yield quota
 
 
 def _quota_v2(folder: Path) -> float | None:

@@ -10,19 +10,20 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-CGROUP = Path("/sys/fs/cgroup")
+from batchonnx.runtime.kernel import CGROUP, group_folders, own_groups, read_told
+
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def cpu_name() -> str:
     """What the CPU calls itself; its architecture where it doesn't."""
-    found = re.search(r"^model name\s*:\s*(.+)$", _read(Path("/proc/cpuinfo")), re.MULTILINE)
+    found = re.search(r"^model name\s*:\s*(.+)$", read_told(Path("/proc/cpuinfo")), re.MULTILINE)
     return found[1].strip() if found else platform.machine()
 
 
 def cpu_flags() -> frozenset[str]:
     """Instruction sets by the kernel's names (avx2, avx512f, asimd, …); empty where it doesn't tell."""
-    found = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _read(Path("/proc/cpuinfo")), re.MULTILINE)
+    found = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", read_told(Path("/proc/cpuinfo")), re.MULTILINE)
     return frozenset(found[1].split()) if found else frozenset()
 
 
@@ -44,32 +45,12 @@ def peak_bytes() -> int:
 def memory_limit() -> int:
     """Bytes that this process may use: the machine's, or what its cgroup allows if that is less."""
     machine = _PAGE * os.sysconf("SC_PHYS_PAGES")
-    return min([machine, *cgroup_limits(_read(Path("/proc/self/cgroup")), CGROUP)])
+    return min([machine, *cgroup_limits(own_groups(), CGROUP)])
 
 
 def cgroup_limits(groups: str, mount: Path) -> Iterator[int]:
-    """Every limit on the way from a process's cgroup up to the root, in bytes; see `cores.cgroup_quotas`.
-
-    groups: the text of /proc/self/cgroup. mount: /sys/fs/cgroup.
-    """
-    for line in groups.splitlines():
-        _, controllers, group = line.split(":", 2)
-        if not controllers:
-            root, name = mount, "memory.max"
-        elif "memory" in controllers.split(","):
-            root, name = mount / "memory", "memory.limit_in_bytes"
-        else:
-            continue
-        folder = root / group.lstrip("/")
-        for place in (folder, *folder.parents):
-            if (limit := _read(place / name).strip()).isdigit():
-                yield int(limit)
-            if place == root:
-                break
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""
+    """Every limit, in bytes, on the way from a process's cgroup up to the root; see `group_folders`."""
+    for folder, is_unified in group_folders(groups, mount, "memory"):
+        name = "memory.max" if is_unified else "memory.limit_in_bytes"
+        if (limit := read_told(folder / name).strip()).isdigit():
+            yield int(limit)
