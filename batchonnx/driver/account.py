@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from time import perf_counter
 
@@ -14,7 +14,8 @@ from batchonnx.engines.engine import Engine
 from batchonnx.errors import StorageError
 from batchonnx.ledger.output import Output
 from batchonnx.ledger.records import ColumnProfile, Manifest, PastRun, Work
-from batchonnx.proof.columns import profile_columns
+from batchonnx.proof.columns import predicted_columns, profile_columns
+from batchonnx.proof.history import as_past
 from batchonnx.runtime.cores import usable_cores
 from batchonnx.runtime.machine import cpu_name, peak_bytes
 from batchonnx.storage.s3 import requests_sent
@@ -72,23 +73,12 @@ def remember(output: Output, former: Manifest) -> tuple[tuple[PastRun, ...], tup
     """
     try:
         plan = output.read_plan(former)
-        schema, kept = former.layout.arrow_schema, plan.job.get("keep", ())
-        names = [name for name in schema.names if name not in kept] if schema is not None else []
+        names = predicted_columns(plan, former.layout.arrow_schema)
         profiles = profile_columns(
             output, former.layout, former.commits, names[:PROFILED_COLUMNS], rows=PROFILED_ROWS
         )
     except (OSError, pa.ArrowException, KeyError, ValueError, StorageError):
         return former.history[-MOST_PAST:], ()
-    past = PastRun(
-        run=former.run,
-        version=plan.version,
-        completed=max((commit.at for commit in former.commits), default=plan.created),
-        fingerprint=former.fingerprint,
-        model=former.model,
-        rows_in=former.rows_in,
-        predicted=former.predicted,
-        quarantined=former.quarantined,
-        filtered=former.filtered,
-        elapsed_s=former.work.elapsed_s if former.work is not None else None,
-    )
+    past = as_past(former, plan.version)
+    past = replace(past, completed=past.completed or plan.created)
     return (*former.history, past)[-MOST_PAST:], profiles

@@ -253,6 +253,11 @@ class Manifest:
     history: tuple[PastRun, ...] = ()
     before: tuple[ColumnProfile, ...] = ()
 
+    @property
+    def completed(self) -> str:
+        """When the last shard was; empty if there was none."""
+        return max((commit.at for commit in self.commits), default="")
+
 
 @dataclass(frozen=True)
 class Compacted:

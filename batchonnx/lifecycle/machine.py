@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import platform
 from dataclasses import dataclass
-from pathlib import Path
 
 from batchonnx.runtime.cores import usable_cores
+from batchonnx.runtime.machine import cpu_name
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,4 @@ def this_machine() -> Machine:
     import onnxruntime
 
     system = f"{platform.system()} {platform.machine()}"
-    return Machine(_cpu(), usable_cores(), system, str(onnxruntime.__version__))
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, "") or platform.processor() or platform.machine()
+    return Machine(cpu_name(), usable_cores(), system, str(onnxruntime.__version__))

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pyarrow.types as pat
 
 from batchonnx.ledger.output import Output
-from batchonnx.ledger.records import ColumnProfile, Commit, StoredFile
+from batchonnx.ledger.records import ColumnProfile, Commit, PlanRecord, StoredFile
 from batchonnx.parts.layout import Layout
 from batchonnx.parts.read import read_file
 from batchonnx.planning.types import column_shape, is_text
@@ -30,6 +30,12 @@ FEW_VALUES = 20
 """Integers of so few different values are taken for labels."""
 
 LABELS_KEPT, LABEL_WIDTH, MOST_LABELS = 20, 200, 10_000
+
+
+def predicted_columns(plan: PlanRecord, schema: pa.Schema | None) -> list[str]:
+    """A result's columns that aren't carried along from the input; none where its records don't tell them."""
+    kept = set(plan.job.get("keep", ()))
+    return [name for name in schema.names if name not in kept] if schema is not None else []
 
 
 @dataclass

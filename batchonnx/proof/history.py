@@ -54,32 +54,31 @@ def _runs(path: str) -> Iterator[ListedRun]:
     output = output_at(path)
     manifest = output.read_manifest()
     if manifest is not None:
-        yield from (_past(path, past) for past in manifest.history)
-        yield _published(path, output.read_plan(manifest).version, manifest)
+        yield from (_listed(path, "replaced", past) for past in manifest.history)
+        yield _listed(path, "published", as_past(manifest, output.read_plan(manifest).version))
     if (unfinished := output.unfinished()) is not None:
         run = unfinished.rstrip("/").rpartition("/")[2] if "://" in path else ""
         yield ListedRun(path, run, "unfinished", "", "", "", "", None, None, None, None, None)
 
 
-def _past(path: str, past: PastRun) -> ListedRun:
-    return ListedRun(output=path, state="replaced", **vars(past))
-
-
-def _published(path: str, version: str, manifest: Manifest) -> ListedRun:
-    return ListedRun(
-        output=path,
+def as_past(manifest: Manifest, version: str) -> PastRun:
+    """What is remembered of a published run. version: of the batchonnx that planned it."""
+    return PastRun(
         run=manifest.run,
-        state="published",
-        completed=max((commit.at for commit in manifest.commits), default=""),
         version=version,
-        model=manifest.model,
+        completed=manifest.completed,
         fingerprint=manifest.fingerprint,
+        model=manifest.model,
         rows_in=manifest.rows_in,
         predicted=manifest.predicted,
         quarantined=manifest.quarantined,
         filtered=manifest.filtered,
         elapsed_s=manifest.work.elapsed_s if manifest.work is not None else None,
     )
+
+
+def _listed(path: str, state: State, run: PastRun) -> ListedRun:
+    return ListedRun(output=path, state=state, **vars(run))
 
 
 def _outputs(place: str) -> list[str]:

@@ -12,6 +12,7 @@ from batchonnx.errors import ChangedError, InputError, Problem
 from batchonnx.ledger.output import Output
 from batchonnx.ledger.records import PlanRecord
 from batchonnx.planning.identity import differences, input_name
+from batchonnx.proof.columns import predicted_columns
 from batchonnx.proof.diff.columns import ColumnChange, ColumnTally
 from batchonnx.proof.diff.rows import Joined, Key, Read, join_rows
 from batchonnx.proof.verify import read_result
@@ -106,8 +107,7 @@ def _predictions(side: Read, key: str | None) -> list[str]:
         facts = {"output": side.output.path, "expected": f"one of {', '.join(side.schema.names)}"}
         fix = "name a column that both results have kept, or leave --key out"
         raise InputError(Problem(f'the result has no column "{key}"', facts, fix))
-    kept = set(side.plan.job.get("keep", ()))
-    return [name for name in side.schema.names if name not in kept and name != key]
+    return [name for name in predicted_columns(side.plan, side.schema) if name != key]
 
 
 def _retyped(name: str, was: pa.DataType, now: pa.DataType) -> ColumnChange:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from batchonnx.errors import BatchonnxError, Problem
 from batchonnx.ledger.output import Output
 from batchonnx.ledger.records import ColumnProfile, Commit, Manifest, PlanRecord
-from batchonnx.proof.columns import profile_columns
+from batchonnx.proof.columns import predicted_columns, profile_columns
 from batchonnx.proof.recorded import recorded_job
 from batchonnx.proof.verify import Proof, read_result, verify_result
 from batchonnx.report.page.bad_rows import Reason, read_reasons
@@ -68,7 +68,7 @@ def gather(output: Output, against: Output | None, *, is_proved: bool) -> Facts:
     plan, manifest = read_result(output)
     proof, broken = _prove(output) if is_proved else (None, ())
     unread: list[str] = []
-    names = predictions(plan, manifest)
+    names = predicted_columns(plan, manifest.layout.arrow_schema)
     before, before_name = _before(manifest, against, names[:MOST_COLUMNS], unread)
     try:
         columns = profile_columns(
@@ -110,13 +110,6 @@ def gather(output: Output, against: Output | None, *, is_proved: bool) -> Facts:
 _UNREADABLE = (BatchonnxError, OSError, pa.ArrowException, KeyError, ValueError)
 
 
-def predictions(plan: PlanRecord, manifest: Manifest) -> list[str]:
-    """The result's columns that aren't carried along from the input."""
-    schema = manifest.layout.arrow_schema
-    kept = set(plan.job.get("keep", ()))
-    return [name for name in schema.names if name not in kept] if schema is not None else []
-
-
 def _before(
     manifest: Manifest, against: Output | None, names: Sequence[str], unread: list[str]
 ) -> tuple[dict[str, ColumnProfile], str]:
@@ -124,7 +117,7 @@ def _before(
         told = f"run {manifest.replaces}, which this one took the place of" if manifest.before else ""
         return {profile.column: profile for profile in manifest.before}, told
     plan, other = read_result(against)
-    there = set(predictions(plan, other))
+    there = set(predicted_columns(plan, other.layout.arrow_schema))
     try:
         found = profile_columns(
             against, other.layout, other.commits, [name for name in names if name in there]

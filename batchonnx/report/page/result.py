@@ -15,7 +15,7 @@ PROBLEMS_SHOWN = 20
 def head(facts: Facts) -> Iterator[Element]:
     """Name, verdict, figures, warnings and gate."""
     plan, manifest = facts.plan, facts.manifest
-    ended = max((commit.at for commit in manifest.commits), default=plan.created)
+    ended = manifest.completed or plan.created
     yield tag("h1", str(plan.job.get("name") or facts.output))
     yield tag(
         "p", f"{facts.output} · run {manifest.run} · {ended} · batchonnx {plan.version}", class_="quiet"
