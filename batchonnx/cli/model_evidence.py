@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from batchonnx.cli.model_options import (
-    chosen_gates,
-    chosen_rows,
     chosen_sizes,
     gate_options,
     html_option,
@@ -20,6 +19,10 @@ from batchonnx.cli.model_options import (
 )
 from batchonnx.cli.screen import complain, say
 from batchonnx.errors import GateError
+
+if TYPE_CHECKING:
+    from batchonnx.lifecycle.feed import Rows
+    from batchonnx.lifecycle.gates import Gates
 
 
 @click.command()
@@ -61,13 +64,7 @@ def inspect(path: str, sizes: tuple[str, ...], html: Path | None, as_json: bool)
 @json_option
 def validate(
     paths: tuple[str, ...],
-    job: Path | None,
-    settings: tuple[str, ...],
-    date: str | None,
-    rows: int | None,
-    seed: int,
-    inputs: Path | None,
-    sizes: tuple[str, ...],
+    rows: Rows,
     timeout: float | None,
     memory: float | None,
     strict: bool,
@@ -89,9 +86,8 @@ def validate(
     from batchonnx.report.validation_view import format_validation
 
     limits = Limits(timeout or Limits.timeout_s, round(memory * 1e9) if memory is not None else None)
-    asked = chosen_rows(job, settings, date, rows, seed, inputs, sizes)
     found = []
-    for one in validate_models(paths, asked, limits):
+    for one in validate_models(paths, rows, limits):
         found.append(one)
         if not as_json:
             say(format_validation(one))
@@ -122,17 +118,8 @@ def validate(
 def compare(
     a: str,
     b: str,
-    job: Path | None,
-    settings: tuple[str, ...],
-    date: str | None,
-    rows: int | None,
-    seed: int,
-    inputs: Path | None,
-    sizes: tuple[str, ...],
-    max_diff: float | None,
-    min_agreement: float | None,
-    min_cosine: float | None,
-    min_speedup: float | None,
+    rows: Rows,
+    gates: Gates,
     outputs: tuple[str, ...],
     batches: tuple[int, ...],
     no_speed: bool,
@@ -155,8 +142,8 @@ def compare(
     found = compare_models(
         a,
         b,
-        chosen_rows(job, settings, date, rows, seed, inputs, sizes),
-        gates=chosen_gates(max_diff, min_agreement, min_cosine, min_speedup),
+        rows,
+        gates=gates,
         outputs=outputs or None,
         sizes=() if no_speed else batches or SIZES,
     )
@@ -182,13 +169,7 @@ def compare(
 @json_option
 def profile(
     path: str,
-    job: Path | None,
-    settings: tuple[str, ...],
-    date: str | None,
-    rows: int | None,
-    seed: int,
-    inputs: Path | None,
-    sizes: tuple[str, ...],
+    rows: Rows,
     batch: int | None,
     calls: int | None,
     threads: int,
@@ -207,7 +188,7 @@ def profile(
 
     found = profile_model(
         path,
-        chosen_rows(job, settings, date, rows, seed, inputs, sizes),
+        rows,
         batch_rows=batch or BATCH_ROWS,
         calls=calls or CALLS,
         threads=threads,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,6 @@ from batchonnx.errors import Problem, StorageError
 
 if TYPE_CHECKING:
     from batchonnx.lifecycle.feed import Rows
-    from batchonnx.lifecycle.gates import Gates
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, errors included.")
 
@@ -32,7 +32,24 @@ Command = Callable[..., Any]
 
 
 def rows_options(command: Command) -> Command:
-    """Which rows the model is run on: --job, --set, --date, --rows, --seed, --inputs, --size."""
+    """Which rows the model is run on: --job, --set, --date, --rows, --seed, --inputs, --size.
+
+    The command is given them as `rows`.
+    """
+
+    @wraps(command)
+    def with_rows(
+        job: Path | None,
+        settings: tuple[str, ...],
+        date: str | None,
+        rows: int | None,
+        seed: int,
+        inputs: Path | None,
+        sizes: tuple[str, ...],
+        **others: Any,
+    ) -> None:
+        command(rows=_chosen_rows(job, settings, date, rows, seed, inputs, sizes), **others)
+
     for option in reversed(
         (
             click.option(
@@ -55,12 +72,28 @@ def rows_options(command: Command) -> Command:
             size_option,
         )
     ):
-        command = option(command)
-    return command
+        with_rows = option(with_rows)
+    return with_rows
 
 
 def gate_options(command: Command) -> Command:
-    """What the model has to reach: --max-diff, --min-agreement, --min-cosine, --min-speedup."""
+    """What the model has to reach: --max-diff, --min-agreement, --min-cosine, --min-speedup.
+
+    The command is given it as `gates`.
+    """
+
+    @wraps(command)
+    def with_gates(
+        max_diff: float | None,
+        min_agreement: float | None,
+        min_cosine: float | None,
+        min_speedup: float | None,
+        **others: Any,
+    ) -> None:
+        from batchonnx.lifecycle.gates import Gates
+
+        command(gates=Gates(max_diff, min_agreement, min_cosine, min_speedup), **others)
+
     number = click.FloatRange(0)
     for option in reversed(
         (
@@ -70,11 +103,11 @@ def gate_options(command: Command) -> Command:
             click.option("--min-speedup", type=number, help="Rows/s of B to those of A: 1.5."),
         )
     ):
-        command = option(command)
-    return command
+        with_gates = option(with_gates)
+    return with_gates
 
 
-def chosen_rows(
+def _chosen_rows(
     job: Path | None,
     settings: tuple[str, ...],
     date: str | None,
@@ -83,7 +116,7 @@ def chosen_rows(
     inputs: Path | None,
     sizes: tuple[str, ...],
 ) -> Rows:
-    """What `rows_options` have asked for. Raises JobFileError, InputError, click.UsageError."""
+    """Raises JobFileError, InputError, click.UsageError."""
     from batchonnx.lifecycle.feed import JobRows, RandomRows
     from batchonnx.lifecycle.given_feed import read_npz
 
@@ -96,15 +129,6 @@ def chosen_rows(
     from batchonnx.cli.jobs import load_dated
 
     return JobRows(load_dated(job, settings, date), rows or JobRows.count)
-
-
-def chosen_gates(
-    max_diff: float | None, min_agreement: float | None, min_cosine: float | None, min_speedup: float | None
-) -> Gates:
-    """What `gate_options` have asked for."""
-    from batchonnx.lifecycle.gates import Gates
-
-    return Gates(max_diff, min_agreement, min_cosine, min_speedup)
 
 
 def chosen_sizes(sizes: tuple[str, ...]) -> dict[str, int]:
