@@ -22,7 +22,7 @@ from batchonnx.scoring.channel import run_ahead
 from batchonnx.scoring.chunk import Chunk
 from batchonnx.scoring.probe import BatchSize
 from batchonnx.scoring.quarantine import ErrorBudget
-from batchonnx.scoring.read import ShardReading
+from batchonnx.scoring.read import ShardReading, begin_reading
 from batchonnx.scoring.sandbox import Sandbox
 from batchonnx.scoring.scorer import Scored, Scorer, StageClock
 
@@ -151,8 +151,7 @@ class Worker:
         shard = next(shards, None)
         if shard is None:
             return None
-        plan, begun = self._plan, self._early.pop(shard.number, None)
-        return begun or ShardReading(shard, plan.listing, plan.columns, plan.filter, plan.chunk_rows)
+        return self._early.pop(shard.number, None) or begin_reading(self._plan, shard)
 
     def _predict(self, chunks: Iterator[tuple[Shard, Chunk | None]]) -> Iterator[_Step]:
         try:

@@ -10,6 +10,9 @@ from batchonnx.job.spec import JobFile
 from batchonnx.planning.bindings import Encoded
 from batchonnx.planning.types import is_binary, is_text
 
+FLOATS = ("float16", "float32", "float64")
+"""Model inputs whose values are scaled."""
+
 
 def encoded_as(arrow_type: pa.DataType, column: str, where: str) -> Encoded:
     """What the column holds. where: the place in the job file. Raises ContractError for anything else."""

@@ -9,11 +9,10 @@ import pyarrow as pa
 from batchonnx.errors import ContractError, Problem
 from batchonnx.job.spec import Feature, Image, JobFile
 from batchonnx.planning.bindings import ImageColumn, Pixels, RowShape
-from batchonnx.planning.encoded import encoded_as, folder_of, require
+from batchonnx.planning.encoded import FLOATS, encoded_as, folder_of, require
 from batchonnx.planning.image_preset import read_preset
 from batchonnx.runtime.signature import TensorSpec
 
-_FLOATS = ("float16", "float32", "float64")
 _CHANNELS = {"RGB": 3, "BGR": 3, "L": 1}
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 
@@ -54,8 +53,8 @@ def _settle(asked: Image, spec: TensorSpec, wanted: RowShape | None, job: JobFil
         facts["expected"] = "[batch, channels, height, width] or [batch, height, width, channels]"
         fix = "name the input that takes images, or make the tensor in a function: python: module:function"
         raise ContractError(Problem(f'model input "{spec.name}" takes no images', facts, fix))
-    if spec.dtype not in (*_FLOATS, "uint8"):
-        facts["expected"] = ", ".join((*_FLOATS, "uint8"))
+    if spec.dtype not in (*FLOATS, "uint8"):
+        facts["expected"] = ", ".join((*FLOATS, "uint8"))
         fix = "export the model with such an input, or make the tensor in a function: python: module:function"
         raise ContractError(Problem(f'images can\'t become {spec.dtype} for "{spec.name}"', facts, fix))
     channels_first = _channels_first(asked, wanted, facts)
@@ -131,7 +130,7 @@ def _factors(
     asked: Image, spec: TensorSpec, channels: int, facts: dict[str, str], where: str
 ) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
     """value * factor + offset for scale, mean and std."""
-    if spec.dtype not in _FLOATS:
+    if spec.dtype not in FLOATS:
         given = [key for key in ("scale", "mean", "std") if getattr(asked, key) is not None]
         if given:
             facts["found"] = ", ".join(given)

@@ -10,10 +10,8 @@ import pyarrow as pa
 from batchonnx.errors import ContractError, Problem
 from batchonnx.job.spec import Feature, JobFile, State
 from batchonnx.planning.bindings import AudioColumn, FeatureBinding, RowShape, Sound, StateBinding
-from batchonnx.planning.encoded import encoded_as, folder_of, require
+from batchonnx.planning.encoded import FLOATS, encoded_as, folder_of, require
 from batchonnx.runtime.signature import ModelSignature, TensorSpec
-
-_FLOATS = ("float16", "float32", "float64")
 
 
 def bind_audio(
@@ -30,8 +28,8 @@ def bind_audio(
         require(module, "audio", job.where(f"{where}.audio"))
     encoded = encoded_as(arrow_type, feature.column, job.where(f"{where}.column"))
     facts = {"job": job.where(f"{where}.audio"), "model": str(spec)}
-    if spec.dtype not in _FLOATS:
-        facts["expected"] = ", ".join(_FLOATS)
+    if spec.dtype not in FLOATS:
+        facts["expected"] = ", ".join(FLOATS)
         fix = "export the model with such an input, or make the tensor in a function: python: module:function"
         raise ContractError(Problem(f'sounds can\'t become {spec.dtype} for "{spec.name}"', facts, fix))
     length = asked.samples or (asked.context + asked.window if asked.window is not None else None)

@@ -56,15 +56,16 @@ EARLY_BYTES = 128 << 20
 """Of each shard that is begun early: a row group, without which there is no row."""
 
 
+def begin_reading(plan: Plan, shard: Shard, first_bytes: int | None = None) -> ShardReading:
+    """A shard of a plan; what lies in a store is fetched ahead from now on, `first_bytes` to begin with."""
+    return ShardReading(shard, plan.listing, plan.columns, plan.filter, plan.chunk_rows, first_bytes)
+
+
 @contextmanager
 def read_early(plan: Plan, count: int) -> Iterator[dict[int, ShardReading]]:
     """The first shards, whose bytes are on their way while the run is being opened: number -> reading."""
-    readings = {
-        shard.number: ShardReading(
-            shard, plan.listing, plan.columns, plan.filter, plan.chunk_rows, EARLY_BYTES
-        )
-        for shard in largest_first(plan.shards)[:count]
-    }
+    early = largest_first(plan.shards)[:count]
+    readings = {shard.number: begin_reading(plan, shard, EARLY_BYTES) for shard in early}
     try:
         yield readings
     finally:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,7 +13,10 @@ import pyarrow.types as pat
 
 from batchonnx.errors import StorageError
 from batchonnx.planning.bindings import Encoded
+from batchonnx.scoring.chunk import BadRow
 from batchonnx.storage.whole import read_whole
+
+R = TypeVar("R")
 
 FETCHES = 16
 """Files that one worker fetches from stores at the same time. It waits for them, so they take no core."""
@@ -82,3 +87,39 @@ class Blobs:
         if not path or "://" in path or os.path.isabs(path):  # noqa: PTH117
             return path
         return f"{self._folder}/{path}"
+
+
+def decode_each(
+    decode: Callable[[int, memoryview | bytes], R],
+    given: Sequence[memoryview | bytes | Undecodable],
+    column: str,
+    first: int,
+    threads: int,
+) -> list[R]:
+    """What becomes of each value, in order.
+
+    decode: given a value's place and its bytes. first: row of the first one.
+    Raises BadRow that names every value that is Undecodable, or for which `decode` raises it.
+    """
+    results: dict[int, R] = {}
+    reasons: dict[int, str] = {}
+
+    def one(place: int) -> None:
+        data = given[place]
+        try:
+            if isinstance(data, Undecodable):
+                raise data
+            results[place] = decode(place, data)
+        except Undecodable as reason:
+            reasons[place] = str(reason)
+
+    if threads > 1 and len(given) > 1:
+        with ThreadPoolExecutor(min(threads, len(given))) as pool:
+            list(pool.map(one, range(len(given))))
+    else:
+        for place in range(len(given)):
+            one(place)
+    if reasons:
+        (place, reason), *others = sorted(reasons.items())
+        raise BadRow(first + place, column, reason, lambda: ((first + p, why) for p, why in others))
+    return [results[place] for place in range(len(given))]

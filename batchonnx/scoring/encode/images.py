@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from batchonnx.planning.bindings import ImageColumn, Pixels
 from batchonnx.scoring.chunk import BadRow
-from batchonnx.scoring.encode.blobs import Blobs, Undecodable
-
-R = TypeVar("R")
+from batchonnx.scoring.encode.blobs import Blobs, decode_each
 
 
 def images_loader(
@@ -40,15 +36,12 @@ def images_loader(
     def load(chunk: pa.RecordBatch) -> Callable[[int, int], np.ndarray]:
         blobs = Blobs(chunk.column(feature.column), feature.encoded, feature.folder)
 
-        def decode(data: memoryview | bytes | Undecodable) -> np.ndarray:
-            if isinstance(data, Undecodable):
-                raise data
-            return read_pixels(data, want)
-
         def rows(start: int, stop: int) -> np.ndarray:
             given = blobs.rows(start, stop)
             if want.size is None:
-                images = decode_each(decode, given, feature.column, start, threads)
+                images = decode_each(
+                    lambda _, data: read_pixels(data, want), given, feature.column, start, threads
+                )
                 _require_alike(images, feature.column, start)
                 batch = buffer(stop - start, images[0].shape)
                 for row, values in zip(batch, images, strict=True):
@@ -56,43 +49,15 @@ def images_loader(
                 return batch
             batch = buffer(stop - start, (*want.size, 1 if want.channels == "L" else 3))
 
-            def into(place: int) -> None:
-                write_values(decode(given[place]), want, batch[place])
+            def into(place: int, data: memoryview | bytes) -> None:
+                write_values(read_pixels(data, want), want, batch[place])
 
-            decode_each(into, range(stop - start), feature.column, start, threads)
+            decode_each(into, given, feature.column, start, threads)
             return batch
 
         return rows
 
     return load
-
-
-def decode_each(
-    decode: Callable[[Any], R], given: Sequence[Any], column: str, first: int, threads: int
-) -> list[R]:
-    """What becomes of each value, in order. first: row of the first one.
-
-    Raises BadRow that names every value for which `decode` raises Undecodable.
-    """
-    results: dict[int, R] = {}
-    reasons: dict[int, str] = {}
-
-    def one(place: int) -> None:
-        try:
-            results[place] = decode(given[place])
-        except Undecodable as reason:
-            reasons[place] = str(reason)
-
-    if threads > 1 and len(given) > 1:
-        with ThreadPoolExecutor(min(threads, len(given))) as pool:
-            list(pool.map(one, range(len(given))))
-    else:
-        for place in range(len(given)):
-            one(place)
-    if reasons:
-        (place, reason), *others = sorted(reasons.items())
-        raise BadRow(first + place, column, reason, lambda: ((first + p, why) for p, why in others))
-    return [results[place] for place in range(len(given))]
 
 
 def write_values(values: np.ndarray, want: Pixels, out: np.ndarray) -> None:

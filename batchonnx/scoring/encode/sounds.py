@@ -9,8 +9,7 @@ import pyarrow as pa
 
 from batchonnx.planning.bindings import AudioColumn
 from batchonnx.scoring.chunk import BadRow
-from batchonnx.scoring.encode.blobs import Blobs, Undecodable
-from batchonnx.scoring.encode.images import decode_each
+from batchonnx.scoring.encode.blobs import Blobs, Undecodable, decode_each
 from batchonnx.scoring.windows import as_objects
 
 
@@ -26,9 +25,7 @@ def sounds_loader(
     want, dtype = feature.sound, np.dtype(feature.input.dtype)
     channel, length = (1,) * (len(feature.row_shape) - 1), feature.row_shape[-1]
 
-    def decode(data: memoryview | bytes | Undecodable) -> np.ndarray:
-        if isinstance(data, Undecodable):
-            raise data
+    def decode(_: int, data: memoryview | bytes) -> np.ndarray:
         samples = read_samples(data, want).astype(dtype, copy=False)
         if want.window is not None:
             pieces = windows(samples, want)
