@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import shutil
 import subprocess
@@ -13,6 +14,17 @@ from typing import NoReturn
 
 UNREACHABLE = 3
 """Exit code where a package can't be fetched; 1 for anything else that is wrong."""
+
+
+def arguments(what: str, package: str, told: str) -> argparse.Namespace:
+    """What a script was called with: a package that was fetched before, and whether to make everything anew.
+
+    what: the script's docstring. package, told: the option for the package, and its help.
+    """
+    parser = argparse.ArgumentParser(description=what, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(package, type=Path, help=told)
+    parser.add_argument("--force", action="store_true", help="make everything anew")
+    return parser.parse_args()
 
 
 def npm_tarball(package: str, sha256: str, given: Path | None, folder: Path) -> Path:

@@ -15,7 +15,6 @@ state: try things with them, don't pass them on.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import tarfile
@@ -23,7 +22,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from fetching import fail, npm_tarball, report
+from fetching import arguments, fail, npm_tarball, report
 
 HERE = Path(__file__).resolve().parent
 DATA = HERE / "data" / "flights-3m.parquet"
@@ -42,12 +41,7 @@ SEED = 2001
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--tarball", type=Path, help=f"{PACKAGE} as npm packs it, instead of fetching it")
-    parser.add_argument("--force", action="store_true", help="make everything anew")
-    asked = parser.parse_args()
+    asked = arguments(__doc__, "--tarball", f"{PACKAGE} as npm packs it, instead of fetching it")
     try:
         if asked.force or not DATA.exists():
             with tempfile.TemporaryDirectory() as scratch:

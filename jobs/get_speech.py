@@ -10,7 +10,6 @@ installed Python package, which isn't imported. Files that are there already are
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import io
 import shutil
@@ -20,7 +19,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from fetching import UNREACHABLE, check, download, fail, report
+from fetching import UNREACHABLE, arguments, check, download, fail, report
 
 HERE = Path(__file__).resolve().parent
 DATA = HERE / "data" / "speech.parquet"
@@ -36,12 +35,7 @@ ROW_GROUP_ROWS = 100
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--deb", type=Path, help=f"Debian's {PACKAGE}, instead of fetching it")
-    parser.add_argument("--force", action="store_true", help="make everything anew")
-    asked = parser.parse_args()
+    asked = arguments(__doc__, "--deb", f"Debian's {PACKAGE}, instead of fetching it")
     try:
         if asked.force or not DATA.exists():
             with tempfile.TemporaryDirectory() as scratch:
