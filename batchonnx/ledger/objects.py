@@ -12,7 +12,6 @@ from batchonnx.ledger.object_folder import ObjectFolder
 from batchonnx.ledger.object_lease import LEASE, ObjectLease
 from batchonnx.ledger.object_run import (
     MANIFEST,
-    RECORDS,
     SUCCESS,
     ObjectRun,
     begin,
@@ -23,8 +22,8 @@ from batchonnx.ledger.object_run import (
     open_uploads,
     read_commits,
     read_unfinished,
-    records_of,
 )
+from batchonnx.ledger.object_scoring import RECORDS, records_of
 from batchonnx.ledger.output import NONE, Cleared, Run
 from batchonnx.ledger.preflight import check_store
 from batchonnx.ledger.records import Commit, Manifest, PlanRecord, files_of, from_bytes

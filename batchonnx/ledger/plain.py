@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from batchonnx.ledger.object_folder import ObjectFolder
 from batchonnx.ledger.object_lease import LEASE
-from batchonnx.ledger.object_run import RECORDS
+from batchonnx.ledger.object_scoring import RECORDS
 from batchonnx.ledger.objects import StoreOutput
 from batchonnx.storage.paths import open_input
 from batchonnx.storage.plain import PlainStore, open_plain
