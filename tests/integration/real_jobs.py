@@ -39,6 +39,7 @@ def encode(rows):
 
 def file_types(folder: Path, fetched: Path) -> Spec:
     """magika over some of Python's own files; jobs/filetypes.yaml as it stands."""
+    shutil.copy(JOBS_FOLDER / "fetching.py", folder)
     script = shutil.copy(JOBS_FOLDER / "get_magika.py", folder)
     subprocess.run([sys.executable, script], check=True, capture_output=True)
     source = Path(sysconfig.get_path("stdlib"))
@@ -170,12 +171,16 @@ def _write(folder: Path, table: pa.Table) -> None:
 
 
 def _script(name: str) -> ModuleType:
-    """A script of jobs/ as a module."""
+    """A script of jobs/ as a module; as when it is run, it finds the modules that lie beside it."""
     spec = importlib.util.spec_from_file_location(name, JOBS_FOLDER / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(JOBS_FOLDER))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(JOBS_FOLDER))
     return module
 
 
