@@ -49,6 +49,10 @@ class Staff:
         """Those that are there, or on their way."""
         return list(self._members.values())
 
+    def has(self, member: Member) -> bool:
+        """Whether an actor is one of them, still."""
+        return self._members.get(member.name) is member
+
     @property
     def working(self) -> int:
         """Those that have shards."""
