@@ -199,7 +199,7 @@ class RayEngine:
             if stop.is_set() or self._hand.is_drained:
                 raise interrupted(len(self.commits), len(self._plan.shards))
             now = perf_counter()
-            if now - looked_at >= LOOK_S:
+            if now - looked_at >= LOOK_S or self._staff.is_short:
                 looked_at = now
                 self._staff.look_around(now)
             for member in self._answered():
