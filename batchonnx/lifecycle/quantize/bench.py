@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
+from batchonnx.errors import ContractError, Problem
 from batchonnx.lifecycle.making import Source, Trial
 from batchonnx.lifecycle.quantize import methods
 from batchonnx.lifecycle.quantize.calibration import measure_ranges, split_rows
@@ -31,6 +32,8 @@ class Bench:
             self.trial = replace(trial, rows=rows)
             self.notes.append(note)
         self.prepared = prepare(source.file, folder, keeps_gemm=asked.method == "static")
+        if not self.prepared.layers:  # such as of trees: the quantizers fail on some of these
+            raise self.nothing()
         self.excluded = excluded_nodes(self.prepared, asked.exclude, source.file)
         with working_on(source.file, "ONNX Runtime's calibration", "try --calibration minmax"):
             if feed is not None:
@@ -41,6 +44,14 @@ class Bench:
                 self._write = methods.dynamic(self.prepared, asked.per_channel)
             else:
                 self._write = methods.weights_only(self.prepared, int(asked.method[-1]))
+
+    def nothing(self) -> ContractError:
+        """The error for a model that stays as it is."""
+        kinds = ", ".join(sorted(set(self.prepared.operators.values())))
+        facts = {"model": self.source.file.path, "operators": kinds}
+        fix = "leave the model as it is, exclude less, or try another method"
+        title = f"{self.asked.method} quantization finds nothing in the model to quantize"
+        return ContractError(Problem(title, facts, fix))
 
     def write(self, excluded: Collection[str], path: Path) -> None:
         """A quantized model. Raises ModelFileError."""

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from batchonnx.errors import ContractError, Problem
 from batchonnx.lifecycle.compare import Comparison
 from batchonnx.lifecycle.gates import NOT_SLOWER, alike
 from batchonnx.lifecycle.making import Built, Recipe, Trial, make_model, open_source
@@ -53,7 +52,7 @@ def _build(bench: Bench, target: Path, draft: Path) -> Built:
     left: Sequence[str] = leave_worst(bench, target) if bench.asked.search else ()
     bench.write(left, draft)
     if _operators(draft) == _operators(bench.prepared.path):
-        raise _nothing(bench)
+        raise bench.nothing()
     if not bench.asked.search:
         return Built(bench.notes)
     note = f"left in float32 by the search: {', '.join(left) or 'nothing'}"
@@ -66,14 +65,6 @@ def _operators(path: Path) -> list[str]:
     model = parse_model(path)
     assert model is not None
     return sorted(node.op_type for node in model.graph.node)
-
-
-def _nothing(bench: Bench) -> ContractError:
-    kinds = ", ".join(sorted(set(bench.prepared.operators.values())))
-    facts = {"model": bench.source.file.path, "operators": kinds}
-    fix = "leave the model as it is, exclude less, or try another method"
-    title = f"{bench.asked.method} quantization finds nothing in the model to quantize"
-    return ContractError(Problem(title, facts, fix))
 
 
 def _told(asked: Quantization) -> dict[str, object]:

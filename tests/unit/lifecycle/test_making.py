@@ -194,6 +194,9 @@ def test_what_is_excluded_stays_and_what_isn_t_there_is_said(tmp_path: Path) -> 
         quantize(str(a), b, Quantization(exclude=["frist"]), trial())
     with pytest.raises(ContractError, match="finds nothing in the model to quantize"):
         quantize(str(a), b, Quantization(exclude=["MatMul"]), trial())
+    trees = models.trees(tmp_path / "trees.onnx")
+    with pytest.raises(ContractError, match=r"finds nothing(.|\n)*TreeEnsembleRegressor"):
+        quantize(str(trees), b, trial=trial())
 
 
 @pytest.mark.parametrize("method", ["dynamic", "static", "weights8"])
