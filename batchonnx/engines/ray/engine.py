@@ -207,7 +207,7 @@ class RayEngine:
             self._staff.watch(perf_counter())
             is_tick = perf_counter() - ticked_at >= TICK_S
             for member in self._staff.members:
-                # Who has begun and has no shard left asks for others' late ones: not at each of their answers.
+                # Who has begun and has no shard left asks for others' late ones: not at each answer.
                 if member.step == "waiting" and (is_tick or not member.is_begun):
                     self._dispatch.use(member)
             if is_tick:
