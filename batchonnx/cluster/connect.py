@@ -21,6 +21,12 @@ HERE = "http://127.0.0.1:8265"
 VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 """That name a cluster, as Ray reads them: the first one that is set counts."""
 CONNECT_S, ANSWER_S = 5, 30
+QUIET = (
+    "ray.dashboard.modules.job.sdk",
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray._private.runtime_env.packaging",
+)
+"""Loggers of Ray's that would tell of each step on its way, between our own lines."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ def connect(address: str | None = None) -> Cluster:
         facts = {"found": str(error)}
         fix = "pip install 'batchonnx[ray]'"
         raise DependencyError(Problem("a cluster needs Ray with its dashboard", facts, fix)) from error
-    for logger in ("ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk"):
+    for logger in QUIET:
         logging.getLogger(logger).setLevel(logging.ERROR)  # what matters of it is in our own errors
     url = _dashboard(address or next(filter(None, map(os.environ.get, VARIABLES)), HERE))
     headers = _headers()

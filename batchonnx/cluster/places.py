@@ -72,15 +72,19 @@ def _paths(job: JobFile) -> Iterator[tuple[str, str]]:
 
 
 def _reaches(place: Place, folder: str, roots: Sequence[str]) -> bool:
-    """What is in the job's folder travels, but a result would be lost with the cluster."""
+    """What is in the job's folder travels, if named from there; a result would be lost with the cluster."""
     if any(is_within(place.resolved, root) for root in roots):
         return Path(place.path).is_absolute() or is_within(place.resolved, folder)
-    return place.key != "output.path" and is_within(place.resolved, folder)
+    is_named_from_there = not place.path.startswith(("/", "~"))
+    return place.key != "output.path" and is_named_from_there and is_within(place.resolved, folder)
 
 
 def _problem(job: JobFile, place: Place) -> Problem:
     facts = {"job": job.where(place.key), "path": place.resolved}
-    if place.key == "output.path":
+    if place.key != "output.path" and is_within(place.resolved, str(job.folder)):
+        title = f"{place.key} is written in full, but the job's folder will lie elsewhere on the cluster"
+        fix = f"write it as seen from the job file: {Path(place.resolved).relative_to(job.folder)}"
+    elif place.key == "output.path":
         title = "the result would be written to a disk of the cluster, and lost with it"
         fix = "write to a store: output: {path: s3://bucket/folder}"
     elif place.key == "input.path":

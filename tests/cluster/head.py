@@ -25,9 +25,13 @@ OF_THE_USER = ("RAY_", "AWS_")
 
 @dataclass(frozen=True)
 class Head:
-    """A head that takes jobs. folder: its home; logs are below. env: what its jobs inherit."""
+    """A head that takes jobs. url: its dashboard's. address: its own, for drivers on this machine.
+
+    folder: its home; logs are below. env: what its jobs inherit.
+    """
 
     url: str
+    address: str
     folder: Path
     env: Mapping[str, str]
 
@@ -84,7 +88,7 @@ def running_head(env: Mapping[str, str] | None = None, token: str | None = None)
     try:
         url = f"http://127.0.0.1:{dashboard}"
         _wait_for_agent(url, token, process, folder)
-        yield Head(url, folder, variables)
+        yield Head(url, f"127.0.0.1:{gcs}", folder, variables)
     finally:
         _end(process, folder)
         shutil.rmtree(folder, ignore_errors=True)

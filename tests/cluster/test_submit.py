@@ -199,6 +199,31 @@ def test_a_driver_s_exit_code_is_the_command_s_own(head: Head, tmp_path: Path) -
     assert "exit code 2" in call(head, "status", name)
 
 
+def test_what_is_here_and_not_on_the_cluster_is_said_with_the_driver_s_code(
+    head: Head, tmp_path: Path
+) -> None:
+    """A model in a home folder, and a module beside this Python: the head has others."""
+    job = make_job(tmp_path / "job")
+    home = tmp_path / "home"
+    home.mkdir()
+    models.linear(home / "mine.onnx")
+    text = job.read_text()
+    job.write_text(text.replace("path: model.onnx", "path: ~/mine.onnx"))
+    error = call_json(head, "submit", str(job), "--follow", code=2, HOME=str(home))
+    (problem,) = error["problems"]  # type: ignore[misc]
+    assert problem["title"] == "the model isn't there"
+    assert problem["facts"]["path"] == f"{head.folder}/mine.onnx"
+
+    job.write_text(text)
+    (home / "only_here.py").touch()
+    (job.parent / "waiting.py").write_text("import only_here\n\ndef encode(batch):\n    return batch\n")
+    path = f"{home}:{Path(__file__).parents[2]}"
+    error = call_json(head, "submit", str(job), "--follow", code=2, PYTHONPATH=path)
+    (problem,) = error["problems"]  # type: ignore[misc]
+    assert problem["title"] == "importing the hook waiting:encode failed"
+    assert problem["facts"]["found"] == "No module named 'only_here'"
+
+
 def test_what_no_node_has_is_said_within_seconds(head: Head, tmp_path: Path) -> None:
     job = make_job(tmp_path / "job")
     error = call_json(head, "submit", str(job), "--resource", "tpu=1", code=3)

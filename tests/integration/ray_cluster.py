@@ -26,29 +26,45 @@ def ray_cluster(nodes: int, cpus: int = 1, **head: Any) -> Iterator[Any]:
 
     head: more for the first node. Whatever becomes of it, its processes are ended and its folder is removed.
     """
+    with own_ray() as patch:
+        cluster = None
+        try:
+            cluster = start_cluster(nodes, cpus, **head)
+            patch.setenv("RAY_ADDRESS", cluster.address)
+            yield cluster
+        finally:
+            if cluster is not None:
+                cluster.shutdown()
+
+
+@contextmanager
+def own_ray() -> Iterator[pytest.MonkeyPatch]:
+    """An environment for clusters of a test's own; whatever is left of them at its end is ended.
+
+    Their processes have MARK in their environment, or a file open below RAY_TMPDIR.
+    """
     mark, folder = f"tests-{os.getpid()}", Path(tempfile.mkdtemp(prefix="rt-", dir="/tmp"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_AUTH_MODE", "disabled")
         patch.setenv("RAY_TMPDIR", str(folder))
         patch.setenv(MARK, mark)
-        from ray.cluster_utils import Cluster
-
-        options = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": 100 << 20}
-        cluster = None
         try:
-            cluster = Cluster(initialize_head=True, head_node_args=options | head)
-            for _ in range(nodes - 1):
-                add_node(cluster, cpus)
-            patch.setenv("RAY_ADDRESS", cluster.address)
-            yield cluster
+            yield patch
         finally:
-            try:
-                if cluster is not None:
-                    cluster.shutdown()
-            finally:
-                reap(mark, folder, os.getpid())
-                shutil.rmtree(folder, ignore_errors=True)
+            reap(mark, folder, os.getpid())
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def start_cluster(nodes: int, cpus: int = 1, **head: Any) -> Any:
+    """A `ray.cluster_utils.Cluster` of so many raylets. head: more for the first one."""
+    from ray.cluster_utils import Cluster
+
+    options = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": 100 << 20}
+    cluster = Cluster(initialize_head=True, head_node_args=options | head)
+    for _ in range(nodes - 1):
+        add_node(cluster, cpus)
+    return cluster
 
 
 @contextmanager

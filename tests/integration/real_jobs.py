@@ -6,6 +6,7 @@ A line in JOBS for each: its name -> what writes model, hooks and input into a f
 from __future__ import annotations
 
 import importlib.util
+import io
 import shutil
 import subprocess
 import sys
@@ -16,8 +17,10 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import yaml
 
 from tests.integration.packages import file_of_package
@@ -150,6 +153,33 @@ def digits_as_text(folder: Path, fetched: Path) -> Spec:
     }
 
 
+def emoji(folder: Path, fetched: Path) -> Spec:
+    """jobs/images.yaml with its EfficientNet, exported by torch, over drawn pictures."""
+    pytest.importorskip("torch", reason="torch isn't installed")
+    pytest.importorskip("efficientnet_lite_pytorch", reason="efficientnet-lite-pytorch isn't installed")
+    script = _script("get_images")
+    model, labels = fetched / "efficientnet-lite0.onnx", fetched / "imagenet-labels.txt"
+    script.MODEL, script.LABELS = model, labels
+    if not model.exists() or not labels.exists():
+        script.write_labels()
+        script.write_model()
+    (folder / "models").mkdir()
+    for made in (model, labels):
+        shutil.copy(made, folder / "models")
+    rng = np.random.default_rng(3)
+    images = []
+    for _ in range(90):
+        pixels = rng.integers(0, 256, (8, 8, 4), np.uint8)
+        drawn = PIL.Image.fromarray(pixels).resize((64, 64), PIL.Image.Resampling.BICUBIC)
+        drawn.save(file := io.BytesIO(), "PNG")
+        images.append({"bytes": file.getvalue(), "path": "drawn.png"})
+    names = [f"drawn-{number}" for number in range(len(images))]
+    (folder / "data").mkdir()
+    table = pa.table({"name": names, "category": ["drawn"] * len(images), "image": images})
+    _write(folder / "data" / "emoji.parquet", table)
+    return _example("images.yaml", folder)
+
+
 JOBS: dict[str, Callable[[Path, Path], Spec]] = {
     "file types": file_types,
     "flights": flights,
@@ -159,6 +189,9 @@ JOBS: dict[str, Callable[[Path, Path], Spec]] = {
     "digits in folders": digits_in_folders,
     "digits as text": digits_as_text,
 }
+
+FRAMEWORK_JOBS: dict[str, Callable[[Path, Path], Spec]] = {"emoji": emoji}
+"""Those whose models torch makes."""
 
 
 def _write(folder: Path, table: pa.Table) -> None:

@@ -12,7 +12,7 @@ from batchonnx import api
 from batchonnx.job.load import job_from_dict
 from batchonnx.ledger.object_folder import ObjectFolder
 from tests.integration.ray_cluster import ray_cluster
-from tests.integration.real_jobs import JOBS, Spec
+from tests.integration.real_jobs import FRAMEWORK_JOBS, JOBS, Spec
 from tests.stores.fixtures import UseStore
 from tests.stores.s3server import S3Server
 
@@ -43,7 +43,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Con
     def score(name: str) -> tuple[Path, Spec, Parts]:
         if name not in found:
             folder = tmp_path_factory.mktemp(name.replace(" ", "-"))
-            spec = JOBS[name](folder, fetched)
+            spec = (JOBS | FRAMEWORK_JOBS)[name](folder, fetched)
             found[name] = folder, spec, run(folder, spec, "local", str(folder / "out"))
         return found[name]
 
@@ -69,7 +69,9 @@ def run(folder: Path, spec: Spec, engine: str, output: str) -> Parts:
     return {str(part.relative_to(output)): _digest(part.read_bytes()) for part in parts}
 
 
-@pytest.mark.parametrize("name", JOBS)
+@pytest.mark.parametrize(
+    "name", [*JOBS, *(pytest.param(name, marks=pytest.mark.frameworks) for name in FRAMEWORK_JOBS)]
+)
 def test_a_job_on_ray_writes_the_bytes_of_this_process(raylets: int, reference: Reference, name: str) -> None:
     folder, spec, expected = reference(name)
     assert run(folder, spec, "ray", str(folder / "out")) == expected

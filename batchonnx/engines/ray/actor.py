@@ -20,6 +20,7 @@ import numpy as np
 
 from batchonnx.engines.ray.canary import few
 from batchonnx.engines.ray.model_cache import drop, local_model
+from batchonnx.engines.ray.parent import end_with_parent
 from batchonnx.engines.spare import SpareHands
 from batchonnx.engines.worker import Worker
 from batchonnx.errors import BatchonnxError, InputError, Problem, StorageError
@@ -175,6 +176,7 @@ class Actor:
     """One worker of a run, in a process of its own. No method raises: trouble is in what it gives back."""
 
     def __init__(self) -> None:
+        end_with_parent()
         self._inbox = Inbox()
         self._made: list[Commit] = []
         self._trouble: BaseException | None = None

@@ -24,6 +24,8 @@ LOCAL = "local"
 NAMESPACE = "batchonnx"
 REACH_S = 5.0
 SHOWN = 300
+ALIVE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
+"""A call that every head answers, be it with a refusal."""
 
 
 def address_of(asked: str | None) -> str:
@@ -47,6 +49,7 @@ def connected(asked: str | None) -> Iterator[str]:
     else:
         ray = _import_ray()
         _require_somebody(address)
+        _require_entry(address)
         with _handlers_kept(), _errors_only():
             try:
                 ray.init(address=address, **_QUIET)
@@ -164,6 +167,27 @@ def _require_somebody(address: str) -> None:
         socket.create_connection((place[1].strip("[]"), int(place[2])), REACH_S).close()
     except OSError as error:
         raise ClusterError(_nobody(address, str(error))) from error
+
+
+def _require_entry(address: str) -> None:
+    """Raises ClusterError where a head wants another token: Ray tries for 20 s, and then finds nobody.
+
+    Whatever else is wrong there is left to Ray to find.
+    """
+    if "://" in address or not re.fullmatch(r".+:\d+", address):
+        return
+    try:
+        import grpc
+        from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled
+    except ImportError:  # not a public function of Ray's: it may be gone
+        return
+    token = tuple(get_auth_headers_if_auth_enabled({}).items())
+    with grpc.insecure_channel(address) as channel:
+        try:
+            channel.unary_unary(ALIVE)(b"", timeout=REACH_S, metadata=token)
+        except grpc.RpcError as error:
+            if error.code() == grpc.StatusCode.UNAUTHENTICATED:
+                raise _refused(address, error) from error
 
 
 def _nobody(address: str, found: str) -> Problem:

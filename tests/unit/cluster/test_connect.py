@@ -4,17 +4,42 @@ from __future__ import annotations
 
 import http.server
 import json
+import re
 import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from batchonnx.cli import main
 from batchonnx.cluster.connect import connect
 from batchonnx.errors import ClusterError
 
 TOKEN = "distinctivet0ken"
+
+
+class Elsewhere(http.server.BaseHTTPRequestHandler):
+    """As much of Ray's dashboard as is asked before a job is handed over: two nodes, none of them here."""
+
+    def do_GET(self) -> None:
+        ips = ("198.51.100.1", "198.51.100.2")
+        nodes = [{"node_ip": ip, "resources_total": {"CPU": 4.0}, "state": "ALIVE"} for ip in ips]
+        answer: dict[str, object] = {
+            "version": "4",
+            "ray_version": "2.60.0",
+            "ray_commit": "",
+            "session_name": "",
+        }
+        if self.path.startswith("/api/v0/nodes"):
+            answer = {"data": {"result": {"result": nodes}}}
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(answer).encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
 
 
 class Dashboard(http.server.BaseHTTPRequestHandler):
@@ -32,13 +57,13 @@ class Dashboard(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+@pytest.fixture(params=[Dashboard])
+def server(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[str]:
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "RAY_JOB_HEADERS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Dashboard) as running:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), request.param) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{running.server_port}"
         running.shutdown()
@@ -82,3 +107,21 @@ def test_headers_that_are_no_json_are_said(server: str, monkeypatch: pytest.Monk
     assert told(server) == "RAY_JOB_HEADERS isn't a JSON object"
     monkeypatch.setenv("RAY_JOB_HEADERS", json.dumps([TOKEN]))
     assert told(server) == "RAY_JOB_HEADERS isn't a JSON object"
+
+
+@pytest.mark.parametrize("server", [Elsewhere], indirect=True)
+def test_a_job_with_local_paths_is_refused_by_a_cluster_elsewhere(server: str, tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text(
+        "model: {path: ../model.onnx}\ninput: {path: /data/in}\noutput: {path: out}\n"
+        "features: {x: {column: a, image: {preset: ../preprocessor_config.json}}}\n"
+    )
+    done = CliRunner().invoke(main, ["submit", str(tmp_path / "job.yaml"), "--address", server])
+    assert done.exit_code == 2, done.output
+    assert re.findall(r"job\.yaml:\d+  (\S+)", done.stderr) == [
+        "model.path",
+        "input.path",
+        "features.x.image.preset",
+        "output.path",
+    ]
+    ways_out = re.findall(r"^  fix +(.*)", done.stderr, re.MULTILINE)
+    assert all("store" in way and "--shared" in way for way in ways_out)

@@ -23,8 +23,13 @@ def job(**places: Any) -> JobFile:
         "model": {"path": places.get("model", "model.onnx")},
         "input": {"path": places.get("input", "s3://lake/in")},
         "output": {"path": places.get("output", "s3://lake/out")},
+        "features": places.get("features", {}),
     }
     return job_from_dict(spec, folder=FOLDER)
+
+
+def image(**keys: str) -> dict[str, Any]:
+    return {"x": {"column": "a", "image": keys}}
 
 
 @pytest.mark.parametrize(
@@ -34,6 +39,14 @@ def job(**places: Any) -> JobFile:
         ({"input": "/data/in"}, "the cluster can't read an input that lies on this machine"),
         ({"input": ["s3://lake/a", "../data"]}, "the cluster can't read an input that lies on this machine"),
         ({"model": "../model.onnx"}, "model.path lies outside the job's folder"),
+        ({"model": f"{FOLDER}/model.onnx"}, "model.path is written in full"),
+        ({"input": f"{FOLDER}/in"}, "input.path is written in full"),
+        ({"features": image(folder="/pictures")}, "features.x.image.folder lies outside the job's folder"),
+        ({"features": image(preset="../p.json")}, "features.x.image.preset lies outside the job's folder"),
+        (
+            {"features": {"x": {"column": "a", "audio": {"rate": 16000, "folder": "../sounds"}}}},
+            "features.x.audio.folder lies outside the job's folder",
+        ),
     ],
 )
 def test_a_path_that_a_cluster_elsewhere_cant_reach_is_refused_with_the_way_out(
@@ -54,7 +67,9 @@ def test_all_of_them_are_told_at_once() -> None:
 
 
 def test_what_is_in_the_folder_or_in_a_store_travels() -> None:
-    assert not stays_here(job(model="models/m.onnx", input="small.parquet"), [], is_here=False)
+    features = image(folder="pictures", preset="preset/preprocessor_config.json")
+    there = job(model="models/m.onnx", input="small.parquet", features=features)
+    assert not stays_here(there, [], is_here=False)
 
 
 def test_a_folder_that_every_node_has_needs_its_full_path() -> None:
