@@ -99,8 +99,8 @@ def test_coalesced_ranges_leave_out_wide_gaps_only() -> None:
     assert [(s.start, s.stop, s.wanted) for s in coalesced(parts)] == [
         (0, 300, 200),
         (10_000, 10_100, 100),
-        (50_000, 50_000 + PIECE, PIECE),
-        (50_000 + PIECE, 50_005 + PIECE, 5),
+        (50_000, 2 * PIECE, 10_000),
+        (2 * PIECE, 50_005 + PIECE, 20_005),
     ]
 
 
