@@ -21,7 +21,7 @@ from batchonnx.cli import main
 from batchonnx.errors import ContractError, DependencyError, GateError, ModelFileError, StorageError
 from batchonnx.job.load import job_from_dict
 from batchonnx.job.spec import JobFile
-from batchonnx.lifecycle.compare import Comparison
+from batchonnx.lifecycle.compare import Comparison, compare
 from batchonnx.lifecycle.convert import Form, convert, mobile_usability
 from batchonnx.lifecycle.feed import GivenRows, JobRows, RandomRows
 from batchonnx.lifecycle.gates import Gates
@@ -332,6 +332,18 @@ def test_a_model_made_of_another_s_batch_is_told_apart(tmp_path: Path) -> None:
     quantize(str(a), b, trial=trial(rows_of(), min_cosine=0.9))
     (found,) = validate([str(b)], rows_of())
     assert next(check.level for check in found.checks if check.name == "neighbours") == "warning"
+
+
+def test_a_quantized_model_with_one_wrong_scale_is_told_apart(tmp_path: Path) -> None:
+    a, b = network(tmp_path / "a.onnx"), tmp_path / "b.onnx"
+    gates = {"min_cosine": 0.99}
+    assert quantize(str(a), b, trial=trial(rows_of(), **gates)).passed
+    broken = onnx.load(b)
+    (scale,) = (one for one in broken.graph.initializer if one.name == "w1_scale")
+    scale.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(scale), scale.name))
+    onnx.save(broken, b)
+    found = compare(str(a), str(b), rows_of(), gates=Gates(**gates), sizes=())
+    assert [miss.gate for miss in found.misses] == ["min-cosine"]
 
 
 def invoke(*words: object) -> Result:
