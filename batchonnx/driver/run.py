@@ -22,13 +22,15 @@ from batchonnx.ledger.output import Cleared, Output, Run
 from batchonnx.ledger.outputs import output_at
 from batchonnx.ledger.records import Commit, Manifest, PlanRecord
 from batchonnx.parts.layout import Layout
+from batchonnx.planning.models import open_models
 from batchonnx.planning.parts import check_parts
 from batchonnx.planning.plan import Plan, make_plan
 from batchonnx.planning.stores import use_stores
 from batchonnx.proof.gate import Measured, check_result, require_passed
 from batchonnx.proof.published import read_parts
+from batchonnx.runtime.chain import open_again
 from batchonnx.runtime.cores import divide_cores, usable_cores
-from batchonnx.runtime.session import Model, open_model
+from batchonnx.runtime.session import Model
 from batchonnx.scoring.probe import with_types
 from batchonnx.scoring.progress import Progress, RunSummary
 from batchonnx.scoring.read import read_early
@@ -56,7 +58,7 @@ class RunOptions:
 def open_job(job: JobFile) -> tuple[Plan, Model]:
     """The job's plan, and its model on one thread."""
     use_stores(job)
-    model = open_model(job.resolve(job.job.model.path), threads=1, sha256=job.job.model.sha256)
+    model = open_models(job)
     plan = make_plan(job, model.signature)
     check_table(plan)
     return plan, model
@@ -153,7 +155,7 @@ def _run(
         budget = divide_cores(usable_cores(), _workers(job), plan.chunks)
         workers, threads = budget.workers, budget.threads_per_worker
     if threads > 1:
-        model = open_model(model.signature.path, threads=threads, sha256=plan.model.digest)
+        model = open_again(plan.model, threads)
         threads = model.threads
     plan = with_types(plan, model)
     check_parts(plan.job, {field.name: field.type for field in output_schema(plan)})

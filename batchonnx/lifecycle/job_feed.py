@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pat
 
-from batchonnx.errors import InputError, Problem
+from batchonnx.errors import ContractError, InputError, Problem
 from batchonnx.job.spec import JobFile
 from batchonnx.lifecycle.feed import JobRows, Tensors
 from batchonnx.planning.bindings import OutputBinding
@@ -61,6 +61,10 @@ def open_job_feeds(asked: JobRows, signatures: Sequence[ModelSignature]) -> list
     Raises what `plan` raises, where a model doesn't fit the job, and InputError if there are no rows.
     """
     use_stores(asked.job)
+    if asked.job.job.models:
+        facts = {"job": asked.job.where("models")}
+        fix = "name a job with one model, or leave --job out: values are then drawn at random"
+        raise ContractError(Problem("the job's rows are for several models", facts, fix))
     plans = [make_plan(asked.job, signature) for signature in signatures]
     return [JobFeed(plan, _first_rows(plan, asked.count)) for plan in plans]
 

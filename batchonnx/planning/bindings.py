@@ -193,8 +193,9 @@ FeatureBinding = (
 class OutputBinding:
     """One column of predictions.
 
-    source: the model output. type: the Arrow type of the column; None until a first batch has
-        been seen (a hook's result, a model output of unknown rank).
+    source: the model output. others: more of them, of the same shape unless `function` is given them all;
+        what is made of each is averaged. type: the Arrow type of the column; None until a first batch
+        has been seen (a hook's result, a model output of unknown rank).
     row_shape: the model output's shape for one row, None dims depend on the row; None as a
         whole where the rank is unknown.
     labels: the classes' names, already read and of the right number.
@@ -215,3 +216,9 @@ class OutputBinding:
     function: str | None = None
     batch_axis: int = 0
     of_windows: bool = False
+    others: tuple[TensorSpec, ...] = ()
+
+    @property
+    def sources(self) -> tuple[TensorSpec, ...]:
+        """All model outputs that the column is made of."""
+        return self.source, *self.others

@@ -87,6 +87,13 @@ def validate(binding: OutputBinding) -> list[str]:
 
 def _faults(binding: OutputBinding) -> Iterator[str]:
     spec = binding.source
+    if binding.others and binding.function is None:
+        if any(one.kind != "tensor" or not one.dtype.startswith("float") for one in binding.sources):
+            yield "a mean needs floats: of others, a function makes a column: python"
+            return
+        if len({(one.dtype, _rank(one)) for one in binding.sources}) > 1:
+            yield "the outputs of a mean differ in type or number of dimensions"
+            return
     if arrow_type(spec.dtype) is None:
         yield f'model output "{spec.name}" is {spec.dtype}, which Arrow has no column for'
         return
@@ -120,6 +127,10 @@ def _faults(binding: OutputBinding) -> Iterator[str]:
         yield f'top_k {binding.top_k} is more than the {classes} values of model output "{spec.name}"'
     if (binding.argmax or binding.top_k) and binding.labels and len(binding.labels) != classes:
         yield f'labels has {len(binding.labels)} names, model output "{spec.name}" has {classes} values a row'
+
+
+def _rank(spec: TensorSpec) -> int | None:
+    return len(spec.shape) if spec.shape is not None else None
 
 
 def _classes(binding: OutputBinding) -> int | None:

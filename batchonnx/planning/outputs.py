@@ -33,15 +33,16 @@ def bind_outputs(job: JobFile, model: ModelSignature, *, of_windows: bool = Fals
     """Bind every output column; left out, each model output becomes a column of its own name.
 
     of_windows: the model is run over several windows of each row, so that a column holds lists. What is
-    fed back as state is then no column unless it is asked for.
+    fed back as state, or to another model, is no column unless it is asked for.
     """
     bound = BoundOutputs()
     specs = {spec.name: spec for spec in model.outputs}
     wanted: dict[str, Output] = dict(job.job.outputs or {})
     if job.job.outputs is None:
-        fed_back = {state.from_ for state in job.job.scan.values()}
+        taken = {state.from_ for state in job.job.scan.values()}
+        taken |= {source for member in model.members for source in member.sources.values()}
         for spec in model.outputs:
-            if spec.name in fed_back:
+            if spec.name in taken:
                 continue
             if spec.kind == "other":
                 bound.notes.append(
@@ -63,15 +64,16 @@ def _bind(
     name: str, output: Output, job: JobFile, specs: Mapping[str, TensorSpec], bound: BoundOutputs
 ) -> OutputBinding | None:
     where = f"outputs.{name}"
-    spec = specs.get(output.from_)
-    if spec is None:
-        near = get_close_matches(output.from_, specs, 1)
+    missing = next((source for source in output.sources if source not in specs), None)
+    if missing is not None:
+        near = get_close_matches(missing, specs, 1)
         facts = {"job": job.where(f"{where}.from"), "model": ", ".join(map(str, specs.values()))}
         fix = f'did you mean "{near[0]}"?' if near else "name one of the model's outputs"
-        bound.problems.append(Problem(f'the model has no output "{output.from_}"', facts, fix))
+        bound.problems.append(Problem(f'the model has no output "{missing}"', facts, fix))
         return None
-    facts = {"job": job.where(where), "model": str(spec)}
-    if spec.kind == "other":
+    spec, *others = (specs[source] for source in output.sources)
+    facts = {"job": job.where(where), "model": ", ".join(map(str, (spec, *others)))}
+    if "other" in {one.kind for one in (spec, *others)}:
         fix = "leave it out; tensors and sequences of maps can be written"
         bound.problems.append(Problem(f'model output "{spec.name}" has no Arrow column', facts, fix))
         return None
@@ -101,6 +103,7 @@ def _bind(
         labels=labels,
         function=output.python,
         batch_axis=output.batch_axis,
+        others=tuple(others),
     )
     faults = validate(binding)
     for fault in faults:

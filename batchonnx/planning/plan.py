@@ -180,7 +180,7 @@ def make_plan(job: JobFile, model: ModelSignature) -> Plan:
     check_parts(job, types)
     check_columns(listing, [name for name in listing.schema.names if name in used or name in filtered_by])
     shards = make_shards(listing, row_filter)
-    identity = make_identity(job, model.digest, listing, contract.features, contract.outputs)
+    identity = make_identity(job, model, listing, contract.features, contract.outputs)
     if spec.output.format in ("delta", "iceberg"):
         output = f"{output}/{run_name(fingerprint(identity))}"
     return Plan(

@@ -136,7 +136,7 @@ def _origin(
         file_row=file_row,
         shard=commit.shard,
         model=plan.identity["model"].removeprefix("sha256 "),
-        model_path=job.resolve(job.job.model.path),
+        model_path=", ".join(job.resolve(model.path) for model in job.job.named_models.values()),
         settings={
             k: v for k, v in plan.identity.items() if k != "model" and not k.startswith(input_name(""))
         },

@@ -13,13 +13,14 @@ from batchonnx.errors import ChangedError, Problem, ProofError
 from batchonnx.ledger.output import Output
 from batchonnx.ledger.records import Commit, PlanRecord
 from batchonnx.planning.identity import differences, input_name
+from batchonnx.planning.models import open_models
 from batchonnx.planning.plan import Plan, make_plan
 from batchonnx.planning.types import plain
 from batchonnx.proof.origin import bad_rows, origin_of
 from batchonnx.proof.published import rows_of_shard
 from batchonnx.proof.recorded import recorded_job, recorded_shard
 from batchonnx.proof.verify import Proof, read_result
-from batchonnx.runtime.session import Model, open_model
+from batchonnx.runtime.session import Model
 from batchonnx.scoring.chunk import Chunk
 from batchonnx.scoring.probe import with_types
 from batchonnx.scoring.read import read_chunks
@@ -54,7 +55,7 @@ def rescore(output: Output, proof: Proof, rows: int, seed: int | None) -> Proof:
 
 def _open(record: PlanRecord) -> tuple[Plan, Model]:
     job = recorded_job(record)
-    model = open_model(job.resolve(job.job.model.path), threads=1, sha256=job.job.model.sha256)
+    model = open_models(job)
     plan = with_types(make_plan(job, model.signature), model)
     changed = [
         found

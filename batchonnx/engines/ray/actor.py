@@ -29,7 +29,9 @@ from batchonnx.ledger.records import Commit
 from batchonnx.planning.plan import Plan
 from batchonnx.planning.shards import Shard
 from batchonnx.planning.stores import use_stores
-from batchonnx.runtime.session import Model, open_model
+from batchonnx.runtime.chain import open_again
+from batchonnx.runtime.session import Model
+from batchonnx.runtime.signature import ModelSignature
 from batchonnx.scoring.probe import BatchSize, Lesson
 from batchonnx.scoring.quarantine import ErrorBudget
 from batchonnx.scoring.read import read_chunks
@@ -296,19 +298,35 @@ class Actor:
 
 def _open_model(plan: Plan, threads: int, fetch: Callable[[], Any]) -> tuple[Model, Plan]:
     """The model as this machine has it, and the plan that names it there."""
-    digest = plan.model.digest
+    digests = [model.digest for model in plan.model.files]
     try:
-        path = str(local_model(digest, fetch))
-        model = open_model(path, threads=threads, sha256=digest)
+        here = _named_here(plan.model, fetch)
+        model = open_again(here, threads)
     except BatchonnxError:
-        drop(digest)  # somebody has been at it
-        path = str(local_model(digest, fetch))
-        model = open_model(path, threads=threads, sha256=digest)
+        for digest in digests:
+            drop(digest)  # somebody has been at it
+        here = _named_here(plan.model, fetch)
+        model = open_again(here, threads)
     except OSError as error:
         facts = {"model": plan.model.path, "found": str(error)}
         fix = "free some space, or set TMPDIR for the cluster's nodes"
         raise StorageError(Problem("the model can't be kept on this machine", facts, fix)) from error
-    return model, replace(plan, model=replace(plan.model, path=path))
+    return model, replace(plan, model=here)
+
+
+def _named_here(model: ModelSignature, fetch: Callable[[], Any]) -> ModelSignature:
+    """The same model, or chain, with the paths that this machine has its files at."""
+    together = len(model.files)
+
+    def here(single: ModelSignature) -> ModelSignature:
+        path = local_model(single.digest, lambda: fetch()[single.digest], together=together)
+        return replace(single, path=str(path))
+
+    if not model.members:
+        return here(model)
+    return replace(
+        model, members=tuple(replace(member, model=here(member.model)) for member in model.members)
+    )
 
 
 def _require_input(plan: Plan) -> None:

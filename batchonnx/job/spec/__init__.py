@@ -14,7 +14,7 @@ from batchonnx.job.spec.outputs import Output
 from batchonnx.job.spec.result import Result
 from batchonnx.job.spec.schedule import Schedule
 from batchonnx.job.spec.section import PASSWORD, Scalar, Section
-from batchonnx.job.spec.source import Input, Model, Table
+from batchonnx.job.spec.source import ChainedModel, Input, Model, Table
 from batchonnx.job.spec.storage import Storage
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "RAY_ONLY",
     "Audio",
     "BytesWindow",
+    "ChainedModel",
     "Check",
     "Dependencies",
     "Engine",

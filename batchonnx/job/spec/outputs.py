@@ -12,10 +12,15 @@ from batchonnx.job.spec.section import Hook, Section, rule
 class Output(Section):
     """How one model output becomes one column of predictions.
 
-    The order of work: softmax or sigmoid, then one of index, argmax or top_k, then threshold.
+    The order of work: softmax or sigmoid, the mean of several, then one of index, argmax or top_k, then
+    threshold.
     """
 
-    from_: str = Field(alias="from", description="The model output.")
+    from_: str | Annotated[list[str], Field(min_length=2)] = Field(
+        alias="from",
+        description="The model output; of a list, the mean (after softmax or sigmoid), or what python is "
+        "given.",
+    )
     softmax: bool = Field(False, description="Turn scores into shares over the last axis.")
     sigmoid: bool = Field(False, description="Turn scores into probabilities, each for itself.")
     index: int | None = Field(None, description="Take one element of each row; negative counts from the end.")
@@ -32,6 +37,11 @@ class Output(Section):
         description="module:function, given the output's array, returns an array with a row for each row.",
     )
     batch_axis: int = Field(0, ge=0, description="The model output's axis that counts rows.")
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The model outputs that it is made of."""
+        return (self.from_,) if isinstance(self.from_, str) else tuple(self.from_)
 
     @model_validator(mode="after")
     def _compatible(self) -> Self:

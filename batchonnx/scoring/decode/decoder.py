@@ -10,10 +10,12 @@ import numpy as np
 import pyarrow as pa
 
 from batchonnx.planning.bindings import OutputBinding
+from batchonnx.planning.output_types import row_shape
+from batchonnx.runtime.signature import TensorSpec
 from batchonnx.scoring.decode.classes import best, ranked, sigmoid, softmax, thresholded
 from batchonnx.scoring.decode.hook import call_hook
 from batchonnx.scoring.decode.maps import maps_to_matrix, maps_to_pairs
-from batchonnx.scoring.decode.tensors import cut_rows, to_arrow
+from batchonnx.scoring.decode.tensors import cut_rows, mean_of, to_arrow
 from batchonnx.scoring.windows import Ragged
 
 
@@ -33,7 +35,9 @@ class Decoder:
         fixed_batch: int | None = None,
     ) -> None:
         self._outputs, self._hooks, self._fixed_batch = outputs, hooks, fixed_batch
-        self.model_outputs = tuple(dict.fromkeys(binding.source.name for binding in outputs))
+        self.model_outputs = tuple(
+            dict.fromkeys(spec.name for binding in outputs for spec in binding.sources)
+        )
 
     def decode(self, batches: Sequence[Mapping[str, Any]], rows: Sequence[int]) -> list[pa.Array]:
         """One array of sum(rows) values for each output column.
@@ -49,13 +53,17 @@ class Decoder:
     ) -> pa.Array:
         source = binding.source.name
         if binding.of_windows:
+            counted = zip(batches, rows, strict=True)
             return self._lists(
-                binding, [batch[source].rows(count) for batch, count in zip(batches, rows, strict=True)]
+                binding, [{s.name: batch[s.name].rows(n) for s in binding.sources} for batch, n in counted]
             )
         if binding.function is not None:
             hook = self._hooks[binding.name]
             batch_rows = zip(batches, rows, strict=True)
-            cut = (self._cut(binding, batch[source], count) for batch, count in batch_rows)
+            cut = (
+                [self._cut(binding, spec, batch[spec.name], count) for spec in binding.sources]
+                for batch, count in batch_rows
+            )
             return call_hook(binding, hook, cut)
         if binding.source.kind == "maps":
             maps = [m for batch, count in zip(batches, rows, strict=True) for m in batch[source][:count]]
@@ -63,38 +71,50 @@ class Decoder:
                 scores, keys = maps_to_matrix(maps)
                 return maps_to_pairs(binding, _scored(binding, scores), keys)
             scores, keys = maps_to_matrix(maps)
-            return _reduce(binding, scores, keys)
-        blocks = self._blocks(binding, [batch[source] for batch in batches], rows)
+            return _reduce(binding, _scored(binding, scores), keys)
+        blocks = self._scored_blocks(binding, binding.source, batches, rows)
+        if binding.others:
+            more = [self._scored_blocks(binding, spec, batches, rows) for spec in binding.others]
+            blocks = [mean_of(binding, alike) for alike in zip(blocks, *more, strict=True)]
         if not _is_reduced(binding):
-            return to_arrow(binding, [_scored(binding, block) for block in blocks])
+            return to_arrow(binding, blocks)
         return _reduce(binding, blocks[0] if len(blocks) == 1 else np.concatenate(blocks), None)
 
-    def _lists(self, binding: OutputBinding, batches: Sequence[Ragged]) -> pa.Array:
+    def _lists(self, binding: OutputBinding, batches: Sequence[Mapping[str, Ragged]]) -> pa.Array:
         """A list for each row, of what becomes of each of its windows."""
         value_type = binding.type.value_type if binding.type is not None else None
         inner = dataclasses.replace(binding, of_windows=False, type=value_type, batch_axis=0)
-        source = binding.source.name
-        values = self._column(
-            inner, [{source: batch.values} for batch in batches], [len(b.values) for b in batches]
-        )
-        lengths = np.concatenate([batch.lengths for batch in batches])
+        names = [spec.name for spec in binding.sources]
+        first = [batch[names[0]] for batch in batches]
+        flat = [{name: batch[name].values for name in names} for batch in batches]
+        values = self._column(inner, flat, [len(batch.values) for batch in first])
+        lengths = np.concatenate([batch.lengths for batch in first])
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
         return pa.ListArray.from_arrays(pa.array(offsets), values)
 
-    def _blocks(
-        self, binding: OutputBinding, values: list[np.ndarray], rows: Sequence[int]
+    def _scored_blocks(
+        self,
+        binding: OutputBinding,
+        spec: TensorSpec,
+        batches: Sequence[Mapping[str, Any]],
+        rows: Sequence[int],
     ) -> list[np.ndarray]:
-        """Each batch's rows; joined into one block where all batches are shaped alike."""
+        """Each batch's rows of one output; joined into one block where all batches are shaped alike."""
+        values: list[np.ndarray] = [batch[spec.name] for batch in batches]
         if binding.batch_axis == 0 and all(
             value.ndim and value.shape == (count, *values[0].shape[1:])
             for value, count in zip(values, rows, strict=True)
         ):
             values, rows = [values[0] if len(values) == 1 else np.concatenate(values)], [sum(rows)]
-        return [self._cut(binding, value, count) for value, count in zip(values, rows, strict=True)]
+        cut = (self._cut(binding, spec, v, count) for v, count in zip(values, rows, strict=True))
+        return [_scored(binding, block) for block in cut]
 
-    def _cut(self, binding: OutputBinding, value: Any, count: int) -> Any:
-        if binding.source.kind == "maps":
+    def _cut(self, binding: OutputBinding, spec: TensorSpec, value: Any, count: int) -> Any:
+        if spec.kind == "maps":
             return value[:count]
+        if spec is not binding.source:
+            shape = row_shape(spec, binding.batch_axis)
+            binding = dataclasses.replace(binding, source=spec, row_shape=shape)
         return cut_rows(binding, np.asarray(value), count, self._fixed_batch)
 
 
@@ -111,7 +131,6 @@ def _scored(binding: OutputBinding, values: np.ndarray) -> np.ndarray:
 
 
 def _reduce(binding: OutputBinding, values: np.ndarray, keys: Sequence[object] | None) -> pa.Array:
-    values = _scored(binding, values)
     if binding.argmax:
         return best(values, binding.labels or keys)
     if binding.top_k is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -16,8 +16,12 @@ from batchonnx.planning.output_types import shaped_type
 from batchonnx.planning.types import is_writable
 
 
-def call_hook(binding: OutputBinding, function: Callable[..., object], values: Iterable[Any]) -> pa.Array:
+def call_hook(
+    binding: OutputBinding, function: Callable[..., object], values: Iterable[Sequence[Any]]
+) -> pa.Array:
     """The function's column for one batch after the other, all of one type.
+
+    values: of each batch, the binding's model outputs.
 
     Raises HookError if it raises, or returns no column, other rows, or another type than before.
     """
@@ -29,13 +33,9 @@ def call_hook(binding: OutputBinding, function: Callable[..., object], values: I
     return arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)
 
 
-def _call(binding: OutputBinding, function: Callable[..., object], value: Any) -> pa.Array:
-    if isinstance(value, np.ndarray):
-        # Other columns are made of the same memory: a hook that writes in place is told, not obeyed.
-        value = value.view()
-        value.flags.writeable = False
+def _call(binding: OutputBinding, function: Callable[..., object], values: Sequence[Any]) -> pa.Array:
     try:
-        result = function(value)
+        result = function(*map(_read_only, values))
     except Exception as error:
         facts = {"found": f"{type(error).__name__}: {error}", "at": raised_at(error)}
         title = f"the hook {binding.function} raised {type(error).__name__}"
@@ -45,11 +45,19 @@ def _call(binding: OutputBinding, function: Callable[..., object], value: Any) -
         facts = {"found": str(array.type)}
         fix = "return numbers, text, dates or lists of them"
         raise HookError(Problem(f"the hook {binding.function} returned what Parquet can't hold", facts, fix))
-    if len(array) != len(value):
-        facts = {"expected": f"{len(value)} rows", "found": f"{len(array)} rows"}
+    if len(array) != len(values[0]):
+        facts = {"expected": f"{len(values[0])} rows", "found": f"{len(array)} rows"}
         fix = "return one value for each row"
         raise HookError(Problem(f"the hook {binding.function} returned other rows", facts, fix))
     return array
+
+
+def _read_only(value: Any) -> Any:
+    """Other columns are made of the same memory: a hook that writes in place is told, not obeyed."""
+    if isinstance(value, np.ndarray):
+        value = value.view()
+        value.flags.writeable = False
+    return value
 
 
 def _cast(binding: OutputBinding, array: pa.Array, wanted: pa.DataType) -> pa.Array:
