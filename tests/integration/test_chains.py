@@ -14,6 +14,7 @@ import yaml
 from onnx import helper
 
 from batchonnx import api
+from batchonnx.cluster.places import named_places
 from batchonnx.errors import BatchonnxError, ContractError, JobFileError
 from batchonnx.job.load import job_from_dict
 from batchonnx.planning.bindings import StackedScalars
@@ -194,6 +195,21 @@ def test_a_job_has_one_model_or_several(folder: Path) -> None:
         with pytest.raises(JobFileError) as caught:
             job_from_dict(_spec(**change), folder)
         assert told in caught.value.problems[0].title
+
+
+def test_every_model_of_a_chain_is_a_place_that_a_cluster_has_to_reach(folder: Path) -> None:
+    found = {place.key: place.path for place in named_places(job_from_dict(_spec(), folder))}
+    assert found["models.encoder.path"] == "encoder.onnx"
+    assert found["models.head.path"] == "head.onnx"
+
+
+@pytest.mark.slow
+def test_a_chain_gives_the_same_bytes_on_a_cluster(folder: Path) -> None:
+    asked = {"batch_rows": 64, "workers": 2}
+    api.run(job_from_dict(_spec(engine=asked), folder))
+    api.run(job_from_dict(_spec(engine={**asked, "name": "ray"}, output={"path": "far"}), folder))
+    local, far = (sorted((folder / name).glob("part-*")) for name in ("out", "far"))
+    assert [path.read_bytes() for path in local] == [path.read_bytes() for path in far]
 
 
 def test_init_links_models_by_name_and_the_job_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
