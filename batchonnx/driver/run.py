@@ -20,8 +20,9 @@ from batchonnx.job.load import job_from_dict
 from batchonnx.job.spec import JobFile
 from batchonnx.ledger.output import Cleared, Output, Run
 from batchonnx.ledger.outputs import output_at
-from batchonnx.ledger.records import Commit, Manifest, PlanRecord
+from batchonnx.ledger.records import Commit, Manifest, PlanRecord, lines_of
 from batchonnx.parts.layout import Layout
+from batchonnx.planning.lines import check_lines
 from batchonnx.planning.models import open_models
 from batchonnx.planning.parts import check_parts
 from batchonnx.planning.plan import Plan, make_plan
@@ -158,6 +159,7 @@ def _run(
         model = open_again(plan.model, threads)
         threads = model.threads
     plan = with_types(plan, model)
+    check_lines(plan.job, plan.keep, plan.outputs)
     check_parts(plan.job, {field.name: field.type for field in output_schema(plan)})
     check_table(plan)
     by_shard = {commit.shard: commit for commit in kept}
@@ -243,11 +245,11 @@ def _complete(
 
 
 def _published(output: Output, layout: Layout, commit: Commit) -> Measured:
-    return Measured(commit.part, commit.predicted, partial(read_parts, output, layout, commit))
+    return Measured(commit.part, lines_of(commit), partial(read_parts, output, layout, commit))
 
 
 def _staged(run: Run, commit: Commit) -> Measured:
-    return Measured(commit.part, commit.predicted, partial(run.read_staged, commit))
+    return Measured(commit.part, lines_of(commit), partial(run.read_staged, commit))
 
 
 def _former_manifest(output: Output, may_replace: bool) -> Manifest | None:

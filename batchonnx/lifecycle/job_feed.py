@@ -50,7 +50,9 @@ class JobFeed:
         made = [binding for binding in self._plan.outputs if not _is_plain(binding)]
         if not made:
             return {}
-        arrays = self._decoder.decode([values], [stop - start])
+        fed = self._slicer(start, stop) if self._decoder.model_inputs else {}
+        given = {**values, **{name: fed[name] for name in self._decoder.model_inputs}}
+        arrays = self._decoder.decode([given], [stop - start])
         named = zip(self._plan.outputs, arrays, strict=True)
         return {binding.name: as_numpy(array) for binding, array in named if not _is_plain(binding)}
 

@@ -11,11 +11,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from batchonnx.errors import BatchonnxError, HookError, Problem
+from batchonnx.errors import BatchonnxError, ContractError, HookError, Problem
 from batchonnx.job.spec import JobFile, Output
 from batchonnx.planning.bindings import OutputBinding
 from batchonnx.planning.hooks import load_hook
 from batchonnx.planning.output_types import column_type, row_shape, validate
+from batchonnx.planning.ragged import bind_counted, bind_detection
 from batchonnx.runtime.signature import ModelSignature, TensorSpec
 from batchonnx.storage.paths import open_input
 
@@ -54,14 +55,23 @@ def bind_outputs(job: JobFile, model: ModelSignature, *, of_windows: bool = Fals
         facts = {"job": job.where("outputs"), "model": ", ".join(map(str, model.outputs)) or "no outputs"}
         bound.problems.append(Problem("no output column is left", facts, "name an output of the model"))
     for name, output in wanted.items():
-        binding = _bind(name, output, job, specs, bound)
-        if binding is not None:
+        binding = _bind(name, output, job, specs, model, bound)
+        if binding is not None and of_windows and (binding.counted or binding.detection):
+            facts = {"job": job.where(f"outputs.{name}"), "model": str(binding.source)}
+            fix = "leave out mask, length and detect: the column is a list of windows already"
+            bound.problems.append(Problem(f'column "{name}" would be lists of lists', facts, fix))
+        elif binding is not None:
             bound.bindings.append(_listed(binding) if of_windows else binding)
     return bound
 
 
 def _bind(
-    name: str, output: Output, job: JobFile, specs: Mapping[str, TensorSpec], bound: BoundOutputs
+    name: str,
+    output: Output,
+    job: JobFile,
+    specs: Mapping[str, TensorSpec],
+    model: ModelSignature,
+    bound: BoundOutputs,
 ) -> OutputBinding | None:
     where = f"outputs.{name}"
     missing = next((source for source in output.sources if source not in specs), None)
@@ -82,7 +92,9 @@ def _bind(
         if output.python is not None:
             load_hook(output.python, job.folder, job.where(f"{where}.python"))
         shape = row_shape(spec, output.batch_axis) if spec.kind == "tensor" else None
-    except (HookError, _LabelsError) as error:
+        counted = bind_counted(output, spec, model, facts)
+        detection = bind_detection(output, spec, specs, facts) if output.detect is not None else None
+    except (ContractError, HookError, _LabelsError) as error:
         bound.problems.extend(error.problems)
         return None
     except ValueError as error:
@@ -93,7 +105,7 @@ def _bind(
         name,
         spec,
         None,
-        shape,
+        shape[1:] if counted is not None and detection is None and shape is not None else shape,
         softmax=output.softmax,
         sigmoid=output.sigmoid,
         index=output.index,
@@ -104,6 +116,9 @@ def _bind(
         function=output.python,
         batch_axis=output.batch_axis,
         others=tuple(others),
+        counted=counted,
+        detection=detection,
+        explode=output.explode,
     )
     faults = validate(binding)
     for fault in faults:

@@ -19,6 +19,7 @@ from batchonnx.planning.bindings import (
     StackedScalars,
     TensorColumn,
 )
+from batchonnx.planning.lines import written_columns
 from batchonnx.planning.plan import Plan
 from batchonnx.report.model_view import format_step
 from batchonnx.report.text import count, of_bytes, plural, printable
@@ -141,6 +142,13 @@ def _output(binding: OutputBinding) -> str:
         steps.append(binding.function)
     elif binding.others:
         steps.append("mean")
+    if binding.counted is not None:
+        steps.append(f"as many as {binding.counted.by.name} tells")
+    if binding.detection is not None:
+        asked = binding.detection
+        steps.append(f"objects of at least {asked.min_score:g}, overlap up to {asked.max_overlap:g}")
+    if binding.explode:
+        steps.append("a line for each")
     how = f" ({', '.join(steps)})" if steps else ""
     arrow = "as the first batch shows" if binding.type is None else str(binding.type)
     return f"{binding.name}: {arrow} <- {', '.join(map(str, binding.sources))}{how}"
@@ -182,7 +190,7 @@ def plan_as_dict(plan: Plan) -> dict[str, object]:
         },
         "features": [_feature(binding) for binding in plan.features],
         "outputs": {
-            binding.name: None if binding.type is None else str(binding.type) for binding in plan.outputs
+            name: None if kind is None else str(kind) for name, kind in written_columns((), plan.outputs)
         },
         "keep": [field.name for field in plan.keep],
         "shards": len(plan.shards),

@@ -5,6 +5,7 @@ the file is written.
 """
 
 from batchonnx.job.spec.audio import Audio, State
+from batchonnx.job.spec.detect import Detect
 from batchonnx.job.spec.engine import RAY_ONLY, Engine, Resources, Span
 from batchonnx.job.spec.features import BytesWindow, Feature
 from batchonnx.job.spec.image import Image
@@ -25,6 +26,7 @@ __all__ = [
     "ChainedModel",
     "Check",
     "Dependencies",
+    "Detect",
     "Engine",
     "Errors",
     "Feature",

@@ -49,7 +49,7 @@ def cut_rows(binding: OutputBinding, value: np.ndarray, rows: int, fixed_batch: 
 def mean_of(binding: OutputBinding, blocks: Sequence[np.ndarray]) -> np.ndarray:
     """The mean of several outputs' blocks of the same rows. Raises ContractError if they differ in shape."""
     if len({block.shape for block in blocks}) > 1:
-        found = zip(binding.sources, blocks, strict=True)
+        found = zip(binding.values, blocks, strict=True)
         facts = {spec.name: f"{block.dtype}{list(block.shape)}" for spec, block in found}
         fix = "name outputs of one shape, or make the column in a function: python: module:function"
         title = f'the outputs that "{binding.name}" is the mean of differ in shape'
