@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from time import perf_counter
 
@@ -32,6 +33,7 @@ from batchonnx.proof.published import read_parts
 from batchonnx.runtime.chain import open_again
 from batchonnx.runtime.cores import divide_cores, usable_cores
 from batchonnx.runtime.session import Model
+from batchonnx.scoring.hook_processes import hook_processes
 from batchonnx.scoring.probe import with_types
 from batchonnx.scoring.progress import Progress, RunSummary
 from batchonnx.scoring.read import read_early
@@ -71,8 +73,9 @@ def run_job(
     """Score what is missing and publish the result. Raises as `api.run` tells."""
     begin = begin_now()
     _go_on(stop)
-    with begin_engine(job) as beginning:
+    with begin_engine(job) as beginning, ExitStack() as after:
         plan, model = open_job(job)
+        after.enter_context(hook_processes(plan))
         _go_on(stop)
         table = table_step(plan.job, plan.fingerprint, options.overwrite, incremental=options.incremental)
         output = output_at(plan.output, is_trusted=job.job.output.single_writer == "trusted")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from batchonnx.job.spec import JobFile
+from batchonnx.job.spec import RAY_ONLY, JobFile
 from batchonnx.planning.bindings import AudioColumn, FeatureBinding, HookFeature, ImageColumn, OutputBinding
 from batchonnx.planning.hooks import hook_sources, load_hook
 from batchonnx.planning.listing import Listing, SourceFile
@@ -30,7 +30,7 @@ _IRRELEVANT: Mapping[str, Any] = {
     "models": {"__all__": {"path", "sha256"}},
     "input": {"path", "table", "version"},  # the files that were found there count
     "output": {"path", "table", "overwrite", "single_writer"},
-    "engine": {"name", "device", "workers", "address", "resources", "wait_s", "shared_output"},
+    "engine": {"name", "device", "workers", "hook_processes", *RAY_ONLY},
     "storage": True,  # another way to the same files
     "errors": True,  # a bad row changes no other
     "schedule": True,  # when a job runs changes nothing of what comes out

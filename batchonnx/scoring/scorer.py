@@ -16,10 +16,13 @@ from batchonnx.planning.bindings import HookFeature
 from batchonnx.planning.hooks import load_hook
 from batchonnx.planning.lines import line_columns, written_columns
 from batchonnx.planning.plan import Plan
-from batchonnx.runtime.session import Model, OutOfMemory
+from batchonnx.runtime.session import Model, OutOfMemory, ProcessDied
 from batchonnx.scoring.chunk import BadRow, Chunk
 from batchonnx.scoring.decode import Decoder
+from batchonnx.scoring.decode.hook import RemoteColumn
 from batchonnx.scoring.encode import Encoder
+from batchonnx.scoring.encode.hook import Function, RemoteHook
+from batchonnx.scoring.hook_processes import running_hooks
 from batchonnx.scoring.isolate import NoRowAlone, RowFault, isolate, pick
 from batchonnx.scoring.predict import predictor
 from batchonnx.scoring.quarantine import ErrorBudget, quarantine_rows
@@ -142,7 +145,7 @@ class Scorer:
         try:
             lengths = [min(self.batch_rows, stop - first) for first in range(begin, stop, self.batch_rows)]
             predictions = self._predictions(chunk.columns.slice(begin, stop - begin), results, lengths)
-        except HookRaised:
+        except (HookRaised, ProcessDied):
             self.rows -= stop - begin
             yield from self._carefully(chunk, begin, stop, self.attempt)
             return
@@ -285,21 +288,25 @@ def _as_error(error: Exception, path: str, row: int) -> BatchonnxError:
     return RowError(Problem(f"the model fails on row {row:,} of {path}", facts, fix))
 
 
-def feature_hooks(plan: Plan) -> dict[str, Callable[[pa.RecordBatch], object]]:
-    """`HookFeature.name` -> its function, loaded. Raises HookError."""
-    job = plan.job
+def feature_hooks(plan: Plan) -> dict[str, Function | RemoteHook]:
+    """`HookFeature.name` -> its function, loaded, or what asks a process for it. Raises HookError."""
+    job, elsewhere = plan.job, running_hooks(plan)
     return {
-        feature.name: load_hook(feature.function, job.folder, job.where(f"features.{feature.name}.python"))
+        feature.name: elsewhere.feature(feature)
+        if elsewhere is not None
+        else load_hook(feature.function, job.folder, job.where(f"features.{feature.name}.python"))
         for feature in plan.features
         if isinstance(feature, HookFeature)
     }
 
 
-def output_hooks(plan: Plan) -> dict[str, Callable[..., object]]:
-    """Output column -> its function, loaded. Raises HookError."""
-    job = plan.job
+def output_hooks(plan: Plan) -> dict[str, Callable[..., object] | RemoteColumn]:
+    """Output column -> its function, loaded, or what asks a process for it. Raises HookError."""
+    job, elsewhere = plan.job, running_hooks(plan)
     return {
-        output.name: load_hook(output.function, job.folder, job.where(f"outputs.{output.name}.python"))
+        output.name: elsewhere.output(output)
+        if elsewhere is not None and output.source.kind == "tensor"
+        else load_hook(output.function, job.folder, job.where(f"outputs.{output.name}.python"))
         for output in plan.outputs
         if output.function is not None
     }

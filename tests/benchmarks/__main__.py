@@ -25,6 +25,10 @@ Two read from a real S3 server on this machine, and write to it:
     s3      the middle and the tiny MLP, in turn with the local run; the tiny one with 30 ms, too
     small   4,000 objects of 250 rows with 30 ms added to every request, and with none
 
+One looks at images:
+
+    images  the job over emoji, against decoding and the model alone on every core (some minutes)
+
 One looks at a cluster:
 
     ray     the tables above on a Ray cluster of this machine, in turn with the local engine
@@ -45,6 +49,7 @@ from pathlib import Path
 
 from tests.benchmarks import stores
 from tests.benchmarks.data import CASES, Case, make_case
+from tests.benchmarks.images import images
 from tests.benchmarks.on_ray import on_ray
 
 CONTENDERS = ("loop", "ours", "limit")
@@ -165,6 +170,7 @@ RECORDS = {
     "uploads": uploads,
     "s3": from_s3,
     "small": from_small,
+    "images": images,
     "ray": on_ray,
 }
 FILES, COMMITS = 10_000, 100_000

@@ -216,6 +216,8 @@ def test_the_readme_s_own_model_and_data_run(tmp_path: Path, monkeypatch: pytest
         spec.Input,
         spec.Feature,
         spec.Output,
+        spec.Detect,
+        spec.ChainedModel,
         spec.Result,
         spec.Engine,
         spec.Errors,

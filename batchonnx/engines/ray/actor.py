@@ -10,6 +10,7 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -32,6 +33,7 @@ from batchonnx.planning.stores import use_stores
 from batchonnx.runtime.chain import open_again
 from batchonnx.runtime.session import Model
 from batchonnx.runtime.signature import ModelSignature
+from batchonnx.scoring.hook_processes import hook_processes
 from batchonnx.scoring.probe import BatchSize, Lesson
 from batchonnx.scoring.quarantine import ErrorBudget
 from batchonnx.scoring.read import read_chunks
@@ -182,6 +184,7 @@ class Actor:
         self._trouble: BaseException | None = None
         self._changed = threading.Condition()
         self._worker: Worker | None = None
+        self._for_life = ExitStack()
 
     def hello(self) -> Hello:
         """Say who it is, as soon as all is imported; the run's plan may not be there yet."""
@@ -254,6 +257,7 @@ class Actor:
         use_stores(told.plan.job)
         self._model, self._plan = _open_model(told.plan, told.threads, lambda: ray.get(files))
         _require_input(told.plan)
+        self._for_life.enter_context(hook_processes(self._plan))
         Scorer(self._plan, self._model, 1)  # imports the hooks
         self._scoring = told.ticket.enter(self._suspects)
 

@@ -15,7 +15,7 @@ from batchonnx.planning.output_types import row_shape
 from batchonnx.runtime.signature import TensorSpec
 from batchonnx.scoring.decode.boxes import Candidates, found_objects
 from batchonnx.scoring.decode.classes import best, ranked, sigmoid, softmax, thresholded
-from batchonnx.scoring.decode.hook import call_hook
+from batchonnx.scoring.decode.hook import RemoteColumn, call_hook
 from batchonnx.scoring.decode.maps import maps_to_matrix, maps_to_pairs
 from batchonnx.scoring.decode.ragged import which_count
 from batchonnx.scoring.decode.tensors import cut_rows, mean_of, to_arrow
@@ -34,7 +34,7 @@ class Decoder:
     def __init__(
         self,
         outputs: Sequence[OutputBinding],
-        hooks: Mapping[str, Callable[..., object]],
+        hooks: Mapping[str, Callable[..., object] | RemoteColumn],
         fixed_batch: int | None = None,
     ) -> None:
         self._outputs, self._hooks, self._fixed_batch = outputs, hooks, fixed_batch

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -16,8 +18,15 @@ from batchonnx.planning.output_types import shaped_type
 from batchonnx.planning.types import is_writable
 
 
+@dataclass(frozen=True)
+class RemoteColumn:
+    """A hook that runs elsewhere. begin: a batch's model outputs -> what `column_of` gives, or raises."""
+
+    begin: Callable[[Sequence[Any]], Future[pa.Array]]
+
+
 def call_hook(
-    binding: OutputBinding, function: Callable[..., object], values: Iterable[Sequence[Any]]
+    binding: OutputBinding, function: Callable[..., object] | RemoteColumn, values: Iterable[Sequence[Any]]
 ) -> pa.Array:
     """The function's column for one batch after the other, all of one type.
 
@@ -26,14 +35,20 @@ def call_hook(
     Raises HookError if it raises, or returns no column, other rows, or another type than before.
     """
     arrays: list[pa.Array] = []
-    for value in values:
-        array = _call(binding, function, value)
+    found: Iterable[pa.Array]
+    if isinstance(function, RemoteColumn):
+        begun = [function.begin(value) for value in values]
+        found = (future.result() for future in begun)
+    else:
+        found = (column_of(binding, function, value) for value in values)
+    for array in found:
         wanted = binding.type or (arrays[0].type if arrays else array.type)
         arrays.append(array if array.type == wanted else _cast(binding, array, wanted))
     return arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)
 
 
-def _call(binding: OutputBinding, function: Callable[..., object], values: Sequence[Any]) -> pa.Array:
+def column_of(binding: OutputBinding, function: Callable[..., object], values: Sequence[Any]) -> pa.Array:
+    """A hook's column for one batch. Raises HookRaised, and HookError for what is no column of its rows."""
     try:
         result = function(*map(_read_only, values))
     except Exception as error:
