@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Literal
@@ -28,7 +28,7 @@ from batchonnx.lifecycle.optimize import optimize as optimize_model
 from batchonnx.lifecycle.quantize import Quantization
 from batchonnx.lifecycle.quantize import quantize as quantize_model
 from batchonnx.parts.dataset import open_dataset
-from batchonnx.planning.guess import guess_job
+from batchonnx.planning.guess import guess_chain, guess_job
 from batchonnx.planning.plan import Plan
 from batchonnx.proof.diff.diff import Difference, diff_results
 from batchonnx.proof.explain import Origin, explain_key, explain_row
@@ -199,14 +199,23 @@ def explain(
     return [explain_row(found, row)] if row is not None else explain_key(found, *(key or ("", "")))
 
 
-def init(model: str, data: str, *, output: str | None = None, folder: str | Path = ".") -> str:
+def init(
+    model: str,
+    data: str,
+    *,
+    then: Sequence[str] = (),
+    output: str | None = None,
+    folder: str | Path = ".",
+) -> str:
     """A commented job file for a model and its data, guessed from signature and schema.
 
-    output: where predictions go; left out: a folder named after the data. folder: where the job
-    file will be kept, relative paths in it count from there.
+    then: further models, each of which may feed on outputs of those before it. output: where predictions
+    go; left out: a folder named after the data. folder: where the job file will be kept, relative paths in
+    it count from there.
     Raises ModelFileError, InputError, ContractError where nothing can be guessed.
     """
-    return guess_job(open_model(str(Path(model)), threads=1).signature, model, data, output, Path(folder))
+    signature = guess_chain([model, *then]) if then else open_model(model).signature
+    return guess_job(signature, data, output, Path(folder))
 
 
 def optimize(

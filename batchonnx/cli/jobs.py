@@ -37,22 +37,26 @@ _job_argument = click.argument("job", type=click.Path(path_type=Path))
 @click.argument("model")
 @click.argument("data")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Write the job here, not to the screen.")
+@click.option("--then", multiple=True, help="A model that feeds on the ones before; may be repeated.")
 @click.option("--output", help="Folder for the predictions, relative to the job file.")
 @_json_option
-def init(model: str, data: str, out: Path | None, output: str | None, as_json: bool) -> None:
+def init(
+    model: str, data: str, out: Path | None, then: tuple[str, ...], output: str | None, as_json: bool
+) -> None:
     """Write a job file that runs, guessed from MODEL's signature and DATA's schema.
 
     \b
     Examples:
       batchonnx init model.onnx data/ -o job.yaml
       batchonnx init model.onnx 'data/*.parquet' > job.yaml
+      batchonnx init encoder.onnx data/ --then head.onnx
     """
     from batchonnx import api
 
     if out is not None and out.exists():
         facts = {"file": str(out)}
         raise OutputExistsError(Problem("the job file exists already", facts, "name another, or remove it"))
-    text = api.init(model, data, output=output, folder=out.parent if out is not None else Path())
+    text = api.init(model, data, then=then, output=output, folder=out.parent if out is not None else Path())
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text)

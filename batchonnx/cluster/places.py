@@ -53,7 +53,7 @@ def is_within(path: str, folder: str) -> bool:
 
 def _paths(job: JobFile) -> Iterator[tuple[str, str]]:
     spec = job.job
-    yield "model.path", spec.model.path
+    yield from ((f"{key}.path", model.path) for key, model in spec.named_models.items())
     inputs = spec.input.path if isinstance(spec.input.path, list) else [spec.input.path]
     yield from (("input.path", path) for path in inputs if path is not None)
     for name, feature in (spec.features or {}).items():

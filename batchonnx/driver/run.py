@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from time import perf_counter
 
@@ -20,15 +21,19 @@ from batchonnx.job.load import job_from_dict
 from batchonnx.job.spec import JobFile
 from batchonnx.ledger.output import Cleared, Output, Run
 from batchonnx.ledger.outputs import output_at
-from batchonnx.ledger.records import Commit, Manifest, PlanRecord
+from batchonnx.ledger.records import Commit, Manifest, PlanRecord, lines_of
 from batchonnx.parts.layout import Layout
+from batchonnx.planning.lines import check_lines
+from batchonnx.planning.models import open_models
 from batchonnx.planning.parts import check_parts
 from batchonnx.planning.plan import Plan, make_plan
 from batchonnx.planning.stores import use_stores
 from batchonnx.proof.gate import Measured, check_result, require_passed
 from batchonnx.proof.published import read_parts
+from batchonnx.runtime.chain import open_again
 from batchonnx.runtime.cores import divide_cores, usable_cores
-from batchonnx.runtime.session import Model, open_model
+from batchonnx.runtime.session import Model
+from batchonnx.scoring.hook_processes import hook_processes
 from batchonnx.scoring.probe import with_types
 from batchonnx.scoring.progress import Progress, RunSummary
 from batchonnx.scoring.read import read_early
@@ -56,7 +61,7 @@ class RunOptions:
 def open_job(job: JobFile) -> tuple[Plan, Model]:
     """The job's plan, and its model on one thread."""
     use_stores(job)
-    model = open_model(job.resolve(job.job.model.path), threads=1, sha256=job.job.model.sha256)
+    model = open_models(job)
     plan = make_plan(job, model.signature)
     check_table(plan)
     return plan, model
@@ -68,8 +73,9 @@ def run_job(
     """Score what is missing and publish the result. Raises as `api.run` tells."""
     begin = begin_now()
     _go_on(stop)
-    with begin_engine(job) as beginning:
+    with begin_engine(job) as beginning, ExitStack() as after:
         plan, model = open_job(job)
+        after.enter_context(hook_processes(plan))
         _go_on(stop)
         table = table_step(plan.job, plan.fingerprint, options.overwrite, incremental=options.incremental)
         output = output_at(plan.output, is_trusted=job.job.output.single_writer == "trusted")
@@ -153,9 +159,10 @@ def _run(
         budget = divide_cores(usable_cores(), _workers(job), plan.chunks)
         workers, threads = budget.workers, budget.threads_per_worker
     if threads > 1:
-        model = open_model(model.signature.path, threads=threads, sha256=plan.model.digest)
+        model = open_again(plan.model, threads)
         threads = model.threads
     plan = with_types(plan, model)
+    check_lines(plan.job, plan.keep, plan.outputs)
     check_parts(plan.job, {field.name: field.type for field in output_schema(plan)})
     check_table(plan)
     by_shard = {commit.shard: commit for commit in kept}
@@ -241,11 +248,11 @@ def _complete(
 
 
 def _published(output: Output, layout: Layout, commit: Commit) -> Measured:
-    return Measured(commit.part, commit.predicted, partial(read_parts, output, layout, commit))
+    return Measured(commit.part, lines_of(commit), partial(read_parts, output, layout, commit))
 
 
 def _staged(run: Run, commit: Commit) -> Measured:
-    return Measured(commit.part, commit.predicted, partial(run.read_staged, commit))
+    return Measured(commit.part, lines_of(commit), partial(run.read_staged, commit))
 
 
 def _former_manifest(output: Output, may_replace: bool) -> Manifest | None:

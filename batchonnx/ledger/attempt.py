@@ -18,10 +18,11 @@ from batchonnx.ledger.part_files import ORDER_SCHEMA, PartFile, PartFiles, Sizes
 from batchonnx.ledger.records import Commit, SourceRows, StoredFile
 from batchonnx.ledger.run_folder import order_path, part_kind, quarantine_path
 from batchonnx.parts.layout import Layout
-from batchonnx.parts.row_groups import RowGroups, row_group_rows
+from batchonnx.parts.row_groups import ROW_GROUP_BYTES, RowGroups, row_group_rows
 from batchonnx.planning.plan import Plan
 from batchonnx.planning.shards import Shard
 from batchonnx.runtime.machine import resident_bytes
+from batchonnx.scoring.lines import explode
 from batchonnx.scoring.scorer import Scored, layout_of, output_schema
 
 
@@ -29,7 +30,7 @@ class _Beside:
     """A Parquet file beside the predictions: quarantine, order, the gate's columns."""
 
     def __init__(self, staged: Staged, schema: pa.Schema, lineage: Mapping[str, str]) -> None:
-        self._groups = RowGroups(schema, row_group_rows(schema))
+        self._groups = RowGroups(schema, row_group_rows(schema), ROW_GROUP_BYTES)
         self._file = PartFile(staged, schema, Layout(), lineage)
 
     def write(self, rows: pa.RecordBatch) -> None:
@@ -58,19 +59,19 @@ class ShardAttempt:
     def __init__(self, run: Scoring, plan: Plan, shard: Shard, worker: str) -> None:
         self._run, self._plan, self._shard, self._worker = run, plan, shard, worker
         self._attempt = secrets.token_hex(8)
-        self.filtered = 0
+        self.filtered, self._predicted = 0, 0
         self._part = plan.part(shard)
         self._lineage = lineage(plan, shard)
         asked = plan.job.job.output
         sizes = Sizes(asked.row_group_rows, asked.file_bytes)
         self._parts = PartFiles(self._part, layout_of(plan), sizes, self._lineage, self._stage_part)
+        self._schema = output_schema(plan)
         self._beside: dict[str, _Beside] = {}
 
     def __enter__(self) -> Self:
         try:
-            schema = output_schema(self._plan)
             if self._run.keeps_measured:
-                columns = pa.schema([schema.field(name) for name in self._plan.job.job.gate])
+                columns = pa.schema([self._schema.field(name) for name in self._plan.job.job.gate])
                 self._open("measured", self._part, columns)
             if self._plan.job.job.output.partition_by:
                 self._open("order", order_path(self._part), ORDER_SCHEMA)
@@ -95,11 +96,13 @@ class ShardAttempt:
         """Add what became of some rows."""
         beside = self._beside
         if scored.predictions is not None:
-            folders = self._parts.write(scored.predictions)
+            self._predicted += scored.predictions.num_rows
+            lines = explode(scored.predictions, self._plan.outputs, self._schema)
+            folders = self._parts.write(lines)
             if folders is not None:
                 beside["order"].write(folders)
             if "measured" in beside:
-                beside["measured"].write(scored.predictions.select(list(self._plan.job.job.gate)))
+                beside["measured"].write(lines.select(list(self._plan.job.job.gate)))
         if scored.quarantined is not None:
             if "quarantine" not in beside:
                 self._open("quarantine", quarantine_path(self._part), scored.quarantined.schema)
@@ -119,15 +122,14 @@ class ShardAttempt:
         """
         parts = self._parts.finish()
         beside = {kind: file.finish() for kind, file in self._beside.items()}
-        predicted = sum(part.rows for part in parts)
         quarantine = beside.get("quarantine")
         quarantined = quarantine.rows if quarantine is not None else 0
         record = Commit(
             shard=self._shard.number,
             attempt=self._attempt,
             at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z",
-            rows_in=predicted + quarantined + self.filtered,
-            predicted=predicted,
+            rows_in=self._predicted + quarantined + self.filtered,
+            predicted=self._predicted,
             quarantined=quarantined,
             filtered=self.filtered,
             part=self._part,

@@ -76,8 +76,8 @@ class PartFile:
 class _Folder:
     """What goes to one folder: rows that wait for their row group, and the file that is open."""
 
-    def __init__(self, schema: pa.Schema, group_rows: int) -> None:
-        self.groups = RowGroups(schema, group_rows)
+    def __init__(self, schema: pa.Schema, group_rows: int, most_bytes: int | None) -> None:
+        self.groups = RowGroups(schema, group_rows, most_bytes)
         self.file: PartFile | None = None
         self.files = 0
 
@@ -103,6 +103,7 @@ class PartFiles:
         most = OF_EACH_FOLDER if layout.partition_by else ROW_GROUP_BYTES
         most = min(most, sizes.file_bytes or most)
         self._group_rows = sizes.row_group_rows or row_group_rows(self._schema, most)
+        self._most_bytes = most if sizes.row_group_rows is None else None
         self._folders: dict[str, _Folder] = {}
         self._begun: list[PartFile] = []
         self._done: dict[int, StoredFile] = {}
@@ -163,7 +164,7 @@ class PartFiles:
         if name not in self._folders:
             if len(self._folders) == MOST_FOLDERS:
                 raise self._too_many()
-            self._folders[name] = _Folder(self._schema, self._group_rows)
+            self._folders[name] = _Folder(self._schema, self._group_rows, self._most_bytes)
         return self._folders[name]
 
     def _open(self, name: str, folder: _Folder) -> PartFile:

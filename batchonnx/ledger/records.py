@@ -12,8 +12,11 @@ from typing import Any, TypeVar
 from batchonnx.errors import Problem, StorageError
 from batchonnx.parts.layout import PLAIN, Layout
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Raised by a change that an older reader would misread; keys that are only added don't raise it."""
+
+_LINES_ARE_ROWS = 3
+"""The version of every result that isn't exploded: what came later is about lines."""
 
 _BEFORE_PARTS = 2
 """The version in which a shard had one part, and a result was Parquet in one folder. It is read as well."""
@@ -95,6 +98,11 @@ class Commit:
 def files_of(record: Commit) -> tuple[StoredFile, ...]:
     """A commit's parts, and what else there is of it: quarantine, order."""
     return (*record.parts, *(one for one in (record.quarantine, record.order) if one is not None))
+
+
+def lines_of(commit: Commit) -> int:
+    """Rows of its parts: one for each predicted row, or several where the result is exploded."""
+    return sum(part.rows for part in commit.parts)
 
 
 @dataclass(frozen=True)
@@ -271,7 +279,9 @@ Record = TypeVar("Record", Commit, PlanRecord, Probe, Manifest, Compacted)
 
 def to_bytes(record: Commit | PlanRecord | Probe | Manifest | Compacted) -> bytes:
     """A record as JSON, its format's version first."""
-    return (json.dumps({"format": FORMAT_VERSION, **asdict(record)}) + "\n").encode()
+    has_lines = isinstance(record, PlanRecord | Manifest) and record.layout.exploded
+    version = FORMAT_VERSION if has_lines else _LINES_ARE_ROWS
+    return (json.dumps({"format": version, **asdict(record)}) + "\n").encode()
 
 
 def read_record(path: Path | str, kind: type[Record]) -> Record:
@@ -285,7 +295,7 @@ def from_bytes(data: bytes, kind: type[Record], path: Path | str) -> Record:
     try:
         fields = json.loads(data)
         found = fields.pop("format")
-        if found in (FORMAT_VERSION, _BEFORE_PARTS):
+        if found in (FORMAT_VERSION, _LINES_ARE_ROWS, _BEFORE_PARTS):
             return _READERS[kind](fields)  # type: ignore[no-any-return]
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         facts = {"record": str(path), "found": repr(error)}
@@ -364,7 +374,8 @@ def _layout(fields: Mapping[str, Any]) -> Layout:
     if "layout" not in fields:
         return Layout()
     known = _known(Layout, fields["layout"])
-    return Layout(**{**known, "partition_by": tuple(known.get("partition_by", ()))})
+    lists = {name: tuple(known.get(name, ())) for name in ("partition_by", "exploded")}
+    return Layout(**{**known, **lists})
 
 
 def _probe(fields: Mapping[str, Any]) -> Probe:

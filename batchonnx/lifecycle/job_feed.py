@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pat
 
-from batchonnx.errors import InputError, Problem
+from batchonnx.errors import ContractError, InputError, Problem
 from batchonnx.job.spec import JobFile
 from batchonnx.lifecycle.feed import JobRows, Tensors
 from batchonnx.planning.bindings import OutputBinding
@@ -50,7 +50,9 @@ class JobFeed:
         made = [binding for binding in self._plan.outputs if not _is_plain(binding)]
         if not made:
             return {}
-        arrays = self._decoder.decode([values], [stop - start])
+        fed = self._slicer(start, stop) if self._decoder.model_inputs else {}
+        given = {**values, **{name: fed[name] for name in self._decoder.model_inputs}}
+        arrays = self._decoder.decode([given], [stop - start])
         named = zip(self._plan.outputs, arrays, strict=True)
         return {binding.name: as_numpy(array) for binding, array in named if not _is_plain(binding)}
 
@@ -61,6 +63,10 @@ def open_job_feeds(asked: JobRows, signatures: Sequence[ModelSignature]) -> list
     Raises what `plan` raises, where a model doesn't fit the job, and InputError if there are no rows.
     """
     use_stores(asked.job)
+    if asked.job.job.models:
+        facts = {"job": asked.job.where("models")}
+        fix = "name a job with one model, or leave --job out: values are then drawn at random"
+        raise ContractError(Problem("the job's rows are for several models", facts, fix))
     plans = [make_plan(asked.job, signature) for signature in signatures]
     return [JobFeed(plan, _first_rows(plan, asked.count, asked.skip)) for plan in plans]
 

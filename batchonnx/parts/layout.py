@@ -26,6 +26,8 @@ class Layout:
 
     format: parquet, arrow, csv or jsonl. compression: none, or a codec's name.
     partition_by: columns whose values stand in folders' names, outermost first, and not in the files.
+    exploded: columns that hold an element of a row's list in each line, beside `element`; empty where a line
+    is a row.
     schema: all columns in their order, an Arrow IPC schema in base64; empty where nobody has written it down.
     """
 
@@ -33,6 +35,7 @@ class Layout:
     compression: str = "zstd"
     partition_by: tuple[str, ...] = ()
     schema: str = ""
+    exploded: tuple[str, ...] = ()
 
     @cached_property
     def arrow_schema(self) -> pa.Schema | None:

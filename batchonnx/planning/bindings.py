@@ -190,15 +190,50 @@ FeatureBinding = (
 
 
 @dataclass(frozen=True)
+class Counted:
+    """Which of a row's values count: those where `by` isn't zero, or with is_length, the first so many.
+
+    by: [batch, n], or [batch] with is_length: a model output, or with is_fed a model input.
+    """
+
+    by: TensorSpec
+    is_length: bool
+    is_fed: bool
+
+
+@dataclass(frozen=True)
+class Detection:
+    """How candidates become objects; see `scoring.decode.boxes`.
+
+    boxes, classes: the model outputs that hold them; None as in the job file, which the rest is from, too.
+    """
+
+    boxes: TensorSpec | None
+    classes: TensorSpec | None
+    corners: str
+    objectness: bool
+    channels_first: bool
+    min_score: float
+    max_overlap: float
+    across_classes: bool
+    most: int
+
+
+@dataclass(frozen=True)
 class OutputBinding:
     """One column of predictions.
 
-    source: the model output. type: the Arrow type of the column; None until a first batch has
-        been seen (a hook's result, a model output of unknown rank).
+    source: the model output. others: more of them, of the same shape unless `function` is given them all;
+        what is made of each is averaged. type: the Arrow type of the column; None until a first batch
+        has been seen (a hook's result, a model output of unknown rank).
     row_shape: the model output's shape for one row, None dims depend on the row; None as a
         whole where the rank is unknown.
     labels: the classes' names, already read and of the right number.
     of_windows: the column has a list for each row, with what all of this makes of each of its windows.
+    counted: the column has a list for each row, with what all of this makes of each of its values that count;
+        row_shape is then one value's.
+    detection: the column has a list of objects for each row.
+    explode: the result has a line for each element of the column's lists; `type` is still the list's.
     """
 
     name: str
@@ -215,3 +250,22 @@ class OutputBinding:
     function: str | None = None
     batch_axis: int = 0
     of_windows: bool = False
+    others: tuple[TensorSpec, ...] = ()
+    counted: Counted | None = None
+    detection: Detection | None = None
+    explode: bool = False
+
+    @property
+    def values(self) -> tuple[TensorSpec, ...]:
+        """The model outputs whose values are averaged, or handed to `function`."""
+        return self.source, *self.others
+
+    @property
+    def sources(self) -> tuple[TensorSpec, ...]:
+        """All model outputs that the column is made of, with those that say which values count."""
+        found = [self.source, *self.others]
+        if self.counted is not None and not self.counted.is_fed:
+            found.append(self.counted.by)
+        if self.detection is not None:
+            found += [spec for spec in (self.detection.boxes, self.detection.classes) if spec is not None]
+        return tuple(found)

@@ -21,6 +21,7 @@ from batchonnx.planning.bindings import (
 )
 from batchonnx.planning.features import bind_features, feature_columns
 from batchonnx.planning.listing import Listing
+from batchonnx.planning.models import fixed_links
 from batchonnx.planning.outputs import bind_outputs
 from batchonnx.planning.sounds import bind_states, windowed
 from batchonnx.planning.types import is_writable
@@ -58,7 +59,7 @@ def make_contract(job: JobFile, model: ModelSignature, listing: Listing) -> Cont
     problems += _keep_problems(job, listing.schema, outputs.bindings)
     read = {column for binding in features.bindings for column in feature_columns(binding)}
     problems += _unwritable(job, listing.schema, read if may_be_bad else set())
-    sizes = _declared_batches(features.bindings)
+    sizes = _declared_batches(features.bindings) | fixed_links(model)
     problems += _batch_problems(job, sizes)
     if problems:
         raise ContractError(*problems)

@@ -94,10 +94,11 @@ def _named(feature: Feature) -> str:
 def _unfed(spec: TensorSpec, schema: pa.Schema, model: ModelSignature, job: JobFile) -> Problem:
     columns = [f"{f.name} {f.type}" for f in schema]
     shown = ", ".join(columns[:12]) + (f" … ({len(columns)} columns)" if len(columns) > 12 else "")
+    path = next(iter(job.job.named_models.values())).path
     return Problem(
         f'model input "{spec.name}" has no feature, and no column matches it unambiguously',
         {"job": job.where("features"), "model": str(spec), "columns": shown or "none"},
-        f"add features.{spec.name}, or have it written: batchonnx init {job.job.model.path} DATA",
+        f"add features.{spec.name}, or have it written: batchonnx init {path} DATA",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow.types as pat
@@ -14,16 +14,19 @@ from batchonnx.errors import ContractError, Problem
 from batchonnx.job.spec import Feature
 from batchonnx.planning.listing import Listing, list_input
 from batchonnx.planning.match import Match, match_input
+from batchonnx.planning.models import link, may_feed
 from batchonnx.planning.types import column_shape
-from batchonnx.runtime.signature import ModelSignature, TensorSpec
+from batchonnx.runtime.session import Model, open_model
+from batchonnx.runtime.signature import ModelSignature, TensorSpec, output_key
 
 KEY_NAMES = ("id", "key", "uuid", "guid", "path", "name")
 
 
-def guess_job(model: ModelSignature, model_path: str, data: str, output: str | None, folder: Path) -> str:
+def guess_job(model: ModelSignature, data: str, output: str | None, folder: Path) -> str:
     """The text of a job file; every guess that isn't certain says so in a comment.
 
-    folder: where the file will be kept; relative paths are written to count from there.
+    model: with paths as the user knows them; of a chain, see `guess_chain`. folder: where the file will be
+    kept; relative paths are written to count from there.
     Raises InputError for unreadable data, ContractError where an input matches no columns.
     """
     listing = list_input([data if "://" in data else str(Path(data).absolute())], _format(data))
@@ -34,8 +37,7 @@ def guess_job(model: ModelSignature, model_path: str, data: str, output: str | N
     name = f"score-{Path(data.rstrip('/*')).stem.strip('*.') or 'rows'}"
     lines = [
         f"name: {_yaml(name)}",
-        "model:",
-        f"  path: {_yaml(_relative(model_path, folder))}",
+        *_models(model, folder),
         "input:",
         f"  path: {_yaml(_relative(data, folder))}",
     ]
@@ -58,6 +60,48 @@ def guess_job(model: ModelSignature, model_path: str, data: str, output: str | N
         "  overwrite: false          # true: a new result replaces the former one",
     ]
     return "\n".join(lines) + "\n"
+
+
+def guess_chain(paths: Sequence[str]) -> ModelSignature:
+    """Models that may feed each other, in this order, as one. Raises ModelFileError, ContractError."""
+    models: dict[str, Model] = {}
+    for path in paths:
+        stem = re.sub(r"[^A-Za-z0-9_-]+", "_", Path(path).stem)
+        name = stem if re.match("[A-Za-z_]", stem) else f"model_{stem}"
+        models[name if name not in models else f"{name}_{len(models) + 1}"] = open_model(path)
+    return link(models, _links({name: model.signature for name, model in models.items()})).signature
+
+
+def _links(models: Mapping[str, ModelSignature]) -> dict[str, dict[str, str]]:
+    """Inputs that a model before seems to be for: it has an output of that name, or the only fit."""
+    links: dict[str, dict[str, str]] = {}
+    before: dict[str, tuple[str, TensorSpec]] = {}
+    for name, model in models.items():
+        links[name] = {}
+        for spec in model.inputs:
+            fits = {key: told for key, (told, found) in before.items() if may_feed(found, spec)}
+            same = [key for key, told in fits.items() if told == spec.name]
+            found = same[-1:] or (list(fits) if len(fits) == 1 and len(model.inputs) == 1 else [])
+            if found:
+                links[name][spec.name] = found[0]
+        before |= {output_key(name, spec.name): (spec.name, spec) for spec in model.outputs}
+    return links
+
+
+def _models(model: ModelSignature, folder: Path) -> Iterator[str]:
+    """The models' section; of a chain, with what each takes of those before."""
+    if not model.members:
+        yield "model:"
+        yield f"  path: {_yaml(_relative(model.path, folder))}"
+        return
+    outputs = {spec.name for spec in model.outputs}
+    yield "models:                      # run in this order on each row"
+    for member in model.members:
+        yield f"  {_yaml(member.name)}:"
+        yield f"    path: {_yaml(_relative(member.model.path, folder))}"
+        links = {name: source for name, source in member.sources.items() if source in outputs}
+        if links:
+            yield f"    inputs: {_yaml(links, flow=True)}    # a guess: check it"
 
 
 def _format(data: str) -> str | None:
@@ -90,7 +134,8 @@ def _flow(feature: Feature) -> str:
 
 
 def _outputs(model: ModelSignature) -> Iterator[str]:
-    written = [spec for spec in model.outputs if spec.kind != "other"]
+    taken = {source for member in model.members for source in member.sources.values()}
+    written = [spec for spec in model.outputs if spec.kind != "other" and spec.name not in taken]
     for spec in written:
         yield f"  {_yaml(spec.name)}: {{from: {_yaml(spec.name)}}}"
         width = spec.shape[-1] if spec.kind == "tensor" and spec.shape and len(spec.shape) == 2 else None

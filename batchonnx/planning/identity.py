@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from batchonnx.job.spec import JobFile
+from batchonnx.job.spec import RAY_ONLY, JobFile
 from batchonnx.planning.bindings import AudioColumn, FeatureBinding, HookFeature, ImageColumn, OutputBinding
 from batchonnx.planning.hooks import hook_sources, load_hook
 from batchonnx.planning.listing import Listing, SourceFile
+from batchonnx.runtime.signature import ModelSignature
 
 Identity = Mapping[str, str]
 """Name of something that matters -> its value or digest, both to be shown."""
@@ -26,9 +27,10 @@ _DECODERS: Mapping[type, tuple[str, ...]] = {
 _IRRELEVANT: Mapping[str, Any] = {
     "name": True,
     "model": True,  # its digest counts, not where it lies
+    "models": {"__all__": {"path", "sha256"}},
     "input": {"path", "table", "version"},  # the files that were found there count
     "output": {"path", "table", "overwrite", "single_writer"},
-    "engine": {"name", "device", "workers", "address", "resources", "wait_s", "shared_output"},
+    "engine": {"name", "device", "workers", "hook_processes", *RAY_ONLY},
     "storage": True,  # another way to the same files
     "errors": True,  # a bad row changes no other
     "schedule": True,  # when a job runs changes nothing of what comes out
@@ -38,7 +40,7 @@ _IRRELEVANT: Mapping[str, Any] = {
 
 def make_identity(
     job: JobFile,
-    model_digest: str,
+    model: ModelSignature,
     listing: Listing,
     features: tuple[FeatureBinding, ...],
     outputs: tuple[OutputBinding, ...],
@@ -47,7 +49,8 @@ def make_identity(
     settings = job.job.model_dump(
         mode="json", by_alias=True, exclude=dict(_IRRELEVANT), exclude_defaults=True
     )
-    identity = {"model": f"sha256 {model_digest}"}
+    identity = {"model": f"sha256 {model.digest}"}
+    identity |= {f"model {member.name}": f"sha256 {member.model.digest}" for member in model.members}
     identity |= dict(_flat("", settings))
     identity["columns"] = ", ".join([*job.job.keep, *(binding.name for binding in outputs)])
     for binding in outputs:

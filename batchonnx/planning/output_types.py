@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from batchonnx.planning.bindings import OutputBinding, RowShape
+from batchonnx.planning.ragged import object_type
 from batchonnx.runtime.signature import TensorSpec
 
 _ARROW = {
@@ -41,6 +42,14 @@ def arrow_type(dtype: str) -> pa.DataType | None:
 
 def column_type(binding: OutputBinding) -> pa.DataType | None:
     """The type of the column; None where only a first batch tells (hooks, unknown ranks)."""
+    if binding.detection is not None:
+        return object_type(binding)
+    value = _value_type(binding)
+    return pa.list_(value) if binding.counted is not None and value is not None else value
+
+
+def _value_type(binding: OutputBinding) -> pa.DataType | None:
+    """Of a row, or of each of its values that count."""
     if binding.function is not None:
         return None
     value = arrow_type(binding.source.dtype)
@@ -87,6 +96,15 @@ def validate(binding: OutputBinding) -> list[str]:
 
 def _faults(binding: OutputBinding) -> Iterator[str]:
     spec = binding.source
+    if binding.detection is not None:
+        return  # looked at when it was bound
+    if binding.others and binding.function is None:
+        if any(one.kind != "tensor" or not one.dtype.startswith("float") for one in binding.values):
+            yield "a mean needs floats: of others, a function makes a column: python"
+            return
+        if len({(one.dtype, _rank(one)) for one in binding.values}) > 1:
+            yield "the outputs of a mean differ in type or number of dimensions"
+            return
     if arrow_type(spec.dtype) is None:
         yield f'model output "{spec.name}" is {spec.dtype}, which Arrow has no column for'
         return
@@ -120,6 +138,10 @@ def _faults(binding: OutputBinding) -> Iterator[str]:
         yield f'top_k {binding.top_k} is more than the {classes} values of model output "{spec.name}"'
     if (binding.argmax or binding.top_k) and binding.labels and len(binding.labels) != classes:
         yield f'labels has {len(binding.labels)} names, model output "{spec.name}" has {classes} values a row'
+
+
+def _rank(spec: TensorSpec) -> int | None:
+    return len(spec.shape) if spec.shape is not None else None
 
 
 def _classes(binding: OutputBinding) -> int | None:

@@ -11,11 +11,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from batchonnx.errors import BatchonnxError, HookError, Problem
+from batchonnx.errors import BatchonnxError, ContractError, HookError, Problem
 from batchonnx.job.spec import JobFile, Output
 from batchonnx.planning.bindings import OutputBinding
 from batchonnx.planning.hooks import load_hook
 from batchonnx.planning.output_types import column_type, row_shape, validate
+from batchonnx.planning.ragged import bind_counted, bind_detection
 from batchonnx.runtime.signature import ModelSignature, TensorSpec
 from batchonnx.storage.paths import open_input
 
@@ -33,15 +34,16 @@ def bind_outputs(job: JobFile, model: ModelSignature, *, of_windows: bool = Fals
     """Bind every output column; left out, each model output becomes a column of its own name.
 
     of_windows: the model is run over several windows of each row, so that a column holds lists. What is
-    fed back as state is then no column unless it is asked for.
+    fed back as state, or to another model, is no column unless it is asked for.
     """
     bound = BoundOutputs()
     specs = {spec.name: spec for spec in model.outputs}
     wanted: dict[str, Output] = dict(job.job.outputs or {})
     if job.job.outputs is None:
-        fed_back = {state.from_ for state in job.job.scan.values()}
+        taken = {state.from_ for state in job.job.scan.values()}
+        taken |= {source for member in model.members for source in member.sources.values()}
         for spec in model.outputs:
-            if spec.name in fed_back:
+            if spec.name in taken:
                 continue
             if spec.kind == "other":
                 bound.notes.append(
@@ -53,25 +55,35 @@ def bind_outputs(job: JobFile, model: ModelSignature, *, of_windows: bool = Fals
         facts = {"job": job.where("outputs"), "model": ", ".join(map(str, model.outputs)) or "no outputs"}
         bound.problems.append(Problem("no output column is left", facts, "name an output of the model"))
     for name, output in wanted.items():
-        binding = _bind(name, output, job, specs, bound)
-        if binding is not None:
+        binding = _bind(name, output, job, specs, model, bound)
+        if binding is not None and of_windows and (binding.counted or binding.detection):
+            facts = {"job": job.where(f"outputs.{name}"), "model": str(binding.source)}
+            fix = "leave out mask, length and detect: the column is a list of windows already"
+            bound.problems.append(Problem(f'column "{name}" would be lists of lists', facts, fix))
+        elif binding is not None:
             bound.bindings.append(_listed(binding) if of_windows else binding)
     return bound
 
 
 def _bind(
-    name: str, output: Output, job: JobFile, specs: Mapping[str, TensorSpec], bound: BoundOutputs
+    name: str,
+    output: Output,
+    job: JobFile,
+    specs: Mapping[str, TensorSpec],
+    model: ModelSignature,
+    bound: BoundOutputs,
 ) -> OutputBinding | None:
     where = f"outputs.{name}"
-    spec = specs.get(output.from_)
-    if spec is None:
-        near = get_close_matches(output.from_, specs, 1)
+    missing = next((source for source in output.sources if source not in specs), None)
+    if missing is not None:
+        near = get_close_matches(missing, specs, 1)
         facts = {"job": job.where(f"{where}.from"), "model": ", ".join(map(str, specs.values()))}
         fix = f'did you mean "{near[0]}"?' if near else "name one of the model's outputs"
-        bound.problems.append(Problem(f'the model has no output "{output.from_}"', facts, fix))
+        bound.problems.append(Problem(f'the model has no output "{missing}"', facts, fix))
         return None
-    facts = {"job": job.where(where), "model": str(spec)}
-    if spec.kind == "other":
+    spec, *others = (specs[source] for source in output.sources)
+    facts = {"job": job.where(where), "model": ", ".join(map(str, (spec, *others)))}
+    if "other" in {one.kind for one in (spec, *others)}:
         fix = "leave it out; tensors and sequences of maps can be written"
         bound.problems.append(Problem(f'model output "{spec.name}" has no Arrow column', facts, fix))
         return None
@@ -80,7 +92,9 @@ def _bind(
         if output.python is not None:
             load_hook(output.python, job.folder, job.where(f"{where}.python"))
         shape = row_shape(spec, output.batch_axis) if spec.kind == "tensor" else None
-    except (HookError, _LabelsError) as error:
+        counted = bind_counted(output, spec, model, facts)
+        detection = bind_detection(output, spec, specs, facts) if output.detect is not None else None
+    except (ContractError, HookError, _LabelsError) as error:
         bound.problems.extend(error.problems)
         return None
     except ValueError as error:
@@ -91,7 +105,7 @@ def _bind(
         name,
         spec,
         None,
-        shape,
+        shape[1:] if counted is not None and detection is None and shape is not None else shape,
         softmax=output.softmax,
         sigmoid=output.sigmoid,
         index=output.index,
@@ -101,6 +115,10 @@ def _bind(
         labels=labels,
         function=output.python,
         batch_axis=output.batch_axis,
+        others=tuple(others),
+        counted=counted,
+        detection=detection,
+        explode=output.explode,
     )
     faults = validate(binding)
     for fault in faults:

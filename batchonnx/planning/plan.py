@@ -22,6 +22,7 @@ from batchonnx.planning.gate import check_gate
 from batchonnx.planning.hooks import forget_hooks
 from batchonnx.planning.identity import Identity, fingerprint, make_identity
 from batchonnx.planning.inputs import list_job
+from batchonnx.planning.lines import check_lines, written_columns
 from batchonnx.planning.listing import Listing, check_columns
 from batchonnx.planning.parts import check_parts
 from batchonnx.planning.shards import Shard, make_shards
@@ -172,15 +173,13 @@ def make_plan(job: JobFile, model: ModelSignature) -> Plan:
     used = {c for binding in contract.features for c in feature_columns(binding)} | set(spec.keep)
     columns = tuple(name for name in listing.schema.names if name in used)
     filtered_by = row_filter.columns if row_filter else frozenset()
-    types = {
-        **{field.name: field.type for field in contract.keep},
-        **{binding.name: binding.type for binding in contract.outputs},
-    }
+    check_lines(job, contract.keep, contract.outputs)
+    types = dict(written_columns(contract.keep, contract.outputs))
     check_gate(job, types)
     check_parts(job, types)
     check_columns(listing, [name for name in listing.schema.names if name in used or name in filtered_by])
     shards = make_shards(listing, row_filter)
-    identity = make_identity(job, model.digest, listing, contract.features, contract.outputs)
+    identity = make_identity(job, model, listing, contract.features, contract.outputs)
     if spec.output.format in ("delta", "iceberg"):
         output = f"{output}/{run_name(fingerprint(identity))}"
     return Plan(

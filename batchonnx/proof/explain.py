@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from batchonnx.errors import InputError, Problem
 from batchonnx.ledger.output import Output
-from batchonnx.ledger.records import Commit, Manifest, PlanRecord, StoredFile
+from batchonnx.ledger.records import Commit, Manifest, PlanRecord, StoredFile, lines_of
 from batchonnx.parts.layout import Layout
 from batchonnx.planning.identity import input_name
 from batchonnx.planning.types import plain
@@ -58,14 +58,15 @@ def explain_row(output: Output, row: int) -> Origin:
     Raises InputError if there is no such row, ChangedError if only input that has changed would tell.
     """
     plan, manifest = read_result(output)
-    if 0 <= row < manifest.predicted:
+    lines = sum(map(lines_of, manifest.commits))
+    if 0 <= row < lines:
         first = 0
         for commit, part in _in_order(manifest):
             if row < first + part.rows:
                 return _predicted(output, plan, commit, part, row, row - first)
             first += part.rows
     facts = {"output": output.path, "found": f"row {row:,}"}
-    facts["expected"] = f"0 to {manifest.predicted - 1:,}" if manifest.predicted else "the result has no row"
+    facts["expected"] = f"0 to {lines - 1:,}" if lines else "the result has no row"
     raise InputError(
         Problem("the result has no such row", facts, "name another row, or a kept column: --key")
     )
@@ -105,7 +106,7 @@ def _require_few(found: list[Origin], column: str, text: str) -> None:
 def _predicted(
     output: Output, plan: PlanRecord, commit: Commit, part: StoredFile, row: int, place: int
 ) -> Origin:
-    file, file_row = origin_of(output, plan, commit, place_in_shard(output, commit, part, place))
+    file, file_row = origin_of(output, plan, commit, place_in_shard(output, plan.layout, commit, part, place))
     values = _row_at(output, plan.layout, part, place)
     return _origin(plan, commit, row, part, place, file, file_row, values, None)
 
@@ -136,7 +137,7 @@ def _origin(
         file_row=file_row,
         shard=commit.shard,
         model=plan.identity["model"].removeprefix("sha256 "),
-        model_path=job.resolve(job.job.model.path),
+        model_path=", ".join(job.resolve(model.path) for model in job.job.named_models.values()),
         settings={
             k: v for k, v in plan.identity.items() if k != "model" and not k.startswith(input_name(""))
         },

@@ -13,7 +13,9 @@ from batchonnx.ledger.part_files import FOLDER
 from batchonnx.ledger.records import Commit, StoredFile
 from batchonnx.parts.layout import Layout
 from batchonnx.parts.read import read_file
+from batchonnx.planning.lines import ELEMENT
 from batchonnx.scoring.isolate import take
+from batchonnx.scoring.lines import begin_rows, implode, imploded_schema
 
 
 def read_stored(
@@ -32,8 +34,29 @@ def read_parts(
         yield from read_stored(output, layout, stored, columns)
 
 
-def place_in_shard(output: Output, commit: Commit, stored: StoredFile, place: int) -> int:
-    """Which of a shard's predicted rows, in the order of the input, a row of one of its parts is."""
+def read_rows(
+    output: Output, layout: Layout, commit: Commit, columns: Sequence[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """As `read_parts`, a row for each predicted row: exploded lines are joined to lists again."""
+    if not layout.exploded:
+        yield from read_parts(output, layout, commit, columns)
+        return
+    wanted = [*columns, ELEMENT] if columns is not None else None
+    yield from implode(read_parts(output, layout, commit, wanted), layout.exploded)
+
+
+def row_schema(layout: Layout) -> pa.Schema | None:
+    """Of what `read_rows` gives; None where only the files tell."""
+    schema = layout.arrow_schema
+    return imploded_schema(schema, layout.exploded) if schema is not None else None
+
+
+def place_in_shard(output: Output, layout: Layout, commit: Commit, stored: StoredFile, place: int) -> int:
+    """Which of a shard's predicted rows, in the order of the input, a row of one of its parts is of."""
+    if layout.exploded:
+        line = sum(part.rows for part in commit.parts[: commit.parts.index(stored)]) + place
+        begins = [begin_rows(b.column(0)) for b in read_parts(output, layout, commit, [ELEMENT])]
+        return int(np.concatenate(begins)[: line + 1].sum()) - 1
     beside = [part for part in commit.parts if _folder(part) == _folder(stored)]
     before = sum(part.rows for part in beside[: beside.index(stored)])
     order = read_order(output, commit)
@@ -41,7 +64,9 @@ def place_in_shard(output: Output, commit: Commit, stored: StoredFile, place: in
 
 
 def rows_of_shard(output: Output, layout: Layout, commit: Commit, first: int, count: int) -> pa.Table:
-    """Predicted rows of a shard, in the order of the input."""
+    """Predicted rows of a shard, in the order of the input; of exploded ones as `read_rows` gives them."""
+    if layout.exploded:
+        return _cut(read_rows(output, layout, commit), first, count, row_schema(layout))
     order = read_order(output, commit)
     if order is None:
         return _slice(output, layout, commit.parts, first, count)
@@ -73,16 +98,22 @@ def _folder(stored: StoredFile) -> str:
 
 def _slice(output: Output, layout: Layout, parts: Sequence[StoredFile], first: int, count: int) -> pa.Table:
     """Rows of some parts that follow each other."""
+    begin = 0
+    while begin < len(parts) and first >= parts[begin].rows:
+        first -= parts[begin].rows
+        begin += 1
+    batches = (batch for part in parts[begin:] for batch in read_stored(output, layout, part))
+    return _cut(batches, first, count, layout.arrow_schema)
+
+
+def _cut(batches: Iterator[pa.RecordBatch], first: int, count: int, schema: pa.Schema | None) -> pa.Table:
+    """Some of the rows. schema: if there are none."""
     found: list[pa.RecordBatch] = []
-    for part in parts:
-        if first >= part.rows:
-            first -= part.rows
-            continue
-        for batch in read_stored(output, layout, part):
-            if count and first < batch.num_rows:
-                found.append(batch.slice(first, count))
-                count -= found[-1].num_rows
-            first = max(0, first - batch.num_rows)
+    for batch in batches:
+        if count and first < batch.num_rows:
+            found.append(batch.slice(first, count))
+            count -= found[-1].num_rows
+        first = max(0, first - batch.num_rows)
         if not count:
             break
-    return pa.Table.from_batches(found, layout.arrow_schema if not found else None)
+    return pa.Table.from_batches(found, schema if not found else None)

@@ -13,17 +13,19 @@ from batchonnx.errors import ChangedError, Problem, ProofError
 from batchonnx.ledger.output import Output
 from batchonnx.ledger.records import Commit, PlanRecord
 from batchonnx.planning.identity import differences, input_name
+from batchonnx.planning.models import open_models
 from batchonnx.planning.plan import Plan, make_plan
 from batchonnx.planning.types import plain
 from batchonnx.proof.origin import bad_rows, origin_of
 from batchonnx.proof.published import rows_of_shard
 from batchonnx.proof.recorded import recorded_job, recorded_shard
 from batchonnx.proof.verify import Proof, read_result
-from batchonnx.runtime.session import Model, open_model
+from batchonnx.runtime.session import Model
 from batchonnx.scoring.chunk import Chunk
+from batchonnx.scoring.lines import explode, implode
 from batchonnx.scoring.probe import with_types
 from batchonnx.scoring.read import read_chunks
-from batchonnx.scoring.scorer import Scorer
+from batchonnx.scoring.scorer import Scorer, layout_of, output_schema
 
 SHARDS = 8
 """Rows are drawn from at most so many shards: each has to be read from its beginning."""
@@ -54,7 +56,7 @@ def rescore(output: Output, proof: Proof, rows: int, seed: int | None) -> Proof:
 
 def _open(record: PlanRecord) -> tuple[Plan, Model]:
     job = recorded_job(record)
-    model = open_model(job.resolve(job.job.model.path), threads=1, sha256=job.job.model.sha256)
+    model = open_models(job)
     plan = with_types(make_plan(job, model.signature), model)
     changed = [
         found
@@ -99,14 +101,17 @@ def _compare(
 def _differ(
     output: Output, record: PlanRecord, plan: Plan, model: Model, commit: Commit, sample: Chunk, before: int
 ) -> tuple[int, float]:
+    schema = output_schema(plan)
     batches = [
-        scored.predictions
+        explode(scored.predictions, plan.outputs, schema)
         for scored in Scorer(plan, model, commit.batch_rows).score(sample)
         if scored.predictions is not None
     ]
     if not batches:
         return 0, 0.0
-    now = pa.Table.from_batches(batches).combine_chunks()
+    exploded = layout_of(plan).exploded
+    rows = list(implode(batches, exploded)) if exploded else batches
+    now = pa.Table.from_batches(rows).combine_chunks()
     was = rows_of_shard(output, record.layout, commit, before, now.num_rows).combine_chunks()
     worst = 0.0
     for name in now.column_names:

@@ -9,19 +9,32 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 
 from batchonnx.errors import Problem, ProofError, StorageError
 from batchonnx.ledger.output import Output
 from batchonnx.ledger.part_files import FOLDER
-from batchonnx.ledger.records import Commit, Manifest, PlanRecord, ShardRecord, StoredFile, files_of
+from batchonnx.ledger.records import (
+    Commit,
+    Manifest,
+    PlanRecord,
+    ShardRecord,
+    StoredFile,
+    files_of,
+    lines_of,
+)
 from batchonnx.ledger.run_folder import RECORDS, SUCCESS
 from batchonnx.parts.layout import Layout, is_part, part_of
 from batchonnx.parts.read import read_file
 from batchonnx.planning.identity import fingerprint
+from batchonnx.planning.lines import ELEMENT
+from batchonnx.proof.published import read_parts
 from batchonnx.runtime.cores import usable_cores
+from batchonnx.scoring.lines import begin_rows
 from batchonnx.scoring.quarantine import FILE, ROW
 
 DIGESTED_BYTES = 1 << 20
@@ -32,9 +45,10 @@ _SAID = {"parquet": "Parquet", "arrow": "an Arrow file", "csv": "CSV", "jsonl": 
 class Proof:
     """What was proved of a result. rows_in == predicted + quarantined + filtered.
 
-    files: of the input. bytes: of all parts and quarantine, whose digests were computed again.
-    rescored: rows that were scored again; None if that wasn't asked for. difference: the largest
-    between a number of theirs and the result's, as a share of the larger.
+    files: of the input. lines: rows of the parts; more than predicted where the result is exploded. bytes: of
+    all parts and quarantine, whose digests were computed again. rescored: rows that were scored again; None
+    if that wasn't asked for. difference: the largest between a number of theirs and the result's, as a share
+    of the larger.
     """
 
     output: str
@@ -48,6 +62,7 @@ class Proof:
     parts: int
     files: int
     bytes: int
+    lines: int
     rescored: int | None = None
     difference: float | None = None
 
@@ -77,7 +92,10 @@ def verify_result(output: Output) -> Proof:
 
         def look(commit: Commit) -> list[Problem]:
             told = _lineage(planned.get(commit.shard), commit, manifest, is_kept=commit.shard in plan.kept)
-            return list(_files(output, manifest.layout, commit, told))
+            found = list(_files(output, manifest.layout, commit, told))
+            if manifest.layout.exploded and not found:
+                found += _elements(output, manifest.layout, commit)
+            return found
 
         in_files = pool.map(look, manifest.commits)
         problems = [
@@ -101,6 +119,7 @@ def verify_result(output: Output) -> Proof:
         filtered=manifest.filtered,
         parts=sum(len(commit.parts) for commit in manifest.commits),
         files=len(plan.files),
+        lines=sum(map(lines_of, manifest.commits)),
         bytes=sum(stored.bytes for commit in manifest.commits for stored in files_of(commit)),
     )
 
@@ -126,7 +145,9 @@ def _sums(output: Output, plan: PlanRecord, manifest: Manifest) -> Iterator[Prob
     for commit in manifest.commits:
         rows = commit.predicted + commit.quarantined + commit.filtered
         read = sum(source.rows for source in commit.sources)
-        in_parts = sum(part.rows for part in commit.parts)
+        in_parts = lines_of(commit)
+        if manifest.layout.exploded and in_parts >= commit.predicted:
+            in_parts = commit.predicted  # of how many rows these lines are is told by `_elements`
         in_files = (in_parts, commit.quarantine.rows if commit.quarantine is not None else 0)
         if not commit.rows_in == rows == read or in_files != (commit.predicted, commit.quarantined):
             told = f"{rows:,} predicted, quarantined or filtered out, of {read:,} read"
@@ -269,6 +290,26 @@ def _lines(path: str, source: pa.NativeFile, layout: Layout, stored: StoredFile)
     rows = sum(batch.num_rows for batch in read_file(source, layout, stored.path))
     if rows != stored.rows:
         yield _wrong("a file has other rows than its record", path, f"{stored.rows:,}", f"{rows:,}")
+
+
+def _elements(output: Output, layout: Layout, commit: Commit) -> Iterator[Problem]:
+    """The lines of an exploded shard are those of as many rows as it predicted, each row's without a gap."""
+    rows, last = 0, -1
+    for batch in read_parts(output, layout, commit, [ELEMENT]):
+        element = batch.column(0)
+        begins = begin_rows(element)
+        number = pc.fill_null(element, -1).to_numpy(zero_copy_only=False)
+        before = np.concatenate([[last], number[:-1]])
+        if ((before < 0) | (number != before + 1))[~begins].any():
+            path = f"{output.path}/{commit.part}"
+            yield _wrong("a row's elements aren't all there", path, "0, 1, 2, … of each row", "a gap")
+            return
+        rows, last = rows + int(begins.sum()), int(number[-1]) if len(number) else last
+    if rows != commit.predicted:
+        path = f"{output.path}/{commit.part}"
+        yield _wrong(
+            "lines are of other rows than were predicted", path, f"{commit.predicted:,}", f"{rows:,}"
+        )
 
 
 def _ordered(path: str, source: pa.NativeFile, commit: Commit) -> Iterator[Problem]:

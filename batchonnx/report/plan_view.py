@@ -19,9 +19,11 @@ from batchonnx.planning.bindings import (
     StackedScalars,
     TensorColumn,
 )
+from batchonnx.planning.lines import written_columns
 from batchonnx.planning.plan import Plan
 from batchonnx.report.model_view import format_step
 from batchonnx.report.text import count, of_bytes, plural, printable
+from batchonnx.runtime.signature import ModelSignature
 
 
 def format_plan(plan: Plan) -> str:
@@ -33,9 +35,7 @@ def _lines(plan: Plan) -> Iterator[str]:
     job, listing = plan.job.job, plan.listing
     size = sum(file.size for file in listing.files)
     yield f"{job.name}"
-    yield f"  model    {plan.model.path}  ({of_bytes(plan.model.bytes)}, sha256 {plan.model.digest[:12]}…)"
-    for number, step in enumerate(steps_of(plan.model)):
-        yield f"  {'made' if not number else '':<8} {format_step(step)}"
+    yield from _models(plan.model)
     rows = "unknown number of rows" if plan.rows is None else plural(plan.rows + plan.pruned_rows, "row")
     yield f"  input    {plural(len(listing.files), 'file')}, {listing.format}, {of_bytes(size)}, {rows}"
     if listing.version is not None:
@@ -68,6 +68,22 @@ def _lines(plan: Plan) -> Iterator[str]:
         yield f"  table    {job.output.format} {table}: the parts are added {how}"
     for note in plan.notes:
         yield f"  note     {note}"
+
+
+def _models(model: ModelSignature) -> Iterator[str]:
+    """Where each model is and how it was made; of a chain, what each takes of those before."""
+    outputs = {spec.name for spec in model.outputs}
+    names = [f"{member.name}: " for member in model.members] or [""]
+    for number, (name, single) in enumerate(zip(names, model.files, strict=True)):
+        told = f"{of_bytes(single.bytes)}, sha256 {single.digest[:12]}…"
+        yield f"  {'model' if not number else 'then':<8} {name}{single.path}  ({told})"
+        if model.members:
+            sources = model.members[number].sources
+            for spec in single.inputs:
+                if sources[spec.name] in outputs:
+                    yield f"           {spec} <- {sources[spec.name]}"
+        for step_number, step in enumerate(steps_of(single)):
+            yield f"  {'made' if not step_number else '':<8} {format_step(step)}"
 
 
 def _feature(binding: FeatureBinding) -> str:
@@ -124,9 +140,18 @@ def _output(binding: OutputBinding) -> str:
     ]
     if binding.function:
         steps.append(binding.function)
+    elif binding.others:
+        steps.append("mean")
+    if binding.counted is not None:
+        steps.append(f"as many as {binding.counted.by.name} tells")
+    if binding.detection is not None:
+        asked = binding.detection
+        steps.append(f"objects of at least {asked.min_score:g}, overlap up to {asked.max_overlap:g}")
+    if binding.explode:
+        steps.append("a line for each")
     how = f" ({', '.join(steps)})" if steps else ""
     arrow = "as the first batch shows" if binding.type is None else str(binding.type)
-    return f"{binding.name}: {arrow} <- {binding.source}{how}"
+    return f"{binding.name}: {arrow} <- {', '.join(map(str, binding.sources))}{how}"
 
 
 def plan_as_dict(plan: Plan) -> dict[str, object]:
@@ -142,6 +167,17 @@ def plan_as_dict(plan: Plan) -> dict[str, object]:
             "outputs": [str(spec) for spec in plan.model.outputs],
             "steps": [asdict(step) for step in steps_of(plan.model)],
         },
+        "models": [
+            {
+                "name": member.name,
+                "path": member.model.path,
+                "sha256": member.model.digest,
+                "inputs": {str(spec): member.sources[spec.name] for spec in member.model.inputs},
+                "outputs": [str(spec) for spec in member.model.outputs],
+                "steps": [asdict(step) for step in steps_of(member.model)],
+            }
+            for member in plan.model.members
+        ],
         "input": {
             "format": listing.format,
             "files": len(listing.files),
@@ -154,7 +190,7 @@ def plan_as_dict(plan: Plan) -> dict[str, object]:
         },
         "features": [_feature(binding) for binding in plan.features],
         "outputs": {
-            binding.name: None if binding.type is None else str(binding.type) for binding in plan.outputs
+            name: None if kind is None else str(kind) for name, kind in written_columns((), plan.outputs)
         },
         "keep": [field.name for field in plan.keep],
         "shards": len(plan.shards),

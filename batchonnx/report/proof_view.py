@@ -10,6 +10,7 @@ from batchonnx.report.text import count, of_bytes, plural, printable
 def format_proof(proof: Proof) -> str:
     """The closing lines of `verify`."""
     rows = f"{plural(proof.rows_in, 'row')} in = {count(proof.predicted)} predicted"
+    rows += f" in {plural(proof.lines, 'line')}" if proof.lines != proof.predicted else ""
     rows += f" + {count(proof.quarantined)} quarantined + {count(proof.filtered)} filtered out"
     lines = [
         f"proved: {rows}",

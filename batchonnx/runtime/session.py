@@ -45,14 +45,14 @@ class Cancelled(Exception):
 class Model:
     """An ONNX model that is ready to run; safe to share between threads.
 
-    signature: its inputs and outputs, as declared or inferred. threads: used by one call; 1 means
-    that of the caller, alone.
+    session: ONNX Runtime's own, or what runs several of them in a row. signature: its inputs and outputs,
+    as declared or inferred. threads: used by one call; 1 means that of the caller, alone.
     """
 
     def __init__(self, session: Any, signature: ModelSignature, threads: int) -> None:
         import onnxruntime
 
-        self._session, self.signature, self.threads = session, signature, threads
+        self.session, self.signature, self.threads = session, signature, threads
         self._options = onnxruntime.RunOptions()
         self._options.log_severity_level = _QUIET
         self._is_cancelled = False
@@ -65,7 +65,7 @@ class Model:
         Raises PredictError where the model fails, Cancelled after `cancel`.
         """
         try:
-            values: list[Any] = self._session.run(output_names, tensors, self._options)
+            values: list[Any] = self.session.run(output_names, tensors, self._options)
             return values
         except Exception as error:
             # ONNX Runtime's classes derive from Exception and live in a private module.

@@ -42,6 +42,8 @@ class ModelSignature:
     path: absolute path or URL.
     digest: SHA-256 of the file, and of its external data where it has any.
     bytes: of the file and its external data.
+    members: the models of a chain, in the order in which they run; the rest is then what the chain as a
+        whole takes and gives (see `runtime.chain`). Empty for a single model.
     """
 
     path: str
@@ -51,3 +53,27 @@ class ModelSignature:
     outputs: tuple[TensorSpec, ...]
     producer: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    members: tuple[Member, ...] = ()
+
+    @property
+    def files(self) -> tuple[ModelSignature, ...]:
+        """The single models that this is made of: itself, or a chain's members."""
+        return tuple(member.model for member in self.members) or (self,)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A model of a chain.
+
+    sources: its input -> where that comes from: an output of a member before, as `output_key` names it,
+        or an input of the chain's own.
+    """
+
+    name: str
+    model: ModelSignature
+    sources: Mapping[str, str]
+
+
+def output_key(member: str, output: str) -> str:
+    """What a chain calls a member's output."""
+    return f"{member}.{output}"

@@ -80,6 +80,10 @@ class BadRow(Exception):
         super().__init__(row, column, reason)
         self.row, self.column, self.reason, self._others = row, column, reason, others
 
+    def __reduce__(self) -> tuple[Callable[..., BadRow], tuple[object, ...]]:
+        """For another process: with the others told."""
+        return _bad_row, (self.row, self.column, self.reason, tuple(self._others()))
+
     def each(self) -> Iterator[BadRow]:
         """This row and the others, each once, without others of its own."""
         reasons = {self.row: self.reason}
@@ -95,3 +99,7 @@ class BadRow(Exception):
             return ((start + row, reason) for row, reason in self._others())
 
         return BadRow(start + self.row, self.column, self.reason, others)
+
+
+def _bad_row(row: int, column: str, reason: str, others: tuple[tuple[int, str], ...]) -> BadRow:
+    return BadRow(row, column, reason, lambda: others)

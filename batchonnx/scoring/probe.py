@@ -41,6 +41,10 @@ AS_GOOD, NEARLY_AS_GOOD = 0.97, 0.8
 UNTYPED_ROWS = 256
 
 
+CALL_BYTES = 64 << 20
+"""What the model gives in one call, at most, where sizes are measured: on the way to the file each worker
+holds it a few times."""
+
 UNTRIED_ROWS = 256
 """Rows in one call where measuring might end the process."""
 
@@ -124,14 +128,18 @@ def choose_size(rates: Mapping[int, float]) -> int:
 def _measure(plan: Plan, model: Model, chunk: Chunk) -> Iterator[tuple[int, float]]:
     """Batch size and rows/s, encoding included, at growing sizes until speed falls or time is up."""
     clock = _clock(plan, model)
-    spent, best, trial_s, slower = 0.0, 0.0, SHORTEST_TRIAL_S, 0
+    spent, best, row_bytes, trial_s, slower = 0.0, 0.0, 0.0, SHORTEST_TRIAL_S, 0
     for size in SIZES:
         expected_s = size / best if best else 0.0
         if size > min(max(1, plan.rows or size), plan.largest_measured) or spent + 2 * expected_s > BUDGET_S:
             return
         batches = max(1, int(trial_s / expected_s)) if best else 1
         rows = max(size, min(size * batches, chunk.columns.num_rows))
-        took = _fastest(Scorer(plan, model, size), _repeated(chunk, rows), clock)
+        if size * row_bytes > CALL_BYTES:
+            return
+        scorer = Scorer(plan, model, size)
+        took = _fastest(scorer, _repeated(chunk, rows), clock)
+        row_bytes = max(row_bytes, scorer.call_bytes / size)
         spent += 2 * took
         rate = rows / took
         yield size, rate

@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from batchonnx.planning.plan import Plan
 from batchonnx.planning.stores import use_stores
+from batchonnx.runtime.chain import open_again
 from batchonnx.runtime.child import Child, ChildDied, Pipe, parent
-from batchonnx.runtime.session import ProcessDied, open_model
+from batchonnx.runtime.session import ProcessDied
 from batchonnx.scoring.scorer import Scorer
 from batchonnx.scoring.stream import from_bytes, to_bytes
 
@@ -60,7 +61,7 @@ def _serve(pipe: Pipe) -> None:
         answer: Any
         try:
             if scorer is None:
-                model = open_model(plan.model.path, threads=1, sha256=plan.model.digest)
+                model = open_again(plan.model, threads=1)
                 scorer = Scorer(plan, model, batch_rows)
             answer = to_bytes(scorer.attempt(columns))
         except Exception as error:  # handed over: the other end raises it

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -14,11 +14,15 @@ from batchonnx.errors import BatchonnxError, HookRaised, InputError, Problem, Ro
 from batchonnx.parts.layout import Layout, encoded
 from batchonnx.planning.bindings import HookFeature
 from batchonnx.planning.hooks import load_hook
+from batchonnx.planning.lines import line_columns, written_columns
 from batchonnx.planning.plan import Plan
-from batchonnx.runtime.session import Model, OutOfMemory
+from batchonnx.runtime.session import Model, OutOfMemory, ProcessDied
 from batchonnx.scoring.chunk import BadRow, Chunk
 from batchonnx.scoring.decode import Decoder
+from batchonnx.scoring.decode.hook import RemoteColumn
 from batchonnx.scoring.encode import Encoder
+from batchonnx.scoring.encode.hook import Function, RemoteHook
+from batchonnx.scoring.hook_processes import running_hooks
 from batchonnx.scoring.isolate import NoRowAlone, RowFault, isolate, pick
 from batchonnx.scoring.predict import predictor
 from batchonnx.scoring.quarantine import ErrorBudget, quarantine_rows
@@ -63,7 +67,7 @@ class Scorer:
     batch_rows: rows in one call of the model. budget: how many rows may be bad; None: any number.
     clock: what time is counted on. calls, rows: how often the model was run, and for how many
     rows. first_at: when it first was (perf_counter). halved: batches that needed too much memory
-    and were scored in pieces.
+    and were scored in pieces. call_bytes: what the model gave in one call, at most.
     """
 
     def __init__(
@@ -78,7 +82,7 @@ class Scorer:
         self.encoder = Encoder(plan.features, batch_rows, feature_hooks(plan), model.threads)
         self._decoder = Decoder(plan.outputs, output_hooks(plan), plan.fixed_batch)
         self._budget, self._clock = budget, clock or StageClock()
-        self.calls = self.rows = self.halved = 0
+        self.calls = self.rows = self.halved = self.call_bytes = 0
         self.first_at: float | None = None
 
     def score(self, chunk: Chunk, is_enough: Callable[[], bool] = lambda: False) -> Iterator[Scored]:
@@ -117,9 +121,10 @@ class Scorer:
                 continue
             self.calls += 1
             self.rows += stop - first
-            results.append(dict(zip(names, values, strict=True)))
-            for value in values:
-                held += value.nbytes if isinstance(value, np.ndarray | Ragged) else 64 * (stop - first)
+            results.append(self._result(names, values, tensors))
+            given = sum(_bytes_of(value, stop - first) for value in values)
+            held += given
+            self.call_bytes = max(self.call_bytes, given)
             predicted_at = perf_counter()
             clock.encode += encoded_at - start
             clock.predict += predicted_at - encoded_at
@@ -140,7 +145,7 @@ class Scorer:
         try:
             lengths = [min(self.batch_rows, stop - first) for first in range(begin, stop, self.batch_rows)]
             predictions = self._predictions(chunk.columns.slice(begin, stop - begin), results, lengths)
-        except HookRaised:
+        except (HookRaised, ProcessDied):
             self.rows -= stop - begin
             yield from self._carefully(chunk, begin, stop, self.attempt)
             return
@@ -218,7 +223,14 @@ class Scorer:
             self.halved += 1
             halves = columns.slice(0, rows // 2), columns.slice(rows // 2)
             return pa.concat_batches([self.attempt(half) for half in halves])
-        return self._predictions(columns, [dict(zip(names, values, strict=True))], [rows])
+        return self._predictions(columns, [self._result(names, values, tensors)], [rows])
+
+    def _result(
+        self, names: Sequence[str], values: Sequence[Any], tensors: Mapping[str, np.ndarray]
+    ) -> dict[str, Any]:
+        """What the decoder is given of one call. Inputs lie in buffers that the next batch is written to."""
+        result = dict(zip(names, values, strict=True))
+        return result | {name: tensors[name].copy() for name in self._decoder.model_inputs}
 
     def _pad(self, tensors: Mapping[str, np.ndarray], missing: int) -> dict[str, np.ndarray]:
         """Repeat the last row: any values would do, but these the model is known to take."""
@@ -246,6 +258,11 @@ class Scorer:
         return pa.RecordBatch.from_arrays([*kept, *arrays], schema=pa.schema([*self._plan.keep, *fields]))
 
 
+def _bytes_of(value: Any, rows: int) -> int:
+    """Of one output; of maps, a guess."""
+    return value.nbytes if isinstance(value, np.ndarray | Ragged) else 64 * rows
+
+
 def _reason(error: Exception) -> str:
     if isinstance(error, BadRow):
         return f"{error.column}: {error.reason}"
@@ -271,21 +288,25 @@ def _as_error(error: Exception, path: str, row: int) -> BatchonnxError:
     return RowError(Problem(f"the model fails on row {row:,} of {path}", facts, fix))
 
 
-def feature_hooks(plan: Plan) -> dict[str, Callable[[pa.RecordBatch], object]]:
-    """`HookFeature.name` -> its function, loaded. Raises HookError."""
-    job = plan.job
+def feature_hooks(plan: Plan) -> dict[str, Function | RemoteHook]:
+    """`HookFeature.name` -> its function, loaded, or what asks a process for it. Raises HookError."""
+    job, elsewhere = plan.job, running_hooks(plan)
     return {
-        feature.name: load_hook(feature.function, job.folder, job.where(f"features.{feature.name}.python"))
+        feature.name: elsewhere.feature(feature)
+        if elsewhere is not None
+        else load_hook(feature.function, job.folder, job.where(f"features.{feature.name}.python"))
         for feature in plan.features
         if isinstance(feature, HookFeature)
     }
 
 
-def output_hooks(plan: Plan) -> dict[str, Callable[..., object]]:
-    """Output column -> its function, loaded. Raises HookError."""
-    job = plan.job
+def output_hooks(plan: Plan) -> dict[str, Callable[..., object] | RemoteColumn]:
+    """Output column -> its function, loaded, or what asks a process for it. Raises HookError."""
+    job, elsewhere = plan.job, running_hooks(plan)
     return {
-        output.name: load_hook(output.function, job.folder, job.where(f"outputs.{output.name}.python"))
+        output.name: elsewhere.output(output)
+        if elsewhere is not None and output.source.kind == "tensor"
+        else load_hook(output.function, job.folder, job.where(f"outputs.{output.name}.python"))
         for output in plan.outputs
         if output.function is not None
     }
@@ -294,9 +315,12 @@ def output_hooks(plan: Plan) -> dict[str, Callable[..., object]]:
 def layout_of(plan: Plan) -> Layout:
     """How parts are written; all output types have to be known."""
     keys = tuple(plan.job.job.output.partition_by)
-    return Layout(plan.part_format, plan.compression, keys, encoded(output_schema(plan)))
+    exploded = tuple(name for b in plan.outputs if b.explode for name, _ in line_columns(b))
+    return Layout(plan.part_format, plan.compression, keys, encoded(output_schema(plan)), exploded)
 
 
 def output_schema(plan: Plan) -> pa.Schema:
     """The schema of every part; all output types have to be known."""
-    return pa.schema([*plan.keep, *(pa.field(binding.name, binding.type) for binding in plan.outputs)])
+    kept = {field.name: field for field in plan.keep}
+    columns = written_columns(plan.keep, plan.outputs)
+    return pa.schema([kept.get(name, pa.field(name, kind)) for name, kind in columns])

@@ -67,7 +67,7 @@ class Windows:
         assert not isinstance(feature, HookFeature)
         self._name, self._axis = feature.input.name, feature.batch_axis
         self._others = dict(_row_axes(one for one in features if one is not feature))
-        self._axes = {binding.source.name: binding.batch_axis for binding in outputs}
+        self._axes = {spec.name: binding.batch_axis for binding in outputs for spec in binding.sources}
         self._states, self._run, self._fixed = states, run, fixed_batch
 
     def run(self, names: Sequence[str], tensors: Mapping[str, np.ndarray]) -> list[Ragged]:

@@ -25,6 +25,10 @@ Two read from a real S3 server on this machine, and write to it:
     s3      the middle and the tiny MLP, in turn with the local run; the tiny one with 30 ms, too
     small   4,000 objects of 250 rows with 30 ms added to every request, and with none
 
+One looks at images:
+
+    images  the job over emoji, against decoding and the model alone on every core (some minutes)
+
 Four look at a Ray cluster of this machine:
 
     ray     the tables above, in turn with the local engine
@@ -48,6 +52,7 @@ from pathlib import Path
 
 from tests.benchmarks import driver_load, stores
 from tests.benchmarks.data import CASES, Case, make_case
+from tests.benchmarks.images import images
 from tests.benchmarks.on_ray import kills, on_ray
 from tests.benchmarks.ray_data import beside_ray_data
 
@@ -174,6 +179,7 @@ RECORDS = {
     "uploads": uploads,
     "s3": from_s3,
     "small": from_small,
+    "images": images,
     "ray": on_ray,
     "raydata": beside_ray_data,
     "kills": kills,

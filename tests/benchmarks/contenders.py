@@ -97,7 +97,7 @@ def limit(folder: Path) -> dict[str, float]:
     pa.set_cpu_count(1)
     cores = len(os.sched_getaffinity(0))
     groups = range(pq.read_metadata(task.data).num_row_groups)
-    decode_s = _on_all_cores(cores, [lambda g=g: _decode(task, [g]) for g in groups])
+    decode_s = on_all_cores(cores, [lambda g=g: _decode(task, [g]) for g in groups])
     share = [groups[core::cores] for core in range(cores)]
     interleave_s = _interleave_s(task, cores)
     with ThreadPoolExecutor(cores) as pool:
@@ -112,10 +112,10 @@ def limit(folder: Path) -> dict[str, float]:
     def score(core: int) -> None:
         scores[core] = _predict(session, task, tensors[core], batch)
 
-    predict_s = _on_all_cores(cores, [lambda core=core: score(core) for core in range(cores)])
+    predict_s = on_all_cores(cores, [lambda core=core: score(core) for core in range(cores)])
     with tempfile.TemporaryDirectory(dir=folder) as out:
         parts = [(Path(out) / f"{core}.parquet", y) for core, y in scores.items()]
-        encode_s = _on_all_cores(cores, [lambda p=p, y=y: _encode(task, p, y) for p, y in parts])
+        encode_s = on_all_cores(cores, [lambda p=p, y=y: _encode(task, p, y) for p, y in parts])
     figures = {"decode_s": decode_s, "predict_s": predict_s, "encode_s": encode_s, "batch_rows": batch}
     figures |= {"interleave_s": interleave_s}
     return {"seconds": decode_s + predict_s + encode_s, "peak_mb": peak_mb()} | figures
@@ -135,7 +135,7 @@ def _interleave_s(task: Task, cores: int) -> float:
                 strip = batch.slice(first, STRIP_ROWS)
                 np.copyto(rows[: strip.num_rows], strip.to_tensor(row_major=False).to_numpy())
 
-    return _on_all_cores(cores, [lambda core=core: interleave(core) for core in range(cores)])
+    return on_all_cores(cores, [lambda core=core: interleave(core) for core in range(cores)])
 
 
 def _timed(work: Callable[[], object]) -> float:
@@ -144,7 +144,7 @@ def _timed(work: Callable[[], object]) -> float:
     return perf_counter() - begin
 
 
-def _on_all_cores(cores: int, pieces: Sequence[Callable[[], object]]) -> float:
+def on_all_cores(cores: int, pieces: Sequence[Callable[[], object]]) -> float:
     """Seconds of the pieces' CPU time over the cores, all cores being busy meanwhile."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     with ThreadPoolExecutor(cores) as pool:

@@ -10,6 +10,7 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -30,7 +31,10 @@ from batchonnx.ledger.records import Commit
 from batchonnx.planning.plan import Plan
 from batchonnx.planning.shards import Shard
 from batchonnx.planning.stores import use_stores
-from batchonnx.runtime.session import Model, open_model
+from batchonnx.runtime.chain import open_again
+from batchonnx.runtime.session import Model
+from batchonnx.runtime.signature import ModelSignature
+from batchonnx.scoring.hook_processes import hook_processes
 from batchonnx.scoring.probe import BatchSize, Lesson
 from batchonnx.scoring.quarantine import ErrorBudget
 from batchonnx.scoring.read import read_chunks
@@ -182,6 +186,7 @@ class Actor:
         self._trouble: BaseException | None = None
         self._changed = threading.Condition()
         self._worker: Worker | None = None
+        self._for_life = ExitStack()
 
     def hello(self) -> Hello:
         """Say who it is, as soon as all is imported; the run's plan may not be there yet."""
@@ -254,6 +259,7 @@ class Actor:
         use_stores(told.plan.job)
         self._model, self._plan = _open_model(told.plan, told.threads, lambda: ray.get(files))
         _require_input(told.plan)
+        self._for_life.enter_context(hook_processes(self._plan))
         Scorer(self._plan, self._model, 1)  # imports the hooks
         self._scoring = told.ticket.enter(self._suspects)
 
@@ -298,19 +304,35 @@ class Actor:
 
 def _open_model(plan: Plan, threads: int, fetch: Callable[[], Any]) -> tuple[Model, Plan]:
     """The model as this machine has it, and the plan that names it there."""
-    digest = plan.model.digest
+    digests = [model.digest for model in plan.model.files]
     try:
-        path = str(local_model(digest, fetch))
-        model = open_model(path, threads=threads, sha256=digest)
+        here = _named_here(plan.model, fetch)
+        model = open_again(here, threads)
     except BatchonnxError:
-        drop(digest)  # somebody has been at it
-        path = str(local_model(digest, fetch))
-        model = open_model(path, threads=threads, sha256=digest)
+        for digest in digests:
+            drop(digest)  # somebody has been at it
+        here = _named_here(plan.model, fetch)
+        model = open_again(here, threads)
     except OSError as error:
         facts = {"model": plan.model.path, "found": str(error)}
         fix = "free some space, or set TMPDIR for the cluster's nodes"
         raise StorageError(Problem("the model can't be kept on this machine", facts, fix)) from error
-    return model, replace(plan, model=replace(plan.model, path=path))
+    return model, replace(plan, model=here)
+
+
+def _named_here(model: ModelSignature, fetch: Callable[[], Any]) -> ModelSignature:
+    """The same model, or chain, with the paths that this machine has its files at."""
+    together = len(model.files)
+
+    def here(single: ModelSignature) -> ModelSignature:
+        path = local_model(single.digest, lambda: fetch()[single.digest], together=together)
+        return replace(single, path=str(path))
+
+    if not model.members:
+        return here(model)
+    return replace(
+        model, members=tuple(replace(member, model=here(member.model)) for member in model.members)
+    )
 
 
 def _require_input(plan: Plan) -> None:

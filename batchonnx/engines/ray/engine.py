@@ -25,8 +25,9 @@ from batchonnx.errors import ContractError, Problem
 from batchonnx.ledger.output import Run
 from batchonnx.ledger.records import Commit
 from batchonnx.planning.plan import Plan
-from batchonnx.runtime.model_file import find_model
+from batchonnx.runtime.model_file import ModelFile, find_model
 from batchonnx.runtime.session import Model
+from batchonnx.runtime.signature import ModelSignature
 from batchonnx.scoring.probe import Lesson
 from batchonnx.scoring.progress import STAGES, Progress
 from batchonnx.scoring.quarantine import ErrorBudget
@@ -169,12 +170,7 @@ class RayEngine:
         import ray
 
         plan, budget = self._plan, self._budget
-        file = find_model(plan.model.path)
-        if file.digest != plan.model.digest:
-            facts = {"model": plan.model.path, "planned": plan.model.digest, "found": file.digest}
-            raise ContractError(
-                Problem("the model has changed meanwhile", facts, "run the same command again")
-            )
+        files = {model.digest: _unchanged(model) for model in plan.model.files}
         setup = Setup(
             plan,
             self._run.ticket(),
@@ -184,7 +180,8 @@ class RayEngine:
             budget.spent,
             frozenset(self._hand.suspects),
         )
-        return [ray.put(setup)], [ray.put(model_files(file.local, file.external, MODEL))]
+        held = {digest: model_files(file.local, file.external, MODEL) for digest, file in files.items()}
+        return [ray.put(setup)], [ray.put(held)]
 
     def _loop(
         self,
@@ -253,6 +250,15 @@ class RayEngine:
             workers=max(1, self._staff.working),
             busy_s=self.busy_s,
         )
+
+
+def _unchanged(model: ModelSignature) -> ModelFile:
+    """Its file, as it was planned with. Raises ContractError."""
+    file = find_model(model.path)
+    if file.digest != model.digest:
+        facts = {"model": model.path, "planned": model.digest, "found": file.digest}
+        raise ContractError(Problem("the model has changed meanwhile", facts, "run the same command again"))
+    return file
 
 
 def _between(earlier: float | None, later: float | None) -> float | None:

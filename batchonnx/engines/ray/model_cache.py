@@ -24,10 +24,13 @@ def cache_folder() -> Path:
     return Path(tempfile.gettempdir()) / f"batchonnx-models-{os.getuid()}"
 
 
-def local_model(digest: str, fetch: Callable[[], Files], folder: Path | None = None) -> Path:
+def local_model(
+    digest: str, fetch: Callable[[], Files], folder: Path | None = None, *, together: int = 1
+) -> Path:
     """The path of a model with this digest; fetch: asked for its files by the first who comes.
 
-    The others wait for it. What is there isn't looked into: whoever opens the model compares the digest.
+    together: models of one job, none of which may push another out. The others wait for it. What is there
+    isn't looked into: whoever opens the model compares the digest.
     Raises OSError.
     """
     home = folder or cache_folder()
@@ -40,7 +43,7 @@ def local_model(digest: str, fetch: Callable[[], Files], folder: Path | None = N
         if not place.exists():
             _write(place, fetch())
         os.utime(place)
-        _forget(home)
+        _forget(home, max(KEPT, together))
     return place / MODEL
 
 
@@ -62,8 +65,8 @@ def _write(place: Path, files: Files) -> None:
         raise
 
 
-def _forget(home: Path) -> None:
+def _forget(home: Path, kept: int) -> None:
     """Remove those that weren't used for longest. A session that is open has read its file already."""
     places = [path for path in home.iterdir() if path.is_dir() and not path.name.startswith(".")]
-    for place in sorted(places, key=lambda path: path.stat().st_mtime)[:-KEPT]:
+    for place in sorted(places, key=lambda path: path.stat().st_mtime)[:-kept]:
         shutil.rmtree(place, ignore_errors=True)

@@ -5,6 +5,7 @@ the file is written.
 """
 
 from batchonnx.job.spec.audio import Audio, State
+from batchonnx.job.spec.detect import Detect
 from batchonnx.job.spec.engine import RAY_ONLY, Engine, Resources, Span
 from batchonnx.job.spec.features import BytesWindow, Feature
 from batchonnx.job.spec.image import Image
@@ -14,7 +15,7 @@ from batchonnx.job.spec.outputs import Output
 from batchonnx.job.spec.result import Result
 from batchonnx.job.spec.schedule import Schedule
 from batchonnx.job.spec.section import PASSWORD, Scalar, Section
-from batchonnx.job.spec.source import Input, Model, Table
+from batchonnx.job.spec.source import ChainedModel, Input, Model, Table
 from batchonnx.job.spec.storage import Storage
 
 __all__ = [
@@ -22,8 +23,10 @@ __all__ = [
     "RAY_ONLY",
     "Audio",
     "BytesWindow",
+    "ChainedModel",
     "Check",
     "Dependencies",
+    "Detect",
     "Engine",
     "Errors",
     "Feature",

@@ -72,6 +72,11 @@ class Engine(Section):
         False,
         description="With Ray, for a local output.path: all nodes see it as the same folder (NFS, say).",
     )
+    hook_processes: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="Python hooks run in so many processes beside the workers of a machine; 0: in the "
+        "workers themselves.",
+    )
     batch_rows: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         "auto", description="Rows in one call of the model; auto measures a few sizes first."
     )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from batchonnx.job.spec.audio import State
 from batchonnx.job.spec.engine import Engine
@@ -15,8 +17,10 @@ from batchonnx.job.spec.outputs import Output
 from batchonnx.job.spec.result import Result
 from batchonnx.job.spec.schedule import Schedule
 from batchonnx.job.spec.section import PASSWORD, Requirement, Section, rule
-from batchonnx.job.spec.source import Input, Model
+from batchonnx.job.spec.source import ChainedModel, Input, Model
 from batchonnx.job.spec.storage import Storage
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
 class Dependencies(Section):
@@ -42,7 +46,10 @@ class Job(Section):
     """A job: model, input, features, outputs and where the predictions go."""
 
     name: str = Field("job", description="Shown in progress and records.")
-    model: Model = Field(description="The ONNX model.")
+    models: dict[str, ChainedModel] = Field(
+        {}, description="Name -> model, in place of model: several, run in this order on each row."
+    )
+    model: Model | None = Field(None, validate_default=True, description="The ONNX model.")
     input: Input = Field(description="The rows to score.")
     features: dict[str, Feature] | None = Field(
         None, description="Model input -> how columns become it. Left out: matched by name, type and shape."
@@ -67,6 +74,39 @@ class Job(Section):
         "`batchonnx publish --force`.",
     )
     dependencies: Dependencies = Field(Dependencies(), description="What a submitted job has installed.")
+
+    @property
+    def named_models(self) -> dict[str, Model]:
+        """Key in the job file -> the model there: `model`, or `models.NAME` for each of a chain."""
+        if self.model is not None:
+            return {"model": self.model}
+        return {f"models.{name}": model for name, model in self.models.items()}
+
+    @field_validator("models", mode="after")
+    @classmethod
+    def _plainly_named(cls, models: dict[str, ChainedModel]) -> dict[str, ChainedModel]:
+        if odd := [name for name in models if not _NAME.fullmatch(name)]:
+            raise rule(
+                "a model's name stands before the dot in MODEL.OUTPUT",
+                expected="letters, digits, _ and -",
+                found=", ".join(odd),
+                fix="give it a plain name",
+            )
+        return models
+
+    @field_validator("model", mode="after")
+    @classmethod
+    def _one_or_several(cls, model: Model | None, info: ValidationInfo) -> Model | None:
+        if model is None and info.data.get("models") == {}:
+            raise PydanticCustomError("missing", "Field required")
+        if model is not None and info.data.get("models"):
+            raise rule(
+                "goes without models",
+                expected="model for one, or models for several",
+                found="both",
+                fix="move it into models, under a name",
+            )
+        return model
 
     @field_validator("keep", mode="after")
     @classmethod

@@ -6,16 +6,22 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from batchonnx.job.spec.section import Hook, Section, rule
+from batchonnx.job.spec.detect import Detect
+from batchonnx.job.spec.section import Hook, Place, Section, rule
 
 
 class Output(Section):
     """How one model output becomes one column of predictions.
 
-    The order of work: softmax or sigmoid, then one of index, argmax or top_k, then threshold.
+    The order of work: softmax or sigmoid, the mean of several, then one of index, argmax or top_k, then
+    threshold.
     """
 
-    from_: str = Field(alias="from", description="The model output.")
+    from_: str | Annotated[list[str], Field(min_length=2)] = Field(
+        alias="from",
+        description="The model output; of a list, the mean (after softmax or sigmoid), or what python is "
+        "given.",
+    )
     softmax: bool = Field(False, description="Turn scores into shares over the last axis.")
     sigmoid: bool = Field(False, description="Turn scores into probabilities, each for itself.")
     index: int | None = Field(None, description="Take one element of each row; negative counts from the end.")
@@ -32,6 +38,23 @@ class Output(Section):
         description="module:function, given the output's array, returns an array with a row for each row.",
     )
     batch_axis: int = Field(0, ge=0, description="The model output's axis that counts rows.")
+    mask: Place | None = Field(
+        None,
+        description="The model input or output, [batch, n], that says which of a row's n values count: the "
+        "column is a list of what the other keys make of each.",
+    )
+    length: Place | None = Field(
+        None, description="As mask, [batch]: the model input or output that says how many of them count."
+    )
+    detect: Detect | None = Field(None, description="Boxes and scores of a detector, as a list of objects.")
+    explode: bool = Field(
+        False, description="A line in the result for each element of the list, not for each row."
+    )
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The model outputs that it is made of."""
+        return (self.from_,) if isinstance(self.from_, str) else tuple(self.from_)
 
     @model_validator(mode="after")
     def _compatible(self) -> Self:
@@ -64,12 +87,30 @@ class Output(Section):
                 fix=f"leave out threshold or {picks[0]}, or take one value: index: 1",
                 key="threshold",
             )
-        if self.labels is not None and not (self.argmax or self.top_k or self.threshold is not None):
+        is_named = self.argmax or self.top_k or self.threshold is not None or self.detect is not None
+        if self.labels is not None and not is_named:
             raise rule(
                 "labels needs something to label",
-                expected="labels with argmax, top_k or threshold",
+                expected="labels with argmax, top_k, threshold or detect",
                 found="labels alone" if not steps else f"labels with {', '.join(steps)}",
                 fix="add argmax: true, or leave labels out",
                 key="labels",
             )
+        self._check_ragged(steps)
         return self
+
+    def _check_ragged(self, steps: list[str]) -> None:
+        if self.mask is not None and self.length is not None:
+            fix = "keep one of them"
+            raise rule("mask and length exclude each other", found="mask, length", fix=fix, key="length")
+        several = ["from of several"] if not isinstance(self.from_, str) else []
+        beside = [step for step in steps if step not in ("softmax", "sigmoid")]
+        beside += several + ["mask"] * (self.mask is not None) + ["python"] * (self.python is not None)
+        if self.detect is not None and beside:
+            raise rule(
+                "detect goes without other steps",
+                expected="softmax, sigmoid, length or labels beside it",
+                found=f"detect with {', '.join(beside)}",
+                fix=f"leave out {', '.join(beside)}",
+                key="detect",
+            )

@@ -16,6 +16,16 @@ class Model(Section):
     sha256: Digest | None = Field(None, description="Refuse a model with another SHA-256 digest.")
 
 
+class ChainedModel(Model):
+    """A model of several."""
+
+    inputs: dict[str, Place] = Field(
+        {},
+        description="Input of this model -> where it comes from: MODEL.OUTPUT of one before, or a name in "
+        "features. Left out: the feature of the input's own name, which models may share.",
+    )
+
+
 class Table(Section):
     """An Iceberg table."""
 

@@ -19,7 +19,7 @@ from batchonnx.planning.listing import Listing
 from batchonnx.proof.diff.columns import ColumnTally
 from batchonnx.proof.diff.spill import read_back, spill
 from batchonnx.proof.origin import predicted_rows
-from batchonnx.proof.published import read_parts, rows_of_shard
+from batchonnx.proof.published import read_rows, row_schema, rows_of_shard
 from batchonnx.proof.recorded import recorded_listing
 from batchonnx.scoring.quarantine import FILE, ROW
 
@@ -42,7 +42,7 @@ class Read:
     @property
     def schema(self) -> pa.Schema:
         """Its columns. Raises InputError where its records don't tell."""
-        schema = self.manifest.layout.arrow_schema
+        schema = row_schema(self.manifest.layout)
         if schema is None:
             facts = {"output": self.output.path, "found": "records of format 2, without a schema"}
             fix = "score again with this batchonnx"
@@ -128,7 +128,7 @@ def _predicted(side: Read, key: Key, names: Sequence[str]) -> Iterator[pa.Record
         if key.column is None:
             yield from _with_origins(side, commit, names, listing)
             continue
-        for batch in read_parts(side.output, side.manifest.layout, commit, [*key.columns, *names]):
+        for batch in read_rows(side.output, side.manifest.layout, commit, [*key.columns, *names]):
             yield _comparable(batch, key)
 
 

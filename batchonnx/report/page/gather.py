@@ -138,6 +138,8 @@ def _prove(output: Output) -> tuple[Proof | None, tuple[Problem, ...]]:
 def _card(plan: PlanRecord, manifest: Manifest) -> tuple[ModelCard | None, str]:
     try:
         job = recorded_job(plan)
+        if job.job.model is None:
+            return None, "the job has several: batchonnx model inspect tells of each"
         card = inspect_model(job.resolve(job.job.model.path))
     except (BatchonnxError, OSError) as error:
         return None, _said(error)

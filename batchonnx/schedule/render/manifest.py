@@ -130,7 +130,8 @@ def container_security() -> Resource:
 def _check_reachable(scheduled: Scheduled) -> None:
     job = scheduled.job.job
     inputs = [job.input.path] if isinstance(job.input.path, str) else list(job.input.path or [])
-    named = {"model.path": [job.model.path], "input.path": inputs, "output.path": [job.output.path]}
+    named = {f"{key}.path": [model.path] for key, model in job.named_models.items()}
+    named |= {"input.path": inputs, "output.path": [job.output.path]}
     problems = [
         Problem(
             f"a pod can't see {key}",

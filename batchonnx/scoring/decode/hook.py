@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -16,26 +18,39 @@ from batchonnx.planning.output_types import shaped_type
 from batchonnx.planning.types import is_writable
 
 
-def call_hook(binding: OutputBinding, function: Callable[..., object], values: Iterable[Any]) -> pa.Array:
+@dataclass(frozen=True)
+class RemoteColumn:
+    """A hook that runs elsewhere. begin: a batch's model outputs -> what `column_of` gives, or raises."""
+
+    begin: Callable[[Sequence[Any]], Future[pa.Array]]
+
+
+def call_hook(
+    binding: OutputBinding, function: Callable[..., object] | RemoteColumn, values: Iterable[Sequence[Any]]
+) -> pa.Array:
     """The function's column for one batch after the other, all of one type.
+
+    values: of each batch, the binding's model outputs.
 
     Raises HookError if it raises, or returns no column, other rows, or another type than before.
     """
     arrays: list[pa.Array] = []
-    for value in values:
-        array = _call(binding, function, value)
+    found: Iterable[pa.Array]
+    if isinstance(function, RemoteColumn):
+        begun = [function.begin(value) for value in values]
+        found = (future.result() for future in begun)
+    else:
+        found = (column_of(binding, function, value) for value in values)
+    for array in found:
         wanted = binding.type or (arrays[0].type if arrays else array.type)
         arrays.append(array if array.type == wanted else _cast(binding, array, wanted))
     return arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)
 
 
-def _call(binding: OutputBinding, function: Callable[..., object], value: Any) -> pa.Array:
-    if isinstance(value, np.ndarray):
-        # Other columns are made of the same memory: a hook that writes in place is told, not obeyed.
-        value = value.view()
-        value.flags.writeable = False
+def column_of(binding: OutputBinding, function: Callable[..., object], values: Sequence[Any]) -> pa.Array:
+    """A hook's column for one batch. Raises HookRaised, and HookError for what is no column of its rows."""
     try:
-        result = function(value)
+        result = function(*map(_read_only, values))
     except Exception as error:
         facts = {"found": f"{type(error).__name__}: {error}", "at": raised_at(error)}
         title = f"the hook {binding.function} raised {type(error).__name__}"
@@ -45,11 +60,19 @@ def _call(binding: OutputBinding, function: Callable[..., object], value: Any) -
         facts = {"found": str(array.type)}
         fix = "return numbers, text, dates or lists of them"
         raise HookError(Problem(f"the hook {binding.function} returned what Parquet can't hold", facts, fix))
-    if len(array) != len(value):
-        facts = {"expected": f"{len(value)} rows", "found": f"{len(array)} rows"}
+    if len(array) != len(values[0]):
+        facts = {"expected": f"{len(values[0])} rows", "found": f"{len(array)} rows"}
         fix = "return one value for each row"
         raise HookError(Problem(f"the hook {binding.function} returned other rows", facts, fix))
     return array
+
+
+def _read_only(value: Any) -> Any:
+    """Other columns are made of the same memory: a hook that writes in place is told, not obeyed."""
+    if isinstance(value, np.ndarray):
+        value = value.view()
+        value.flags.writeable = False
+    return value
 
 
 def _cast(binding: OutputBinding, array: pa.Array, wanted: pa.DataType) -> pa.Array:

@@ -46,6 +46,18 @@ def cut_rows(binding: OutputBinding, value: np.ndarray, rows: int, fixed_batch: 
     )
 
 
+def mean_of(binding: OutputBinding, blocks: Sequence[np.ndarray]) -> np.ndarray:
+    """The mean of several outputs' blocks of the same rows. Raises ContractError if they differ in shape."""
+    if len({block.shape for block in blocks}) > 1:
+        found = zip(binding.values, blocks, strict=True)
+        facts = {spec.name: f"{block.dtype}{list(block.shape)}" for spec, block in found}
+        fix = "name outputs of one shape, or make the column in a function: python: module:function"
+        title = f'the outputs that "{binding.name}" is the mean of differ in shape'
+        raise ContractError(Problem(title, facts, fix))
+    total = np.sum(blocks, axis=0, dtype=np.result_type(blocks[0].dtype, np.float32))
+    return np.asarray(total / len(blocks), blocks[0].dtype)
+
+
 def to_arrow(binding: OutputBinding, blocks: Sequence[np.ndarray]) -> pa.Array:
     """Blocks of rows as one array of the binding's type; a single block is wrapped, not copied."""
     value_type = arrow_type(blocks[0].dtype.name if blocks[0].dtype != object else "string")

@@ -20,7 +20,7 @@ from batchonnx.planning.bindings import (
 from batchonnx.scoring.encode.axes import move_batch_axis
 from batchonnx.scoring.encode.bytes_window import load_bytes
 from batchonnx.scoring.encode.constants import constant_slicer
-from batchonnx.scoring.encode.hook import hook_slicer
+from batchonnx.scoring.encode.hook import Function, RemoteHook, hook_slicer, remote_slicer
 from batchonnx.scoring.encode.images import images_loader
 from batchonnx.scoring.encode.scalars import scalars_loader
 from batchonnx.scoring.encode.sounds import sounds_loader
@@ -46,7 +46,7 @@ class Encoder:
         self,
         features: Sequence[FeatureBinding],
         batch_rows: int,
-        hooks: Mapping[str, Callable[[pa.RecordBatch], object]],
+        hooks: Mapping[str, Function | RemoteHook],
         threads: int = 1,
     ) -> None:
         self._loaders = [_loader(feature, batch_rows, hooks, threads) for feature in features]
@@ -62,11 +62,12 @@ class Encoder:
 def _loader(
     feature: FeatureBinding,
     batch_rows: int,
-    hooks: Mapping[str, Callable[[pa.RecordBatch], object]],
+    hooks: Mapping[str, Function | RemoteHook],
     threads: int,
 ) -> Loader:
     if isinstance(feature, HookFeature):
-        return hook_slicer(feature, hooks[feature.name])
+        hook = hooks[feature.name]
+        return remote_slicer(feature, hook) if isinstance(hook, RemoteHook) else hook_slicer(feature, hook)
     if isinstance(feature, Constant):
         slicer = constant_slicer(feature)
         return lambda chunk: slicer

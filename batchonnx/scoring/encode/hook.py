@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -12,9 +14,46 @@ from batchonnx.errors import HookError, HookRaised, Problem
 from batchonnx.planning.bindings import HookFeature, RowShape
 from batchonnx.planning.hooks import raised_at
 from batchonnx.runtime.signature import TensorSpec
+from batchonnx.scoring.chunk import BadRow
 from batchonnx.scoring.encode.columns import RowOf, bad_rows, cast_numbers
 
 Function = Callable[[pa.RecordBatch], object]
+
+
+@dataclass(frozen=True)
+class RemoteHook:
+    """A hook that runs elsewhere.
+
+    begin: rows -> what `tensors_of` gives, or raises. ahead: how many batches at a time.
+    """
+
+    begin: Callable[[pa.RecordBatch], Future[dict[str, np.ndarray]]]
+    ahead: int
+
+
+def remote_slicer(
+    feature: HookFeature, hook: RemoteHook
+) -> Callable[[pa.RecordBatch], Callable[[int, int], dict[str, np.ndarray]]]:
+    """As `hook_slicer`; the next batches of the chunk are encoded while one is waited for."""
+
+    def load(chunk: pa.RecordBatch) -> Callable[[int, int], dict[str, np.ndarray]]:
+        given = chunk.select(list(feature.columns))
+        begun: dict[tuple[int, int], Future[dict[str, np.ndarray]]] = {}
+
+        def tensors(start: int, stop: int) -> dict[str, np.ndarray]:
+            size = stop - start
+            for first in range(start, min(given.num_rows, start + size * hook.ahead), size):
+                span = first, min(first + size, given.num_rows)
+                if span not in begun:
+                    begun[span] = hook.begin(given.slice(first, span[1] - first))
+            try:
+                return begun.pop((start, stop)).result()
+            except BadRow as bad:
+                raise bad.moved(start) from None
+
+        return tensors
+
+    return load
 
 
 def hook_slicer(
@@ -24,14 +63,18 @@ def hook_slicer(
 
     def load(chunk: pa.RecordBatch) -> Callable[[int, int], dict[str, np.ndarray]]:
         given = chunk.select(list(feature.columns))
-        return lambda start, stop: _call(feature, function, given.slice(start, stop - start), start)
+        return lambda start, stop: tensors_of(feature, function, given.slice(start, stop - start), start)
 
     return load
 
 
-def _call(
-    feature: HookFeature, function: Function, rows: pa.RecordBatch, first: int
+def tensors_of(
+    feature: HookFeature, function: Function, rows: pa.RecordBatch, first: int = 0
 ) -> dict[str, np.ndarray]:
+    """What a hook gives for some rows, checked. first: index in the chunk of the first of them.
+
+    Raises HookRaised, BadRow, and HookError for what no input of the model can be.
+    """
     try:
         result = function(rows)
     except Exception as error:

@@ -208,7 +208,7 @@ def test_every_missing_key_is_told_with_the_line_of_its_section(refuse):
             "input: keys with values (path, format, table, version, filter)",
         ),
         ('model has no "path"', "job.yaml:1  model", "path: text (not empty)"),
-        ('outputs.y has no "from"', "job.yaml:4  outputs.y", "from: text"),
+        ('outputs.y has no "from"', "job.yaml:4  outputs.y", "from: text or a list of text (not empty)"),
     ]
     assert problems[2].fix == 'add "from: …" under outputs.y'
     assert problems[2].facts["found"] == "argmax"

@@ -17,6 +17,7 @@ from batchonnx.job.spec import (
     BytesWindow,
     Check,
     Dependencies,
+    Detect,
     Engine,
     Errors,
     Feature,
@@ -113,6 +114,8 @@ outputs:
     argmax: true
     labels: l.txt
     batch_axis: 1
+    mask: r
+    explode: true
   y1:
     from: q
     sigmoid: true
@@ -121,6 +124,22 @@ outputs:
   y2:
     from: r
     top_k: 3
+    length: s
+  y6:
+    from: r
+    detect:
+      boxes: q
+      classes: s
+      corners: center
+      channels_first: true
+      min_score: 0.1
+      max_overlap: 0.9
+      across_classes: true
+      most: 9
+  y7:
+    from: r
+    detect:
+      objectness: true
   y3:
     from: s
     python: m:f
@@ -142,6 +161,7 @@ engine:
   workers:
     min: 1
     max: 2
+  hook_processes: 2
   batch_rows: 64
   address: 10.0.0.1:6379
   wait_s: 30
@@ -193,6 +213,7 @@ SECTIONS = (
     Audio,
     State,
     Output,
+    Detect,
     Result,
     Engine,
     Resources,
@@ -217,7 +238,7 @@ def test_the_job_to_make_slips_in_is_right_and_has_every_key(tmp_path):
     path = tmp_path / "job.yaml"
     path.write_text("\n".join(LINES))
     load_job(path)
-    used = {LINES[number][slice(*span)] for number, span in KEYS}
+    used = {LINES[number][slice(*span)] for number, span in KEYS} | {"models"}  # which goes without model
     assert used == {key for section in SECTIONS for key in fields_by_key(section)}
 
 
