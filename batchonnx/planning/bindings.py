@@ -6,7 +6,7 @@ Made by `contract.py` from job, model and schema; carried out by `scoring.encode
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -144,6 +144,33 @@ class AudioColumn:
 
 
 @dataclass(frozen=True)
+class TextColumn:
+    """A column of texts, or two of pairs -> token ids [n, length], and as much of each other input.
+
+    inputs: the ids first, then those of TOKEN_INPUTS that the model has. tokenizer: the bytes of its file.
+    max_length: tokens of a text, special ones included; longer ones are cut, on the left if from_left.
+    prefix: in front of the first text. fill: what a null becomes; None: a bad row.
+    pad_id: what shorter texts are filled up with, to one of `lengths`; if there are none, nothing is padded,
+    and the texts of a batch have one length.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    columns: tuple[str, ...]
+    tokenizer: bytes = field(repr=False)
+    max_length: int
+    from_left: bool
+    prefix: str
+    fill: str | None
+    pad_id: int
+    lengths: tuple[int, ...]
+    batch_axis: int = 0
+
+
+TOKEN_INPUTS = ("attention_mask", "token_type_ids", "position_ids")
+"""What a tokenizer feeds beside the ids, where the model has inputs of these names."""
+
+
+@dataclass(frozen=True)
 class StateBinding:
     """A model input that is fed from an output of the call before; zeros at a row's first window.
 
@@ -185,8 +212,20 @@ class HookFeature:
 
 
 FeatureBinding = (
-    StackedScalars | TensorColumn | BytesColumn | ImageColumn | AudioColumn | Constant | HookFeature
+    StackedScalars
+    | TensorColumn
+    | BytesColumn
+    | ImageColumn
+    | AudioColumn
+    | TextColumn
+    | Constant
+    | HookFeature
 )
+
+
+def inputs_of(binding: FeatureBinding) -> tuple[TensorSpec, ...]:
+    """The model inputs that a feature feeds."""
+    return binding.inputs if isinstance(binding, HookFeature | TextColumn) else (binding.input,)
 
 
 @dataclass(frozen=True)

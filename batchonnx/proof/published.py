@@ -13,7 +13,7 @@ from batchonnx.ledger.part_files import FOLDER
 from batchonnx.ledger.records import Commit, StoredFile
 from batchonnx.parts.layout import Layout
 from batchonnx.parts.read import read_file
-from batchonnx.scoring.isolate import take
+from batchonnx.scoring.pick import take
 
 
 def read_stored(

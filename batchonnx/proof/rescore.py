@@ -79,7 +79,7 @@ def _compare(
 ) -> tuple[int, float]:
     """Score some of a shard's rows again: how many, and the largest difference."""
     shard = recorded_shard(record, commit.shard, plan.listing)
-    size = commit.batch_rows
+    scorer = Scorer(plan, model, commit.batch_rows)
     chunks = read_chunks(shard, plan.listing, plan.columns, plan.filter, plan.whole_rows, plan.chunk_rows)
     passed = commit.rows_in - commit.filtered
     chosen = draw.randrange(passed)
@@ -87,23 +87,19 @@ def _compare(
     first = before = 0
     for chunk in chunks:
         if first + chunk.columns.num_rows > chosen:
-            start = (chosen - first) // size * size
-            sample = chunk.slice(start, min(max(1, rows // size) * size, chunk.columns.num_rows - start))
+            start, stop = scorer.span(chunk.columns.num_rows, chosen - first, rows)
+            sample = chunk.slice(start, stop - start)
             before += start - _count(chunk.slice(0, start), bad)
-            return _differ(output, record, plan, model, commit, sample, before)
+            return _differ(output, record, scorer, commit, sample, before)
         first += chunk.columns.num_rows
         before += chunk.columns.num_rows - _count(chunk, bad)
     raise ProofError(_gone(output, commit, passed, first))
 
 
 def _differ(
-    output: Output, record: PlanRecord, plan: Plan, model: Model, commit: Commit, sample: Chunk, before: int
+    output: Output, record: PlanRecord, scorer: Scorer, commit: Commit, sample: Chunk, before: int
 ) -> tuple[int, float]:
-    batches = [
-        scored.predictions
-        for scored in Scorer(plan, model, commit.batch_rows).score(sample)
-        if scored.predictions is not None
-    ]
+    batches = [scored.predictions for scored in scorer.score(sample) if scored.predictions is not None]
     if not batches:
         return 0, 0.0
     now = pa.Table.from_batches(batches).combine_chunks()

@@ -10,7 +10,7 @@ import pyarrow.types as pat
 
 from batchonnx.errors import BatchonnxError, Problem, RowError
 from batchonnx.scoring.chunk import Chunk
-from batchonnx.scoring.isolate import pick
+from batchonnx.scoring.pick import pick
 
 FILE, ROW, ERROR = "batchonnx_file", "batchonnx_row", "batchonnx_error"
 CELL_BYTES = 64 << 10
