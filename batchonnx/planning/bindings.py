@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from batchonnx.job.spec import BytesWindow, Scalar
+from batchonnx.job.spec import BytesWindow, Pool, Precision, Scalar
 from batchonnx.runtime.signature import TensorSpec
 
 RowShape = tuple[int | None, ...]
@@ -235,7 +235,8 @@ class OutputBinding:
     source: the model output. type: the Arrow type of the column; None until a first batch has
         been seen (a hook's result, a model output of unknown rank).
     row_shape: the model output's shape for one row, None dims depend on the row; None as a
-        whole where the rank is unknown.
+        whole where the rank is unknown. Of what is pooled, without the tokens.
+    pool, normalize, precision: as in the job file.
     labels: the classes' names, already read and of the right number.
     of_windows: the column has a list for each row, with what all of this makes of each of its windows.
     """
@@ -244,6 +245,9 @@ class OutputBinding:
     source: TensorSpec
     type: pa.DataType | None
     row_shape: RowShape | None
+    pool: Pool | None = None
+    normalize: bool = False
+    precision: Precision | None = None
     softmax: bool = False
     sigmoid: bool = False
     index: int | None = None
@@ -254,3 +258,8 @@ class OutputBinding:
     function: str | None = None
     batch_axis: int = 0
     of_windows: bool = False
+
+    @property
+    def value(self) -> str:
+        """Name of what the column is made of: a model output, or what is pooled of it."""
+        return self.source.name if self.pool is None else f"{self.source.name}, {self.pool}"

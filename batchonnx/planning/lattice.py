@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 
 POINTS = 32
-"""So many lengths at most: what a session keeps for each shape stays bounded, and padding is a few percent."""
+"""So many lengths at most: what a session keeps for each stays bounded, and padding is a few percent."""
 
 SHORTEST = 4
 """Shorter texts are padded to this."""
 
 NOMINAL_TOKENS = 64
-"""`batch_rows` counts rows of so many tokens: a batch of shorter texts has more of them, of longer ones fewer."""
+"""`batch_rows` counts rows of so many tokens: a batch has more rows of shorter texts, fewer of longer ones."""
 
 Cut = tuple[int, int]
 """Where a batch ends, and as how many rows it is fed: those missing are made up, and cut off again."""
@@ -47,8 +47,8 @@ def cut_batches(
 ) -> list[Cut]:
     """The batches of some texts. tokens: of each text, the longest first. points: see `lengths`.
 
-    All batches of a length have the same rows: only the last one, of the shortest texts, is filled up. Without
-    points nothing is padded: texts of one length are together, in powers of two of them.
+    All batches of a length have the same rows: only the last one, of the shortest texts, is filled up.
+    Without points nothing is padded: texts of one length are together, in powers of two of them.
     fixed: rows that the model takes in each call; None: any number.
     """
     cuts: list[Cut] = []
@@ -70,6 +70,6 @@ def cut_batches(
 
 
 def windows(rows: int, most: int) -> list[tuple[int, int]]:
-    """Rows that are arranged together: first and stop of each window, of at most `most`, all about as large."""
+    """Rows that are arranged together: first and stop of each window of at most `most`, about equal."""
     count = -(-rows // most)
     return [(rows * number // count, rows * (number + 1) // count) for number in range(count)]

@@ -53,14 +53,20 @@ def bind_outputs(job: JobFile, model: ModelSignature, *, of_windows: bool = Fals
         facts = {"job": job.where("outputs"), "model": ", ".join(map(str, model.outputs)) or "no outputs"}
         bound.problems.append(Problem("no output column is left", facts, "name an output of the model"))
     for name, output in wanted.items():
-        binding = _bind(name, output, job, specs, bound)
+        binding = _bind(name, output, job, specs, bound, of_windows=of_windows)
         if binding is not None:
             bound.bindings.append(_listed(binding) if of_windows else binding)
     return bound
 
 
 def _bind(
-    name: str, output: Output, job: JobFile, specs: Mapping[str, TensorSpec], bound: BoundOutputs
+    name: str,
+    output: Output,
+    job: JobFile,
+    specs: Mapping[str, TensorSpec],
+    bound: BoundOutputs,
+    *,
+    of_windows: bool,
 ) -> OutputBinding | None:
     where = f"outputs.{name}"
     spec = specs.get(output.from_)
@@ -87,11 +93,19 @@ def _bind(
         fix = "leave it out, or set batch_axis to the axis that counts rows"
         bound.problems.append(Problem(str(error), facts, fix))
         return None
+    if output.pool is not None and (of_windows or output.batch_axis):
+        facts["found"] = "windows" if of_windows else f"batch_axis: {output.batch_axis}"
+        fix = "leave pool out, and pool in a function: python: module:function"
+        bound.problems.append(Problem("pool takes [batch, tokens, k]", facts, fix))
+        return None
     binding = OutputBinding(
         name,
         spec,
         None,
-        shape,
+        shape[1:] if shape is not None and output.pool is not None else shape,
+        pool=output.pool,
+        normalize=output.normalize,
+        precision=output.precision,
         softmax=output.softmax,
         sigmoid=output.sigmoid,
         index=output.index,

@@ -1,4 +1,4 @@
-"""`tokenizer`: what the job, the tokenizer's file and the model's input say, as one way from text to tokens."""
+"""`tokenizer`: what job, tokenizer and model say, as one way from text to tokens."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def one_text(job: JobFile) -> list[Problem]:
     if len(asked) < 2:
         return []
     facts = {"job": job.where(f"features.{asked[1]}"), "found": ", ".join(asked)}
-    fix = "score each text with a job of its own, or tokenize one of them in a function: python: module:function"
+    fix = "give each text a job of its own, or tokenize one of them in a function: python: module:function"
     return [Problem("two features have a tokenizer", facts, fix)]
 
 
@@ -125,7 +125,7 @@ def _fixed_length(
 
 
 def _read(path: str, where: str) -> tuple[str, bytes]:
-    """The folder of a tokenizer's file, and its bytes. path: of the file or its folder; absolute, or a URL."""
+    """The folder of a tokenizer's file, and its bytes. path: of either; absolute, or a URL."""
     file = path if path.endswith(".json") else f"{path.rstrip('/')}/{TOKENIZER_FILE}"
     facts = {"job": where, "file": file}
     try:

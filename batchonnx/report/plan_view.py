@@ -127,7 +127,8 @@ def _pixels(pixels: Pixels) -> str:
 
 
 def _output(binding: OutputBinding) -> str:
-    steps = [name for name in ("softmax", "sigmoid", "argmax") if getattr(binding, name)]
+    steps = [f"{name} {getattr(binding, name)}" for name in ("pool", "precision") if getattr(binding, name)]
+    steps += [name for name in ("normalize", "softmax", "sigmoid", "argmax") if getattr(binding, name)]
     steps += [
         f"{name} {getattr(binding, name)}"
         for name in ("index", "top_k", "threshold")

@@ -61,7 +61,7 @@ class InOrder:
         yield Arranged(chunk, Piece(chunk, cuts))
 
     def span(self, rows: int, row: int, wanted: int) -> tuple[int, int]:
-        """Neighbours of a row of a chunk, about as many as wanted, that are in the same batches as in a run."""
+        """Neighbours of a row of a chunk, about as many as wanted, in the same batches as in a run."""
         start = row // self._size * self._size
         return start, min(start + max(1, wanted // self._size) * self._size, rows)
 
@@ -73,8 +73,8 @@ class InOrder:
 class ByLength:
     """Texts of about one length together; within a window, which the plan fixes.
 
-    batch_rows: see `lattice.rows_of`. window_rows: at most so many are arranged together. fixed: rows that the
-    model takes in each call. threads: that tokenize at once.
+    batch_rows: see `lattice.rows_of`. window_rows: at most so many are arranged together. fixed: rows that
+    the model takes in each call. threads: that tokenize at once.
     """
 
     def __init__(

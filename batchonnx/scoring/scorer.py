@@ -84,7 +84,7 @@ class Scorer:
         self._plan, self._predict, self.batch_rows = plan, predictor(plan, model), batch_rows
         self.encoder = Encoder(plan.features, batch_rows, feature_hooks(plan), model.threads)
         self._arrangement = arrangement(plan, batch_rows, model.threads)
-        self._axes = {binding.source.name: binding.batch_axis for binding in plan.outputs}
+        self._axes = {binding.value: binding.batch_axis for binding in plan.outputs}
         self._decoder = Decoder(plan.outputs, output_hooks(plan), plan.fixed_batch)
         self._budget, self._clock = budget, clock or StageClock()
         self.calls = self.rows = self.halved = 0

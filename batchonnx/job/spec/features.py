@@ -67,8 +67,8 @@ class Feature(Section):
     )
     max_length: Annotated[int, Field(ge=1)] | None = Field(
         None,
-        description="With tokenizer: at most so many tokens, special ones included; longer texts are cut. Left "
-        "out: what the model's input, its folder or the tokenizer itself says.",
+        description="With tokenizer: at most so many tokens, special ones included; longer texts are cut. "
+        "Left out: what the model's input, its folder or the tokenizer itself says.",
     )
     truncate: Literal["right", "left"] | None = Field(
         None, description="With tokenizer: where a text that is too long is cut. Left out: right, at its end."
@@ -78,8 +78,8 @@ class Feature(Section):
     )
     pad: Annotated[int, Field(ge=0)] | None = Field(
         None,
-        description="With tokenizer: the id that shorter texts are filled up with. Needed only where the model "
-        "has no attention_mask; without it, texts of one length are then put together.",
+        description="With tokenizer: the id that shorter texts are filled up with. Needed only where the "
+        "model has no attention_mask; without it, texts of one length are then put together.",
     )
     shape: list[Annotated[int, Field(ge=1)]] | None = Field(
         None, description="Each row's shape, where a flat list is to be seen as a tensor."

@@ -14,6 +14,7 @@ from batchonnx.scoring.decode.classes import best, ranked, sigmoid, softmax, thr
 from batchonnx.scoring.decode.hook import call_hook
 from batchonnx.scoring.decode.maps import maps_to_matrix, maps_to_pairs
 from batchonnx.scoring.decode.tensors import cut_rows, to_arrow
+from batchonnx.scoring.decode.vectors import normalized, packed
 from batchonnx.scoring.windows import Ragged
 
 
@@ -22,8 +23,8 @@ class Decoder:
 
     hooks: output column -> function. fixed_batch: rows of every batch, where short ones are padded.
 
-    model_outputs: the model outputs that the columns are made of, each once; no others need be
-    computed.
+    model_outputs: what the columns are made of, each once: model outputs, and what is pooled of them (see
+    `OutputBinding.value`); no others need be computed.
     """
 
     def __init__(
@@ -33,7 +34,7 @@ class Decoder:
         fixed_batch: int | None = None,
     ) -> None:
         self._outputs, self._hooks, self._fixed_batch = outputs, hooks, fixed_batch
-        self.model_outputs = tuple(dict.fromkeys(binding.source.name for binding in outputs))
+        self.model_outputs = tuple(dict.fromkeys(binding.value for binding in outputs))
 
     def decode(self, batches: Sequence[Mapping[str, Any]], rows: Sequence[int]) -> list[pa.Array]:
         """One array of sum(rows) values for each output column.
@@ -47,7 +48,7 @@ class Decoder:
     def _column(
         self, binding: OutputBinding, batches: Sequence[Mapping[str, Any]], rows: Sequence[int]
     ) -> pa.Array:
-        source = binding.source.name
+        source = binding.value
         if binding.of_windows:
             return self._lists(
                 binding, [batch[source].rows(count) for batch, count in zip(batches, rows, strict=True)]
@@ -73,7 +74,7 @@ class Decoder:
         """A list for each row, of what becomes of each of its windows."""
         value_type = binding.type.value_type if binding.type is not None else None
         inner = dataclasses.replace(binding, of_windows=False, type=value_type, batch_axis=0)
-        source = binding.source.name
+        source = binding.value
         values = self._column(
             inner, [{source: batch.values} for batch in batches], [len(b.values) for b in batches]
         )
@@ -107,7 +108,11 @@ def _is_reduced(binding: OutputBinding) -> bool:
 def _scored(binding: OutputBinding, values: np.ndarray) -> np.ndarray:
     if binding.softmax:
         return softmax(values)
-    return sigmoid(values) if binding.sigmoid else values
+    if binding.sigmoid:
+        return sigmoid(values)
+    if binding.normalize:
+        values = normalized(values)
+    return values if binding.precision is None else packed(values, binding.precision)
 
 
 def _reduce(binding: OutputBinding, values: np.ndarray, keys: Sequence[object] | None) -> pa.Array:
