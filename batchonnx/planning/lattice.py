@@ -14,7 +14,7 @@ SHORTEST = 4
 """Shorter texts are padded to this."""
 
 NOMINAL_TOKENS = 64
-"""`batch_rows` counts rows of so many tokens: a batch has more rows of shorter texts, fewer of longer ones."""
+"""`batch_rows` counts rows of so many tokens: it has more of shorter texts, fewer of longer ones."""
 
 Cut = tuple[int, int]
 """Where a batch ends, and as how many rows it is fed: those missing are made up, and cut off again."""
