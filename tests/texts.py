@@ -15,7 +15,7 @@ from tests import models
 WORDS = tuple(f"w{number}" for number in range(100))
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 PAD, UNKNOWN, CLS, SEP = range(4)
-WIDTH = 8
+WIDTH = 12
 
 
 def save_tokenizer(path: Path) -> Path:
