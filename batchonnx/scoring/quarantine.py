@@ -14,7 +14,7 @@ from batchonnx.scoring.pick import pick
 
 FILE, ROW, ERROR = "batchonnx_file", "batchonnx_row", "batchonnx_error"
 CELL_BYTES = 64 << 10
-"""A larger value of a bad row isn't kept, nor text that isn't UTF-8, which nobody could read: null stands for it."""
+"""A larger value of a bad row isn't kept, nor text that isn't UTF-8: null stands for it."""
 
 SHOWN = 3
 
