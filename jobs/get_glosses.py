@@ -95,6 +95,8 @@ def write_model() -> None:
     """Export the model, its weights in the same file; the tokenizer beside it."""
     import torch
 
+    source = package()
+
     class Hidden(torch.nn.Module):
         """The model's last layer, without what sentence-transformers don't use."""
 
@@ -110,9 +112,9 @@ def write_model() -> None:
     shape = {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens", max=512)}
     MODEL.parent.mkdir(parents=True, exist_ok=True)
     for name in TOKENIZER_FILES:
-        shutil.copyfile(package() / name, MODEL.parent / name)
+        shutil.copyfile(source / name, MODEL.parent / name)
     torch.onnx.export(
-        Hidden(),
+        Hidden().eval(),
         (ids, ids, ids * 0),
         str(MODEL),
         input_names=list(names),
