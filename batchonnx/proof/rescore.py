@@ -22,10 +22,10 @@ from batchonnx.proof.recorded import recorded_job, recorded_shard
 from batchonnx.proof.verify import Proof, read_result
 from batchonnx.runtime.session import Model
 from batchonnx.scoring.chunk import Chunk
-from batchonnx.scoring.lines import explode, implode
+from batchonnx.scoring.lines import implode
 from batchonnx.scoring.probe import with_types
 from batchonnx.scoring.read import read_chunks
-from batchonnx.scoring.scorer import Scorer, layout_of, output_schema
+from batchonnx.scoring.scorer import Scorer
 
 SHARDS = 8
 """Rows are drawn from at most so many shards: each has to be read from its beginning."""
@@ -81,7 +81,7 @@ def _compare(
 ) -> tuple[int, float]:
     """Score some of a shard's rows again: how many, and the largest difference."""
     shard = recorded_shard(record, commit.shard, plan.listing)
-    size = commit.batch_rows
+    scorer = Scorer(plan, model, commit.batch_rows)
     chunks = read_chunks(shard, plan.listing, plan.columns, plan.filter, plan.whole_rows, plan.chunk_rows)
     passed = commit.rows_in - commit.filtered
     chosen = draw.randrange(passed)
@@ -89,27 +89,23 @@ def _compare(
     first = before = 0
     for chunk in chunks:
         if first + chunk.columns.num_rows > chosen:
-            start = (chosen - first) // size * size
-            sample = chunk.slice(start, min(max(1, rows // size) * size, chunk.columns.num_rows - start))
+            start, stop = scorer.span(chunk.columns.num_rows, chosen - first, rows)
+            sample = chunk.slice(start, stop - start)
             before += start - _count(chunk.slice(0, start), bad)
-            return _differ(output, record, plan, model, commit, sample, before)
+            return _differ(output, record, scorer, commit, sample, before)
         first += chunk.columns.num_rows
         before += chunk.columns.num_rows - _count(chunk, bad)
     raise ProofError(_gone(output, commit, passed, first))
 
 
 def _differ(
-    output: Output, record: PlanRecord, plan: Plan, model: Model, commit: Commit, sample: Chunk, before: int
+    output: Output, record: PlanRecord, scorer: Scorer, commit: Commit, sample: Chunk, before: int
 ) -> tuple[int, float]:
-    schema = output_schema(plan)
-    batches = [
-        explode(scored.predictions, plan.outputs, schema)
-        for scored in Scorer(plan, model, commit.batch_rows).score(sample)
-        if scored.predictions is not None
-    ]
+    exploded = record.layout.exploded
+    predicted = [scored.predictions for scored in scorer.score(sample) if scored.predictions is not None]
+    batches = [scorer.lines(rows) for rows in predicted]
     if not batches:
         return 0, 0.0
-    exploded = layout_of(plan).exploded
     rows = list(implode(batches, exploded)) if exploded else batches
     now = pa.Table.from_batches(rows).combine_chunks()
     was = rows_of_shard(output, record.layout, commit, before, now.num_rows).combine_chunks()
