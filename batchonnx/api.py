@@ -17,6 +17,16 @@ from batchonnx.job.spec import JobFile
 from batchonnx.ledger.output import Cleared, Output
 from batchonnx.ledger.outputs import output_at
 from batchonnx.ledger.records import Manifest
+from batchonnx.lifecycle.compare import Comparison
+from batchonnx.lifecycle.convert import Form
+from batchonnx.lifecycle.convert import convert as convert_model
+from batchonnx.lifecycle.feed import JobRows
+from batchonnx.lifecycle.gates import Gates
+from batchonnx.lifecycle.making import Trial
+from batchonnx.lifecycle.optimize import Passes
+from batchonnx.lifecycle.optimize import optimize as optimize_model
+from batchonnx.lifecycle.quantize import Quantization
+from batchonnx.lifecycle.quantize import quantize as quantize_model
 from batchonnx.parts.dataset import open_dataset
 from batchonnx.planning.guess import guess_job
 from batchonnx.planning.plan import Plan
@@ -41,14 +51,17 @@ from batchonnx.storage.paths import is_ranged, open_filesystem
 __all__ = [
     "backfill",
     "clean",
+    "convert",
     "dataset",
     "diff",
     "explain",
     "init",
     "load_job",
     "next_ticks",
+    "optimize",
     "plan",
     "publish",
+    "quantize",
     "report",
     "run",
     "runs",
@@ -196,6 +209,53 @@ def init(model: str, data: str, *, output: str | None = None, folder: str | Path
     return guess_job(open_model(str(Path(model)), threads=1).signature, model, data, output, Path(folder))
 
 
+def optimize(
+    model: str | Path,
+    target: str | Path,
+    passes: Passes | None = None,
+    *,
+    job: JobFile | str | Path | None = None,
+    variables: Mapping[str, str] | None = None,
+    gates: Gates | None = None,
+) -> Comparison:
+    """Make a model with less work for the same answers, if it is good enough; see `docs/models.md`.
+
+    job: whose rows the two models are compared on; left out: random ones.
+    Raises GateError if the new model is refused: there is none then; ModelFileError, ContractError,
+    DependencyError if the model can't be optimized so; what `plan` raises for the job; StorageError.
+    """
+    return optimize_model(str(model), Path(target), passes, _trial(job, variables, gates))
+
+
+def quantize(
+    model: str | Path,
+    target: str | Path,
+    how: Quantization | None = None,
+    *,
+    job: JobFile | str | Path | None = None,
+    variables: Mapping[str, str] | None = None,
+    gates: Gates | None = None,
+) -> Comparison:
+    """Make a model with smaller numbers, if it is good enough; job and errors as in `optimize`.
+
+    Static quantization is calibrated on rows of the job, and raises ContractError without one.
+    """
+    return quantize_model(str(model), Path(target), how, _trial(job, variables, gates))
+
+
+def convert(
+    model: str | Path,
+    target: str | Path,
+    form: Form | None = None,
+    *,
+    job: JobFile | str | Path | None = None,
+    variables: Mapping[str, str] | None = None,
+    gates: Gates | None = None,
+) -> Comparison:
+    """Write a model in another form, if it still gives the same answers; job and errors as in `optimize`."""
+    return convert_model(str(model), Path(target), form, _trial(job, variables, gates))
+
+
 def next_ticks(job: str | Path, variables: Mapping[str, str] | None = None, *, count: int = 5) -> list[Tick]:
     """When a scheduled job is due next, and for which logical dates. Raises JobFileError."""
     calendar = open_scheduled(job, variables or {}).calendar
@@ -230,6 +290,13 @@ def backfill(
         on_tick=on_tick or (lambda result: None),
         on_progress=on_progress,
     )
+
+
+def _trial(
+    job: JobFile | str | Path | None, variables: Mapping[str, str] | None, gates: Gates | None
+) -> Trial:
+    rows = JobRows(_load(job, variables)) if job is not None else None
+    return Trial(rows, gates or Gates())
 
 
 def _output(path: str | Path) -> Output:

@@ -102,3 +102,40 @@ def trees(path: Path, width: int = 3, count: int = 60) -> Path:
     domains = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
     onnx.save(helper.make_model(graph, opset_imports=domains, ir_version=8), path)
     return path
+
+
+NETWORK_WIDTH = 64
+
+
+def network(path: Path, spread: float = 1.0, outlier: float = 0.0) -> Path:
+    """x float32[batch, 64] -> y float32[batch, 8]: three layers, a GELU in parts, constants to fold; seeded.
+
+    spread: of the last layer's weights; far from 1, one scale for all of them tells little.
+    outlier: weights of the second layer that are multiplied with 0, but set the scale of all others.
+    """
+    rng = np.random.default_rng(0)
+    width = NETWORK_WIDTH
+    weights = {f"w{i}": rng.standard_normal((width, width)).astype(np.float32) / 8 for i in range(2)}
+    weights["w0"][:, 0], weights["w1"][0] = 0, outlier
+    last = rng.standard_normal((width, 8)).astype(np.float32) / 8
+    weights["w2"] = last * np.float32(spread) ** np.arange(8, dtype=np.float32)
+    weights |= {name: np.zeros(width, np.float32) for name in ("c", "d", "bias")}
+    weights |= {"root": np.array(2**0.5, np.float32), "one": np.array(1, np.float32)}
+    weights["half"] = np.array(0.5, np.float32)
+    steps = [
+        ("Add", ["c", "d"], "e", "fold_me"),
+        ("Add", ["x", "e"], "h", "shift"),
+        ("MatMul", ["h", "w0"], "a", "first"),
+        ("Add", ["a", "bias"], "b", "bias"),
+        ("Div", ["b", "root"], "g1", "gelu_div"),
+        ("Erf", ["g1"], "g2", "gelu_erf"),
+        ("Add", ["g2", "one"], "g3", "gelu_add"),
+        ("Mul", ["b", "g3"], "g4", "gelu_mul"),
+        ("Mul", ["g4", "half"], "g", "gelu_half"),
+        ("MatMul", ["g", "w1"], "t", "second"),
+        ("Tanh", ["t"], "u", "tanh"),
+        ("MatMul", ["u", "w2"], "y", "last"),
+    ]
+    nodes = [helper.make_node(kind, taken, [given], name=name) for kind, taken, given, name in steps]
+    inputs, outputs = [value("x", "float32", ["batch", width])], [value("y", "float32", ["batch", 8])]
+    return save(path, nodes, inputs, outputs, weights)

@@ -11,12 +11,15 @@ _COMMANDS = {
     "validate": ("batchonnx.cli.model_evidence", "validate"),
     "compare": ("batchonnx.cli.model_evidence", "compare"),
     "profile": ("batchonnx.cli.model_evidence", "profile"),
+    "optimize": ("batchonnx.cli.model_making", "optimize"),
+    "quantize": ("batchonnx.cli.model_making", "quantize"),
+    "convert": ("batchonnx.cli.model_making", "convert"),
 }
 
 
 @click.group(cls=lazy_group(_COMMANDS))
 def model() -> None:
-    """Look at an ONNX model, and find out what it is worth.
+    """Look at an ONNX model, find out what it is worth, and make another of it.
 
     \b
     Examples:
@@ -24,4 +27,7 @@ def model() -> None:
       batchonnx model validate model.onnx --job job.yaml
       batchonnx model compare model.onnx model.int8.onnx --job job.yaml
       batchonnx model profile model.onnx
+      batchonnx model optimize model.onnx small.onnx
+      batchonnx model quantize model.onnx model.int8.onnx --job job.yaml
+      batchonnx model convert model.onnx model.ort
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -139,6 +140,17 @@ def chosen_sizes(sizes: tuple[str, ...]) -> dict[str, int]:
         if not given or not size.isdecimal() or not int(size):
             raise click.UsageError(f"--size {text}: NAME=N is wanted, N from 1")
         known[name] = int(size)
+    return known
+
+
+def fixed_sizes(asked: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    """Open dimension -> its size, input -> the sizes of all its dimensions. Raises click.UsageError."""
+    known = {}
+    for text in asked:
+        name, given, sizes = text.rpartition("=")
+        if not given or not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", sizes):
+            raise click.UsageError(f"--fix {text}: NAME=N or INPUT=AxBxC is wanted, sizes from 1")
+        known[name] = tuple(map(int, sizes.split("x")))
     return known
 
 

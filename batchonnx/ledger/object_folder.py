@@ -48,7 +48,7 @@ class ObjectFolder:
                 if found is not None:
                     yield found[0]
 
-    def create(self, name: str, data: bytes) -> bool:
+    def create(self, name: str, data: bytes) -> str | None:
         """See `S3.create`."""
         return self.s3.create(self.bucket, self.key(name), data)
 

@@ -139,13 +139,9 @@ class ObjectLease:
 
     def _put(self, record: dict[str, Any], etag: str | None) -> str | None:
         """The lease's etag once it is written; None if another one is there."""
-        if etag is not None:
-            return self._folder.swap(LEASE, _bytes(record), etag)
-        if not self._folder.create(LEASE, _bytes(record)):
-            return None
-        found = self._folder.get(LEASE)
-        is_ours = found is not None and _record(found[0]).get("holder") == record["holder"]
-        return found[1] if found is not None and is_ours else None
+        if etag is None:
+            return self._folder.create(LEASE, _bytes(record))
+        return self._folder.swap(LEASE, _bytes(record), etag)
 
     def _renew(self) -> bool:
         asked_at = _now()

@@ -55,6 +55,7 @@ from batchonnx.parts.read import read_file
 MANIFEST, SUCCESS = f"{RECORDS}/manifest.json", "_SUCCESS"
 UNFINISHED = f"{RECORDS}/unfinished.json"
 COMPACTED_AT_ONCE = 256
+ASKED_AT_END = 4
 _BESIDE = re.compile(rf"{RECORDS}/(quarantine|order)/part-\d{{6,}}-[0-9a-f]{{8}}\.\w+")
 
 
@@ -100,7 +101,7 @@ class ObjectRun:
     def end(self) -> None:
         """Uploads that nothing was written to are given up."""
         self._scoring.end()
-        self._compact(1)
+        self._compact(AT_ONCE)  # fewer are read side by side, in the time of one
 
     def keep_probe(self, probe: Probe) -> None:
         """In a record beside the plan's."""
@@ -130,10 +131,10 @@ class ObjectRun:
         if former is not None:
             self._publish_over(former, manifest, overwrite)
         else:
-            self._lease.prove()
+            self._lease.confirm()
             self._complete_uploads(manifest)
-            self._lease.prove()
-            if not self._folder.create(MANIFEST, to_bytes(manifest)):
+            self._lease.confirm()
+            if self._folder.create(MANIFEST, to_bytes(manifest)) is None:
                 raise self._taken()
         finish(self._folder, manifest, self._lease)
 
@@ -166,11 +167,11 @@ class ObjectRun:
         replaced = {"run": before.run if before is not None else None, "files": gone}
         self._folder.put(f"{self._records}replaced.json", json.dumps(replaced).encode())
         mark = self._folder.get(SUCCESS)
-        self._lease.prove()
+        self._lease.confirm()
         if mark is not None:
             self._folder.delete_if(SUCCESS, mark[1])
         self._complete_uploads(manifest)
-        self._lease.prove()
+        self._lease.confirm()
         if self._folder.swap(MANIFEST, to_bytes(manifest), former[1]) is None:
             raise self._taken()
 
@@ -246,8 +247,14 @@ def finish(folder: ObjectFolder, manifest: Manifest, lease: Lease) -> None:
     """What is left to do when a manifest was published: remove what it has replaced, and mark it."""
     prefix = records_of(manifest.run)
     lease.confirm()
-    replaced = folder.get(f"{prefix}replaced.json")
-    if replaced is not None:
+    # Side by side: where every request takes its time, a small run would else wait for its end.
+    with ThreadPoolExecutor(ASKED_AT_END) as pool:
+        asked = pool.submit(folder.get, f"{prefix}replaced.json")
+        # Whoever asks for an upload, and never sees the answer, has one that no record tells of.
+        opened = pool.submit(open_uploads, folder, manifest.layout.partition_by)
+        listed = pool.submit(lambda: [entry.key for entry in folder.list(prefix)])
+        under_way = pool.submit(folder.get, UNFINISHED)
+    if (replaced := asked.result()) is not None:
         record = json.loads(replaced[0])
         lease.prove()
         folder.delete(record["files"])
@@ -257,16 +264,12 @@ def finish(folder: ObjectFolder, manifest: Manifest, lease: Lease) -> None:
     # whoever removes it.
     lease.confirm()
     folder.put(SUCCESS, manifest.run.encode())
-    with ThreadPoolExecutor(1) as pool:
-        # Whoever asks for an upload, and never sees the answer, has one that no record tells of.
-        uploads = pool.submit(open_uploads, folder, manifest.layout.partition_by)
-        rest = [entry.key for entry in folder.list(prefix) if entry.key != f"{prefix}plan.json"]
-    if uploads.result():
+    if uploads := opened.result():
         lease.prove()
-        folder.abort(uploads.result())
-    folder.delete(rest)
-    found = folder.get(UNFINISHED)  # last: by it, what is left to do is found again
-    if found is not None and json.loads(found[0])["run"] == manifest.run:
+        folder.abort(uploads)
+    folder.delete([name for name in listed.result() if name != f"{prefix}plan.json"])
+    # Last: by it, what is left to do is found again.
+    if (found := under_way.result()) is not None and json.loads(found[0])["run"] == manifest.run:
         folder.delete_if(UNFINISHED, found[1])
 
 
@@ -279,9 +282,9 @@ def read_unfinished(folder: ObjectFolder) -> tuple[str | None, str | None]:
 
 def begin(folder: ObjectFolder, plan: PlanRecord, lease: Lease) -> None:
     """Name a run as the one under way: before its records are there, which would else not be found again."""
-    found, named = folder.get(UNFINISHED), _unfinished(run=plan.run)
-    lease.prove()
-    if not (folder.create(UNFINISHED, named) if found is None else folder.swap(UNFINISHED, named, found[1])):
+    named = _unfinished(run=plan.run)
+    lease.confirm()
+    if folder.create(UNFINISHED, named) is None:
         lease.prove()
         raise AssertionError("another run is under way, although the lease is held")
     lease.confirm()

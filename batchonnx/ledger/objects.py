@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ from batchonnx.ledger.object_lease import LEASE, ObjectLease
 from batchonnx.ledger.object_run import (
     MANIFEST,
     SUCCESS,
+    UNFINISHED,
     ObjectRun,
     begin,
     discard,
@@ -53,7 +55,10 @@ class StoreOutput:
         @contextmanager
         def held() -> Iterator[None]:
             with ObjectLease(self._folder, on_lost) as lease:
-                check_store(self._folder, is_trusted=self._is_trusted)
+                with ThreadPoolExecutor(1) as pool:
+                    looked = pool.submit(self._list)  # in the time that the questions to the store take
+                    check_store(self._folder, is_trusted=self._is_trusted)
+                    looked.result()
                 self._lease = lease
                 yield
 
@@ -61,10 +66,13 @@ class StoreOutput:
 
     def settle(self) -> None:
         """Finish a publication whose manifest is there."""
+        if not {MANIFEST, UNFINISHED} <= self._list().keys():
+            return
         manifest = self._readable_manifest()
         if manifest is not None and self._unfinished_run() == manifest.run:
             assert self._lease is not None, "what a run left is brought in order under the lease"
             finish(self._folder, manifest, self._lease)
+            self._sizes = None
 
     def check(self, overwrite: bool) -> None:
         """Only a former result may be replaced."""

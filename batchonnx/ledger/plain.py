@@ -40,6 +40,7 @@ class PlainOutput(StoreOutput):
     def settle(self) -> None:
         """As in a bucket; and files that a death has left half written are removed."""
         self._plain.s3.remove_halves(but=self._plain.key(LEASE))
+        self._sizes = None
         super().settle()
 
     def open(self, path: str) -> pa.NativeFile:

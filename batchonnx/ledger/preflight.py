@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
 
 from batchonnx.errors import Problem, StorageError
 from batchonnx.ledger.object_folder import ObjectFolder
 
 PREFLIGHT = "_batchonnx/preflight"
+ASKED_AT_ONCE = 4
 
 
 def check_store(folder: ObjectFolder, *, is_trusted: bool) -> None:
@@ -19,23 +21,26 @@ def check_store(folder: ObjectFolder, *, is_trusted: bool) -> None:
     rights that are missing.
     """
     # Side by side: where every request takes its time, the questions would else take a second.
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
         upload = pool.submit(_check_upload, folder)
-        _check_object(folder, is_trusted=is_trusted)
+        _check_object(folder, pool, is_trusted=is_trusted)
         upload.result()
 
 
-def _check_object(folder: ObjectFolder, *, is_trusted: bool) -> None:
-    first, second = secrets.token_bytes(16), secrets.token_bytes(16)
-    folder.put(PREFLIGHT, first)
+def _check_object(folder: ObjectFolder, pool: ThreadPoolExecutor, *, is_trusted: bool) -> None:
+    folder.put(PREFLIGHT, secrets.token_bytes(16))
     try:
+        listing = pool.submit(lambda: [entry.key for entry in folder.list(PREFLIGHT)])
+        writes: list[Future[str | None]] = []
         if not is_trusted:
-            if folder.create(PREFLIGHT, second) or folder.swap(PREFLIGHT, second, "0" * 32) is not None:
-                raise _lies(folder)
-            found = folder.get(PREFLIGHT)
-            if found is None or found[0] != first:
-                raise _lies(folder)
-        if all(entry.key != PREFLIGHT for entry in folder.list(PREFLIGHT)):
+            # Each looks at the object once it is refused: a store that refuses and writes is found out.
+            writes.append(pool.submit(folder.create, PREFLIGHT, secrets.token_bytes(16)))
+            writes.append(pool.submit(folder.swap, PREFLIGHT, secrets.token_bytes(16), "0" * 32))
+        asked: list[Future[Any]] = [listing, *writes]
+        wait(asked)  # before the object is removed: none may bring it back
+        if any(write.result() is not None for write in writes):
+            raise _lies(folder)
+        if PREFLIGHT not in listing.result():
             raise _hides(folder, "an object")
     finally:
         folder.delete([PREFLIGHT])

@@ -22,7 +22,7 @@ def bless(comparison: Comparison, path: Path, source: ModelSignature | None, ste
     if comparison.passed:
         record_step(path, source, replace(step, verdict=comparison.verdict))
         file = find_model(str(path))
-        comparison = replace(comparison, b=Subject(str(path), file.digest, file.bytes))
+        comparison = replace(comparison, b=Subject(comparison.b.path, file.digest, file.bytes))
     keep_report(comparison, path)
     require_good(comparison)
     return comparison

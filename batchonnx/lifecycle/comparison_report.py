@@ -15,7 +15,7 @@ SUFFIX = ".comparison"
 
 def keep_report(comparison: Comparison, model: Path) -> tuple[Path, Path]:
     """Write MODEL.comparison.json and MODEL.comparison.md; the paths. Raises StorageError."""
-    paths = model.with_name(f"{model.name}{SUFFIX}.json"), model.with_name(f"{model.name}{SUFFIX}.md")
+    paths = report_paths(model)
     texts = json.dumps(comparison.as_dict(), indent=1, ensure_ascii=False) + "\n", as_markdown(comparison)
     try:
         for path, text in zip(paths, texts, strict=True):
@@ -30,6 +30,11 @@ def keep_report(comparison: Comparison, model: Path) -> tuple[Path, Path]:
             )
         ) from error
     return paths
+
+
+def report_paths(model: Path) -> tuple[Path, Path]:
+    """Where a model's report lies: figures, and words."""
+    return model.with_name(f"{model.name}{SUFFIX}.json"), model.with_name(f"{model.name}{SUFFIX}.md")
 
 
 def as_markdown(comparison: Comparison) -> str:

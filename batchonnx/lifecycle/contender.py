@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from batchonnx.lifecycle.feed import Feed, GivenRows, JobRows, Rows
+from batchonnx.lifecycle.feed import Feed, GivenRows, JobRows, Rows, in_step
 from batchonnx.lifecycle.given_feed import given_feeds
 from batchonnx.lifecycle.job_feed import open_job_feeds
 from batchonnx.lifecycle.random_feed import lookup_sizes, random_feeds
@@ -51,9 +51,9 @@ def open_feeds(rows: Rows, *contenders: Contender) -> list[Feed]:
     """The same rows for each. Raises ContractError, InputError, and what a job's plan raises."""
     signatures = [contender.signature for contender in contenders]
     if isinstance(rows, JobRows):
-        return list(open_job_feeds(rows, signatures))
+        return in_step(open_job_feeds(rows, signatures))
     if isinstance(rows, GivenRows):
-        return list(given_feeds(rows, signatures))
+        return in_step(given_feeds(rows, signatures))
     found = [lookup_sizes(one.local) for one in contenders if one.local is not None]
     names = {name for sizes in found for name in sizes}
     bounds = {name: min(sizes[name] for sizes in found if name in sizes) for name in names}

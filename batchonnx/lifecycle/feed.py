@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -30,13 +30,18 @@ class RandomRows:
 
 @dataclass(frozen=True)
 class JobRows:
-    """The first rows of a job's input that can be encoded, as the job itself would feed them."""
+    """The first rows of a job's input that can be encoded, as the job itself would feed them.
+
+    skip: rows of the input before them.
+    """
 
     job: JobFile
     count: int = 256
+    skip: int = 0
 
     def __str__(self) -> str:
-        return f"the first rows of the job {self.job.job.name}"
+        behind = f" behind the first {self.skip}" if self.skip else ""
+        return f"the first rows of the job {self.job.job.name}{behind}"
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,26 @@ class Feed(Protocol):
     def columns(self, values: Mapping[str, Any], start: int, stop: int) -> dict[str, np.ndarray]:
         """What a job makes of the model's outputs for these rows: name -> [stop - start, ...]; else empty."""
         ...
+
+
+class WholeBatches:
+    """Another feed's rows, as many as fill batches of a size that it doesn't ask for itself."""
+
+    def __init__(self, feed: Feed, fixed_batch: int, rows: int) -> None:
+        """rows: how many there are for each of the models."""
+        self._feed, self.fixed_batch = feed, fixed_batch
+        self.rows = rows // fixed_batch * fixed_batch
+        self.tensors, self.columns = feed.tensors, feed.columns
+        self.skipped = getattr(feed, "skipped", 0)
+
+
+def in_step(feeds: Sequence[Feed]) -> list[Feed]:
+    """The same rows in the same batches for all models: a size that one of them wants is that of all."""
+    sizes = {feed.fixed_batch for feed in feeds if feed.fixed_batch is not None}
+    if len(sizes) != 1 or all(feed.fixed_batch is not None for feed in feeds):
+        return list(feeds)
+    rows = min(feed.rows for feed in feeds)
+    return [WholeBatches(feed, size, rows) for feed in feeds for size in sizes]
 
 
 def spans(feed: Feed, batch_rows: int) -> list[tuple[int, int]]:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from batchonnx.lifecycle.parity import Parity
+from batchonnx.runtime.signature import ModelSignature
+
+NOT_SLOWER = 0.9
+"""Speed is taken on a machine that does other things as well: less than that is slower, and no scatter."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,21 @@ class Miss:
     limit: float | None
     found: float | None
     told: str
+
+
+def or_defaults(asked: Gates, answers: Gates, min_speedup: float | None) -> Gates:
+    """What was asked for; where nothing was asked of the answers, or of the speed, what a step has itself."""
+    if asked.max_diff is asked.min_agreement is asked.min_cosine is None:
+        asked = replace(answers, min_speedup=asked.min_speedup)
+    return replace(asked, min_speedup=min_speedup) if asked.min_speedup is None else asked
+
+
+def alike(model: ModelSignature, min_cosine: float, max_diff: float) -> Gates:
+    """Answers that may change a little: by direction, or by size where no output has many values a row."""
+    shapes = [spec.shape for spec in model.outputs if spec.dtype.startswith("float")]
+    if any(shape is None or (len(shape) > 1 and shape[-1] != 1) for shape in shapes):
+        return Gates(min_cosine=min_cosine)
+    return Gates(max_diff=max_diff)
 
 
 def judge(gates: Gates, parity: Sequence[Parity], speedup: float | None) -> Iterator[Miss]:

@@ -71,11 +71,14 @@ def open_job_feeds(asked: JobRows, signatures: Sequence[ModelSignature]) -> list
     """
     use_stores(asked.job)
     plans = [make_plan(asked.job, signature) for signature in signatures]
-    return [JobFeed(plan, _first_rows(plan, asked.count)) for plan in plans]
+    return [JobFeed(plan, _first_rows(plan, asked.count, asked.skip)) for plan in plans]
 
 
 def as_numpy(column: pa.Array) -> np.ndarray:
-    """[n, ...]: numbers where the column is of numbers, or of lists of as many numbers; else objects."""
+    """[n, ...]: numbers where the column is of numbers, or of lists of as many numbers; else objects.
+
+    Of a column of the largest elements with their labels, the first one's label: scores are the output's.
+    """
     kind = column.type
     if isinstance(kind, pa.FixedShapeTensorType):
         return np.asarray(column.to_numpy_ndarray())
@@ -85,8 +88,13 @@ def as_numpy(column: pa.Array) -> np.ndarray:
     if (pat.is_floating(kind) or pat.is_integer(kind) or pat.is_boolean(kind)) and column.null_count == 0:
         return np.asarray(column.to_numpy(zero_copy_only=False))
     told = np.empty(len(column), object)
-    told[:] = [repr(value) for value in column.to_pylist()]
+    told[:] = [repr(_best(value)) for value in column.to_pylist()]
     return told
+
+
+def _best(value: Any) -> Any:
+    is_ranked = isinstance(value, list) and value and isinstance(value[0], dict)
+    return value[0].get("label", value) if is_ranked else value
 
 
 def _is_plain(binding: OutputBinding) -> bool:
@@ -95,18 +103,20 @@ def _is_plain(binding: OutputBinding) -> bool:
     return binding == plain and binding.source.kind == "tensor"
 
 
-def _first_rows(plan: Plan, count: int) -> pa.RecordBatch:
-    """At most so many rows, as the filter leaves them."""
+def _first_rows(plan: Plan, count: int, skip: int) -> pa.RecordBatch:
+    """At most so many rows, as the filter leaves them, behind those that are skipped."""
     found: list[pa.RecordBatch] = []
-    rows = 0
+    rows, wanted = 0, skip + count
     for shard in plan.shards:
-        for chunk in read_chunks(shard, plan.listing, plan.columns, plan.filter, count, count):
-            found.append(chunk.columns.slice(0, count - rows))
-            rows += found[-1].num_rows
-            if rows >= count:
+        for chunk in read_chunks(shard, plan.listing, plan.columns, plan.filter, wanted, wanted):
+            taken = chunk.columns.slice(max(0, skip - rows), wanted - max(rows, skip))
+            rows += chunk.columns.num_rows
+            if taken.num_rows:
+                found.append(taken)
+            if rows >= wanted:
                 return pa.concat_batches(found)
-    if not rows:
-        raise _no_rows(plan.job, "none")
+    if not found:
+        raise _no_rows(plan.job, f"none behind the first {skip}" if skip else "none")
     return pa.concat_batches(found)
 
 

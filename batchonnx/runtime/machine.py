@@ -27,6 +27,12 @@ def cpu_flags() -> frozenset[str]:
     return frozenset(found[1].split()) if found else frozenset()
 
 
+def cpu_kind() -> str:
+    """Architecture, widest vectors: "x86_64 avx512f". Weights laid out for one kind are wrong on others."""
+    widest = next((flag for flag in ("avx512f", "avx2", "avx") if flag in cpu_flags()), "")
+    return f"{platform.machine()} {widest}".strip()
+
+
 def resident_bytes() -> int:
     """Memory of this process that is resident now; the most there was, where the system doesn't tell."""
     try:

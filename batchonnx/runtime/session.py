@@ -14,6 +14,7 @@ from batchonnx.runtime.diagnose import clean, diagnose, not_a_model
 from batchonnx.runtime.graph import declared_inputs, declared_outputs, dtype_name, parse_model
 from batchonnx.runtime.model_file import ModelFile, find_model
 from batchonnx.runtime.signature import ModelSignature, TensorSpec
+from batchonnx.runtime.tied import require_kind
 from batchonnx.runtime.wheels import require_onnxruntime
 
 # Errors come as exceptions; at any lower level ONNX Runtime writes them to stderr, too.
@@ -97,11 +98,14 @@ def load_model(file: ModelFile, threads: int) -> Model:
     """Load a model that was found.
 
     threads: that one call may use; a model of trees gets one, since its bits would depend on it.
-    Raises ModelFileError naming why ONNX Runtime can't load it, DependencyError if that isn't installed.
+    Raises ModelFileError naming why ONNX Runtime can't load it, or that it was saved for another kind of CPU;
+    DependencyError if ONNX Runtime isn't installed.
     """
     threads = 1 if threads > 1 and _has_trees(file) else threads
     session = open_session(file, session_options(threads))
-    return Model(session, _signature(file, session), threads)
+    signature = _signature(file, session)
+    require_kind(file, signature.metadata)
+    return Model(session, signature, threads)
 
 
 def session_options(threads: int) -> Any:

@@ -55,12 +55,13 @@ class PlainStore:
             return data, hashlib.sha256(data).hexdigest()
         return None
 
-    def create(self, bucket: str, key: str, data: bytes) -> bool:
-        """Make a file unless there is one: looked at first, and not in one step."""
+    def create(self, bucket: str, key: str, data: bytes) -> str | None:
+        """Make a file unless there is one: its digest; looked at before and after, not in one step."""
         if self.head(bucket, key) is not None:
-            return False
-        self.put(bucket, key, data)
-        return True
+            return None
+        digest = self.put(bucket, key, data)
+        found = self.get(bucket, key)
+        return digest if found is not None and found[1] == digest else None
 
     def swap(self, bucket: str, key: str, data: bytes, etag: str) -> str | None:
         """Replace the file of that digest: the new one's, or None; looked at first, and not in one step."""

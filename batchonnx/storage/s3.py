@@ -238,12 +238,12 @@ class S3:
             finally:
                 body.close()
 
-    def create(self, bucket: str, key: str, data: bytes) -> bool:
-        """Make an object unless there is one; of several attempts at once, one is told True.
+    def create(self, bucket: str, key: str, data: bytes) -> str | None:
+        """Make an object unless there is one: its etag. Of several attempts at once, one is told it.
 
         The data has to differ between attempts: after a lost answer, that tells whose object it is.
         """
-        return self._put(bucket, key, data, {"IfNoneMatch": "*"}) is not None
+        return self._put(bucket, key, data, {"IfNoneMatch": "*"})
 
     def swap(self, bucket: str, key: str, data: bytes, etag: str) -> str | None:
         """Replace the object of that etag: the new one's, or None if another one is there, or none.

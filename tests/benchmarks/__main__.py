@@ -25,9 +25,12 @@ Two read from a real S3 server on this machine, and write to it:
     s3      the middle and the tiny MLP, in turn with the local run; the tiny one with 30 ms, too
     small   4,000 objects of 250 rows with 30 ms added to every request, and with none
 
-One looks at a cluster:
+Four look at a Ray cluster of this machine:
 
-    ray     the tables above on a Ray cluster of this machine, in turn with the local engine
+    ray     the tables above, in turn with the local engine
+    raydata the tiny and the middle MLP, in turn with Ray Data (pip install -e '.[bench]')
+    kills   the middle MLP, with a worker killed every 20 s
+    driver  the driver's own work, with 64 actors that score nothing
 """
 
 from __future__ import annotations
@@ -43,9 +46,10 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.benchmarks import stores
+from tests.benchmarks import driver_load, stores
 from tests.benchmarks.data import CASES, Case, make_case
-from tests.benchmarks.on_ray import on_ray
+from tests.benchmarks.on_ray import kills, on_ray
+from tests.benchmarks.ray_data import beside_ray_data
 
 CONTENDERS = ("loop", "ours", "limit")
 TARGETS = {"tiny": (2.0, 0.85), "middle": (1.25, 0.95)}
@@ -154,6 +158,11 @@ def from_small(folder: Path, rounds: int) -> Iterator[str]:
     return stores.small(folder, rounds, _ours)
 
 
+def driver(folder: Path, rounds: int) -> Iterator[str]:
+    """What a run on Ray costs its driver; one round."""
+    return driver_load.driver(folder, _process)
+
+
 def _ours(folder: Path) -> dict[str, float]:
     return _process("tests.benchmarks.contenders", "ours", str(folder))
 
@@ -166,6 +175,9 @@ RECORDS = {
     "s3": from_s3,
     "small": from_small,
     "ray": on_ray,
+    "raydata": beside_ray_data,
+    "kills": kills,
+    "driver": driver,
 }
 FILES, COMMITS = 10_000, 100_000
 

@@ -21,10 +21,10 @@ from tests.cluster.head import free_ports
 
 
 @contextmanager
-def ray_cluster(nodes: int, cpus: int = 1) -> Iterator[Any]:
+def ray_cluster(nodes: int, cpus: int = 1, **head: Any) -> Iterator[Any]:
     """A `ray.cluster_utils.Cluster`, which RAY_ADDRESS tells of until the block ends.
 
-    Whatever becomes of it, its processes are ended and its folder is removed.
+    head: more for the first node. Whatever becomes of it, its processes are ended and its folder is removed.
     """
     mark, folder = f"tests-{os.getpid()}", Path(tempfile.mkdtemp(prefix="rt-", dir="/tmp"))
     with pytest.MonkeyPatch.context() as patch:
@@ -37,7 +37,7 @@ def ray_cluster(nodes: int, cpus: int = 1) -> Iterator[Any]:
         options = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": 100 << 20}
         cluster = None
         try:
-            cluster = Cluster(initialize_head=True, head_node_args=options)
+            cluster = Cluster(initialize_head=True, head_node_args=options | head)
             for _ in range(nodes - 1):
                 add_node(cluster, cpus)
             patch.setenv("RAY_ADDRESS", cluster.address)

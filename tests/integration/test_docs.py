@@ -31,6 +31,7 @@ from batchonnx.ledger.lease import hold_lease
 from batchonnx.ledger.object_folder import ObjectFolder
 from batchonnx.ledger.output import Cleared
 from batchonnx.lifecycle.compare import Comparison
+from batchonnx.lifecycle.convert import Usability
 from batchonnx.lifecycle.gates import Miss
 from batchonnx.lifecycle.machine import Machine
 from batchonnx.lifecycle.parity import Parity
@@ -370,9 +371,30 @@ def test_the_looks_at_a_model_that_are_shown_are_taken(
         assert (tmp_path / made).stat().st_size > 0
 
 
+def test_the_models_that_are_shown_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models.network(tmp_path / "model.onnx")
+    values = np.random.default_rng(0).standard_normal((80, models.NETWORK_WIDTH)).astype(np.float32)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), models.NETWORK_WIDTH)
+    pq.write_table(pa.table({"x": column}), tmp_path / "in.parquet")
+    job = {"model": {"path": "model.onnx"}, "input": {"path": "in.parquet"}, "output": {"path": "out"}}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    monkeypatch.chdir(tmp_path)
+    own = {"Softmax": "Tanh", "/head/MatMul": "last"}  # what the model of this test has
+    for title in ("optimize", "quantize", "convert"):
+        lines = re.findall(r"^batchonnx .*", section(MODELS, title), re.MULTILINE)
+        assert len(lines) >= 3
+        for line in lines:
+            words = [own.get(word, word) for word in shlex.split(line)[1:]]
+            # Whether so small a model gets faster is up to this moment of the machine.
+            done = CliRunner().invoke(main, [*words, "--min-speedup", "0", "--batch", "8"])
+            assert done.exit_code == 0, f"{line}: {done.output}"
+            assert (tmp_path / words[3]).exists(), line
+
+
 def test_every_key_of_a_comparison_and_its_figures_is_explained() -> None:
     own = {field.name for field in fields(Comparison)} | {"passed", "verdict"}
     assert set(table(MODELS, "keys: Comparison")) >= own
+    assert table(MODELS, "keys: Usability") == [field.name for field in fields(Usability)]
     assert set(table(MODELS, "keys: Step")) >= {field.name for field in fields(Step)}
     text = MODELS.read_text()
     inner = {field.name for kind in (Parity, Speed, Machine, Miss) for field in fields(kind)}

@@ -7,6 +7,7 @@ from contextlib import suppress
 from time import perf_counter
 from typing import Any, Self
 
+from batchonnx.engines.ray.actor import Actor
 from batchonnx.engines.ray.connect import connected
 from batchonnx.engines.ray.hiring import Hiring
 from batchonnx.engines.ray.nodes import cluster_nodes
@@ -27,11 +28,11 @@ class Beginning:
 
     One thread reaches the cluster, keeps it and leaves it: Ray's processes end with the very thread that has
     started them. begun_at, reached_at, here_at: when that was, when the cluster could be used, and when the
-    first actor was there (perf_counter; None where it wasn't yet).
+    first actor was there (perf_counter; None where it wasn't yet). actor: the class of what is started.
     """
 
-    def __init__(self, asked: Engine) -> None:
-        self._asked = asked
+    def __init__(self, asked: Engine, actor: type = Actor) -> None:
+        self._asked, self._actor = asked, actor
         self._is_wanted, self._is_decided, self._is_over = (threading.Event() for _ in range(3))
         self._hiring: Hiring | None = None
         self._error: BaseException | None = None
@@ -75,7 +76,7 @@ class Beginning:
 
     def _stay(self) -> None:
         self.reached_at = perf_counter()
-        hiring = self._hiring = Hiring(self._asked.resources)
+        hiring = self._hiring = Hiring(self._asked.resources, self._actor)
         try:
             room = capacity(cluster_nodes(), wanted(self._asked.resources))
             _, most = span(self._asked, room)

@@ -7,7 +7,7 @@ from typing import Any
 
 from batchonnx.engines.ray.actor import Answer, Entered, First, Hello, Orders, Report
 from batchonnx.engines.ray.first_rows import FirstRows
-from batchonnx.engines.ray.handout import HandOut, depth
+from batchonnx.engines.ray.handout import DEEP, HandOut, turn_s
 from batchonnx.engines.ray.losses import Losses
 from batchonnx.engines.ray.member import Member
 from batchonnx.engines.ray.staff import Staff
@@ -16,16 +16,13 @@ from batchonnx.ledger.output import Run
 from batchonnx.ledger.records import Commit
 from batchonnx.scoring.quarantine import ErrorBudget
 
-TURN_S, LONGEST_TURN_S, TURNS_A_SECOND = 0.5, 4.0, 32
-"""How long an actor keeps the driver waiting where nothing happens: the more actors, the longer."""
-
 
 class Dispatch:
     """Gives actors their tasks and takes their answers.
 
     entry: what an actor enters the run with, see `Actor.enter`; set before the first one has come.
-    made: shard -> its commit, of this life of the run. first_at, last_at: when the first batch was predicted,
-    and when the last commit was told of, by this machine's perf_counter.
+    made: shard -> its commit, of this life of the run; made_rows: read for them. first_at, last_at: when the
+    first batch was predicted, and when the last commit was told of, by this machine's perf_counter.
     """
 
     def __init__(
@@ -41,6 +38,7 @@ class Dispatch:
         self._run, self._budget = run, budget
         self.entry: tuple[Any, ...] = ()
         self.made: dict[int, Commit] = {}
+        self.made_rows = 0
         self.first_at: float | None = None
         self.last_at: float | None = None
 
@@ -48,9 +46,10 @@ class Dispatch:
         """An actor has answered, or died. Raises its trouble, with its host."""
         import ray
 
-        call, member.call = member.call, None
+        assert member.answer is not None, "listened to"
+        answer, member.call, member.answer = member.answer, None, None
         try:
-            told = ray.get(call)
+            told = answer.result()
         except ray.exceptions.RayTaskError:
             raise  # a bug of ours: actors give their trouble back
         except ray.exceptions.RayError as error:
@@ -110,12 +109,13 @@ class Dispatch:
             member.committed_rows += commit.rows_in
             if self._hand.commit(member.name, commit.shard, now):
                 self.made[commit.shard], self.last_at = commit, now
+                self.made_rows += commit.rows_in
                 self._run.take_note(commit)
                 self._losses.bore_fruit()
                 if commit.quarantined:
                     self._budget.count(commit.quarantined)
-        took = max(now - member.asked_at, 1e-3)
-        member.rate = 0.5 * member.rate + 0.5 * len(report.commits) / took
+        rate = len(report.commits) / max(now - member.asked_at, 1e-3)
+        member.rate = (member.rate + rate) / 2 if member.rate else rate
         self._hand.give_back(member.name, report.returned)
         self._turn(member)
 
@@ -131,9 +131,9 @@ class Dispatch:
             else:
                 member.step = "waiting"
             return
-        wait_s = min(max(TURN_S, working / TURNS_A_SECOND), LONGEST_TURN_S)
+        wait_s = turn_s(working)
         suspects = frozenset(self._hand.suspects.intersection(given))
-        enough = max(1, min(len(held), depth(len(held), 1, member.rate)) // 2)
+        enough = max(1, len(held) - DEEP + 1)  # when it has one left, it is given more
         orders = Orders(given, suspects, wait_s, enough, member.gives_back)
         member.ask("working", member.actor.turn.remote(orders), wait_s)
 

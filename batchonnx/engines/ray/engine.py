@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import Any
 
@@ -62,6 +64,10 @@ class RayEngine:
         self._staff = Staff(self._asked, self._hand, self._losses)
         self._first_rows = FirstRows(plan, model, lesson, measured, on_lesson)
         self._dispatch = Dispatch(self._hand, self._staff, self._losses, self._first_rows, run, budget)
+        self._rows_before = sum(commit.rows_in for commit in run.commits.values())
+        self._rows_total = plan.rows
+        # Ray tells of each answer: asking it of all of them took half of the driver's time.
+        self._answers: SimpleQueue[Member] = SimpleQueue()
         self.threads = self._asked.resources.num_cpus
 
     # What came of it
@@ -186,38 +192,41 @@ class RayEngine:
         drain: threading.Event,
         on_progress: Callable[[Progress], None] | None,
     ) -> None:
-        looked_at = progressed_at = float("-inf")
+        looked_at = ticked_at = float("-inf")
         while self._hand.left:
             if drain.is_set():
                 self._hand.close()
             if stop.is_set() or self._hand.is_drained:
                 raise interrupted(len(self.commits), len(self._plan.shards))
             now = perf_counter()
-            if now - looked_at >= LOOK_S:
+            if now - looked_at >= LOOK_S or self._staff.is_short:
                 looked_at = now
                 self._staff.look_around(now)
             for member in self._answered():
                 self._dispatch.go_on(member)
             self._staff.watch(perf_counter())
+            is_tick = perf_counter() - ticked_at >= TICK_S
             for member in self._staff.members:
-                if member.step == "waiting":
+                # Who has begun and has no shard left asks for others' late ones: not at each answer.
+                if member.step == "waiting" and (is_tick or not member.is_begun):
                     self._dispatch.use(member)
-            if on_progress is not None and perf_counter() - progressed_at >= TICK_S:
-                progressed_at = perf_counter()
-                on_progress(self._progress())
+            if is_tick:
+                ticked_at = perf_counter()
+                if on_progress is not None:
+                    on_progress(self._progress())
 
     def _answered(self) -> list[Member]:
-        import ray
-
-        calls = {member.call: member for member in self._staff.members if member.call is not None}
-        if not calls:
-            threading.Event().wait(TICK_S)
-            return []
-        ready, rest = ray.wait(list(calls), num_returns=1, timeout=TICK_S)
-        if ready and rest:
-            more, _ = ray.wait(rest, num_returns=len(rest), timeout=0)
-            ready += more
-        return [calls[call] for call in ready]
+        """Whoever has answered, or died; waits for one, for a while."""
+        for member in self._staff.members:
+            if member.call is not None and member.answer is None:
+                member.listen(self._answers.put)
+        told = []
+        with suppress(Empty):
+            told.append(self._answers.get(timeout=TICK_S))
+            while True:
+                told.append(self._answers.get_nowait())
+        # One who was dismissed meanwhile may still have answered.
+        return [member for member in told if member.has_answered and self._staff.has(member)]
 
     def _require_one_machine(self, nodes: Sequence[Node]) -> None:
         """Raises ContractError for an output that other machines wouldn't see."""
@@ -232,15 +241,14 @@ class RayEngine:
         )
 
     def _progress(self) -> Progress:
-        done = sum(commit.rows_in for commit in self._dispatch.made.values())
         under_way = sum(max(0, m.report.rows_in - m.committed_rows) for m in self._staff.members)
         return Progress(
-            shards=len(self.commits),
+            shards=len(self._run.commits) + len(self._dispatch.made),
             shards_total=len(self._plan.shards),
-            rows_in=done + under_way,
-            rows_before=sum(commit.rows_in for commit in self._run.commits.values()),
+            rows_in=self._dispatch.made_rows + under_way,
+            rows_before=self._rows_before,
             quarantined=self._budget.spent,
-            rows_total=self._plan.rows,
+            rows_total=self._rows_total,
             elapsed_s=perf_counter() - (self._staff.ready_at or self._beginning.begun_at),
             workers=max(1, self._staff.working),
             busy_s=self.busy_s,

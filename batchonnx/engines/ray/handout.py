@@ -14,8 +14,13 @@ DEEP = 2
 """Shards at a worker: one that is scored, one whose bytes are on their way."""
 
 DEEPEST = 64
-TURN_S = 0.5
-"""Shards so small that they go faster than this are handed out several at a time."""
+"""Of shards that take no time: a turn's worth is handed out at once, up to so many."""
+
+TURN_S, LONGEST_TURN_S, TURNS_A_SECOND = 0.5, 8.0, 8
+"""How long an actor keeps the driver waiting, unless it runs out of shards: the more actors, the longer.
+
+A turn takes about a millisecond of the driver's CPU, whatever it tells of.
+"""
 
 SUSPECT, HOPELESS = 2, 5
 """Deaths of workers over a shard: after so many it is scored in a process apart; the run gives up."""
@@ -88,7 +93,8 @@ class HandOut:
         if self._is_closed:
             return given
         want = depth(len(self._queue), workers, rate) - len(held)
-        while want > len(given) and (shard := self._next(worker)) is not None:
+        mine = {one.shard for one in held}
+        while want > len(given) and (shard := self._next(mine)) is not None:
             given.append(shard)
             held.append(Held(shard, now))
         if not held and (late := self._late(worker, now)) is not None:
@@ -150,8 +156,7 @@ class HandOut:
         """
         return not self._is_closed and (bool(self._queue) or workers < COPIES * self.left)
 
-    def _next(self, worker: str) -> int | None:
-        mine = {one.shard for one in self._held[worker]}
+    def _next(self, mine: Container[int]) -> int | None:
         for _ in range(len(self._queue)):
             shard = self._queue.popleft()
             if shard not in self._left:
@@ -189,10 +194,15 @@ class HandOut:
         return min(late, key=lambda one: one.since).shard if late else None
 
 
+def turn_s(workers: int) -> float:
+    """How long one of so many workers may wait before it answers, in seconds."""
+    return min(max(TURN_S, workers / TURNS_A_SECOND), LONGEST_TURN_S)
+
+
 def depth(queued: int, workers: int, rate: float) -> int:
     """How many shards a worker is to have.
 
-    Two; more of such as take no time; one where there aren't enough for all.
+    Two when its turn is over, at its rate of shards/s; one where there aren't enough for all.
     """
     share = ceil(queued / max(1, workers))
-    return max(1, min(share, max(DEEP, ceil(rate * TURN_S * 2)), DEEPEST))
+    return max(1, min(share, DEEP + int(rate * turn_s(workers)), DEEPEST))

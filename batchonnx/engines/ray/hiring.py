@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from batchonnx.engines.ray.actor import Actor
 from batchonnx.engines.ray.member import Member
 from batchonnx.engines.ray.placement import wanted
 from batchonnx.job.spec import Resources
@@ -17,7 +16,7 @@ class Hiring:
     before the first one took it. ahead: who was hired before anybody knew of a plan.
     """
 
-    def __init__(self, resources: Resources, actor: type = Actor) -> None:
+    def __init__(self, resources: Resources, actor: type) -> None:
         import ray
 
         free = ray.available_resources()

@@ -26,7 +26,8 @@ GONE_S = 60.0
 class Staff:
     """Looks after a run's actors.
 
-    hand: what is left to do. is_complete: as many have come as there must be to begin with.
+    hand: what is left to do. is_complete: as many have come as there must be to begin with. is_short: one has
+    died since it looked around.
     here_at, ready_at: when the first one was seen, and when it could take shards. most_working: at once.
     """
 
@@ -39,7 +40,7 @@ class Staff:
         self._opened_at = perf_counter()
         self._alone_since: float | None = None
         self._asked_for = 0
-        self.is_complete = False
+        self.is_complete = self.is_short = False
         self.here_at: float | None = None
         self.ready_at: float | None = None
         self.most_working = 0
@@ -48,6 +49,10 @@ class Staff:
     def members(self) -> list[Member]:
         """Those that are there, or on their way."""
         return list(self._members.values())
+
+    def has(self, member: Member) -> bool:
+        """Whether an actor is one of them, still."""
+        return self._members.get(member.name) is member
 
     @property
     def working(self) -> int:
@@ -75,6 +80,7 @@ class Staff:
 
         Raises ClusterError if there is no place for as many as there must be.
         """
+        self.is_short = False
         leaving = draining()
         nodes = cluster_nodes(leaving)
         for member in self.members:
@@ -146,6 +152,7 @@ class Staff:
             self._hand.blame(member.first_of)
         self._hand.lose(member.name)
         self._remove(member)
+        self.is_short = True
         self._losses.count(member)
         self._losses.require_hope(member, error, len(self._members))
 

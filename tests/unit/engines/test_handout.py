@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchonnx.engines.ray.handout import COPIES, DEEP, DEEPEST, HOPELESS, SUSPECT, HandOut, depth
+from batchonnx.engines.ray.handout import COPIES, DEEP, DEEPEST, HOPELESS, SUSPECT, HandOut, depth, turn_s
 from batchonnx.planning.shards import Shard
 
 
@@ -27,8 +27,13 @@ def test_the_last_shards_are_not_hoarded() -> None:
 
 def test_shards_that_take_no_time_are_handed_out_many_at_once() -> None:
     assert depth(1_000, 4, 0.1) == DEEP
-    assert depth(1_000, 4, 20.0) == 20
+    assert depth(1_000, 4, 20.0) == DEEP + 10
     assert depth(100_000, 4, 1e6) == DEEPEST
+
+
+def test_the_driver_is_asked_as_often_by_sixty_workers_as_by_six() -> None:
+    assert [workers / turn_s(workers) for workers in (1, 6, 60)] == [2.0, 8.0, 8.0]
+    assert depth(1_000, 56, 1.0) == DEEP + 7
 
 
 def test_once_it_is_closed_what_is_at_workers_is_the_last() -> None:

@@ -19,6 +19,7 @@ from batchonnx.job.load import job_from_dict
 from batchonnx.job.spec import JobFile
 from batchonnx.lifecycle.bless import bless
 from batchonnx.lifecycle.compare import compare
+from batchonnx.lifecycle.contender import open_contender, open_feeds
 from batchonnx.lifecycle.feed import JobRows, RandomRows
 from batchonnx.lifecycle.gates import Gates
 from batchonnx.lifecycle.provenance import Step, steps_of, tool_versions
@@ -102,6 +103,20 @@ def test_rows_that_a_job_can_t_encode_are_left_out_and_counted(tmp_path: Path) -
     }
     found = compare(str(a), str(a), JobRows(job_from_dict(job, folder=tmp_path)), sizes=())
     assert (found.rows, found.notes) == (2, ("1 rows couldn't be encoded and were left out",))
+
+
+def test_rows_behind_the_first_ones_are_those_whatever_the_row_groups(tmp_path: Path) -> None:
+    a = open_contender(str(models.linear(tmp_path / "a.onnx")))
+    job = make_job(tmp_path)
+    pq.write_table(pq.read_table(tmp_path / "in.parquet"), tmp_path / "in.parquet", row_group_size=4)
+    (whole,) = open_feeds(JobRows(job, 20), a)
+    for skip, count in ((0, 3), (3, 1), (4, 4), (5, 9), (18, 9)):
+        (feed,) = open_feeds(JobRows(job, count, skip), a)
+        assert feed.rows == min(count, 20 - skip)
+        expected = whole.tensors(skip, skip + feed.rows)["x"]
+        np.testing.assert_array_equal(feed.tensors(0, feed.rows)["x"], expected)
+    with pytest.raises(InputError, match="none behind the first 20"):
+        open_feeds(JobRows(job, 1, 20), a)
 
 
 def test_a_job_without_rows_is_no_evidence(tmp_path: Path) -> None:
