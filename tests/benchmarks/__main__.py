@@ -34,7 +34,7 @@ Four look at a Ray cluster of this machine:
 
 One turns text into vectors:
 
-    text    glosses and docstrings through MiniLM (jobs/get_glosses.py), against a loop of its own and the model alone
+    text    glosses and docstrings through MiniLM, beside a loop and the model alone (jobs/get_glosses.py)
 """
 
 from __future__ import annotations
