@@ -125,6 +125,27 @@ class Scorer:
         """
         return self._arrangement.span(rows, row, wanted)
 
+    def sample(self, span: Chunk, row: int, wanted: int) -> tuple[np.ndarray, pa.RecordBatch | None]:
+        """Some rows of a span, at least the one: where in it they are, and what is predicted for them.
+
+        Whole batches, about `wanted` rows of them; bad rows are left out. None if no row is good.
+        """
+        arranged = next(self.arrange(span))
+        cuts, order = arranged.piece.cuts, arranged.order
+        order = np.arange(span.columns.num_rows) if order is None else order
+        place = int(np.argmax(order == row)) if len(order) else 0
+        first = last = bisect_right(cuts, (place, maxsize))
+        begin = cuts[first - 1][0] if first else 0
+        while last < len(cuts) and (last == first or cuts[last][0] - begin <= wanted):
+            last += 1
+        places, kept = [], []
+        for one in self.score_piece(arranged.piece.part(first, last)):
+            if one.predictions is not None:
+                places.append(np.delete(order[begin : begin + one.rows], list(one.bad)))
+                kept.append(one.predictions)
+            begin += one.rows
+        return (np.concatenate(places), pa.concat_batches(kept)) if kept else (np.empty(0, np.int64), None)
+
     def score_piece(self, piece: Piece, is_enough: Callable[[], bool] = lambda: False) -> Iterator[Scored]:
         """What becomes of arranged rows, in the order of work, in runs of bounded size.
 
