@@ -132,7 +132,7 @@ outputs:
     from: r
     top_k: 3
     length: s
-  y4:
+  y6:
     from: r
     detect:
       boxes: q
@@ -143,7 +143,7 @@ outputs:
       max_overlap: 0.9
       across_classes: true
       most: 9
-  y5:
+  y7:
     from: r
     detect:
       objectness: true
