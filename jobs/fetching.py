@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import shutil
 import subprocess
 import sys
+import tarfile
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -53,6 +56,46 @@ def _fetch(package: str, url: str, folder: Path) -> Path:
         found = " / ".join(said[:3]) or f"npm ended with {packed.returncode}"
         fail(f"npm can't fetch {package}", code=UNREACHABLE, found=found, fix=fix)
     return folder / packed.stdout.strip().splitlines()[-1]
+
+
+def debian_package(package: str, url: str, sha256: str, given: Path | None, folder: Path) -> Path:
+    """A package of Debian's: the given file, or fetched into `folder`, with apt-get where that is installed.
+
+    sha256: what it has to be.
+    """
+    deb = given or _fetch_debian(package, url, folder)
+    check(deb, package, sha256, "leave --deb out, so that the right one is fetched")
+    return deb
+
+
+def _fetch_debian(package: str, url: str, folder: Path) -> Path:
+    apt = shutil.which("apt-get")
+    if apt is None:
+        return download(url, package, folder, "check the network, or give the file: --deb FILE")
+    print(f"fetching {package} with apt-get …")
+    fetched = subprocess.run(
+        [apt, "download", package], cwd=folder, capture_output=True, text=True, check=False
+    )
+    found = sorted(folder.glob("*.deb"))
+    if not found:
+        said = " / ".join(fetched.stderr.splitlines()[:3])
+        fix = f"check the network, or give the file: --deb {url.rpartition('/')[2]}"
+        fail(f"apt-get can't fetch {package}", code=UNREACHABLE, found=said, fix=fix)
+    return found[0]
+
+
+def files_of(deb: Path) -> Iterator[tuple[Path, bytes]]:
+    """The files that a Debian package installs: it is an `ar` archive with a tar file of them."""
+    with deb.open("rb") as archive:
+        archive.seek(8)
+        while header := archive.read(60):
+            name, size = header[:16].decode().strip(), int(header[48:58])
+            content = archive.read(size + size % 2)[:size]
+            if name.startswith("data.tar"):
+                with tarfile.open(fileobj=io.BytesIO(content)) as files:
+                    for member in files:
+                        if member.isfile() and (opened := files.extractfile(member)) is not None:
+                            yield Path(member.name), opened.read()
 
 
 def download(url: str, what: str, folder: Path, fix: str) -> Path:

@@ -11,15 +11,11 @@ installed Python package, which isn't imported. Files that are there already are
 from __future__ import annotations
 
 import importlib.util
-import io
 import shutil
-import subprocess
-import tarfile
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
-from fetching import UNREACHABLE, arguments, check, download, fail, report
+from fetching import arguments, debian_package, fail, files_of, report
 
 HERE = Path(__file__).resolve().parent
 DATA = HERE / "data" / "speech.parquet"
@@ -39,9 +35,7 @@ def main() -> None:
     try:
         if asked.force or not DATA.exists():
             with tempfile.TemporaryDirectory() as scratch:
-                deb = asked.deb or fetch(Path(scratch))
-                check(deb, PACKAGE, DEB_SHA256, "leave --deb out, so that the right one is fetched")
-                write_data(deb)
+                write_data(debian_package(PACKAGE, DEB_URL, DEB_SHA256, asked.deb, Path(scratch)))
             report(DATA)
         else:
             print(f"kept  {DATA}")
@@ -55,23 +49,6 @@ def main() -> None:
             f"the package {error.name} is missing",
             fix="pip install pyarrow; pip install --no-deps silero-vad==6.2.3",
         )
-
-
-def fetch(folder: Path) -> Path:
-    """Debian's package, put into `folder`."""
-    apt = shutil.which("apt-get")
-    if apt is None:
-        return download(DEB_URL, PACKAGE, folder, "check the network, or give the file: --deb FILE")
-    print(f"fetching {PACKAGE} with apt-get …")
-    fetched = subprocess.run(
-        [apt, "download", PACKAGE], cwd=folder, capture_output=True, text=True, check=False
-    )
-    found = sorted(folder.glob("*.deb"))
-    if not found:
-        said = " / ".join(fetched.stderr.splitlines()[:3])
-        fix = f"check the network, or give the file: --deb {DEB_URL.rpartition('/')[2]}"
-        fail(f"apt-get can't fetch {PACKAGE}", code=UNREACHABLE, found=said, fix=fix)
-    return found[0]
 
 
 def write_data(deb: Path) -> None:
@@ -89,20 +66,6 @@ def write_data(deb: Path) -> None:
     unfinished = DATA.with_suffix(".unfinished")
     pq.write_table(pa.Table.from_pylist(rows), unfinished, row_group_size=ROW_GROUP_ROWS)
     unfinished.rename(DATA)
-
-
-def files_of(deb: Path) -> Iterator[tuple[Path, bytes]]:
-    """The files that a Debian package installs: it is an `ar` archive with a tar file of them."""
-    with deb.open("rb") as archive:
-        archive.seek(8)
-        while header := archive.read(60):
-            name, size = header[:16].decode().strip(), int(header[48:58])
-            content = archive.read(size + size % 2)[:size]
-            if name.startswith("data.tar"):
-                with tarfile.open(fileobj=io.BytesIO(content)) as files:
-                    for member in files:
-                        if member.isfile() and (opened := files.extractfile(member)) is not None:
-                            yield Path(member.name), opened.read()
 
 
 def copy_model() -> None:

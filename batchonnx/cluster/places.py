@@ -59,6 +59,8 @@ def _paths(job: JobFile) -> Iterator[tuple[str, str]]:
     for name, feature in (spec.features or {}).items():
         if feature.image is not None and feature.image.preset is not None:
             yield f"features.{name}.image.preset", feature.image.preset
+        if feature.tokenizer is not None:
+            yield f"features.{name}.tokenizer", feature.tokenizer
         for kind in ("image", "audio"):
             decoded = getattr(feature, kind)
             if decoded is not None and decoded.folder is not None:

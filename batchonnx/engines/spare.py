@@ -7,14 +7,14 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from batchonnx.scoring.chunk import Chunk
+from batchonnx.scoring.arrange import Piece
 from batchonnx.scoring.scorer import Scored
 
-Score = Callable[[Chunk], list[Scored]]
+Score = Callable[[Piece], list[Scored]]
 
 
 class SpareHands:
-    """Where workers that still have shards leave chunks for those that have none.
+    """Where workers that still have shards leave pieces of chunks for those that have none.
 
     owners: workers that have, or may get, shards of their own. All must `leave` in the end.
     """
@@ -22,7 +22,7 @@ class SpareHands:
     def __init__(self, owners: int) -> None:
         self._owners = owners
         self._idle = 0
-        self._offered: deque[tuple[Chunk, Future[list[Scored]]]] = deque()
+        self._offered: deque[tuple[Piece, Future[list[Scored]]]] = deque()
         self._changed = threading.Condition()
 
     @property
@@ -30,11 +30,11 @@ class SpareHands:
         """Workers that wait for something to do."""
         return self._idle - len(self._offered)
 
-    def offer(self, chunk: Chunk) -> Future[list[Scored]]:
-        """Leave a chunk to whoever is idle. The future raises what scoring raises."""
+    def offer(self, piece: Piece) -> Future[list[Scored]]:
+        """Leave a piece to whoever is idle. The future raises what scoring raises."""
         future: Future[list[Scored]] = Future()
         with self._changed:
-            self._offered.append((chunk, future))
+            self._offered.append((piece, future))
             self._changed.notify()
         return future
 
@@ -53,8 +53,8 @@ class SpareHands:
                 self._idle -= 1
                 if not self._offered:
                     return
-                chunk, future = self._offered.popleft()
+                piece, future = self._offered.popleft()
             try:
-                future.set_result(score(chunk))
+                future.set_result(score(piece))
             except BaseException as error:  # handed over: the owner raises it
                 future.set_exception(error)

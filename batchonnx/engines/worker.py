@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_right
 from collections.abc import Container, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
 from math import ceil
+from sys import maxsize
 from time import perf_counter
 from typing import Protocol
 
@@ -18,6 +20,7 @@ from batchonnx.ledger.records import Commit, SourceRows
 from batchonnx.planning.plan import Plan
 from batchonnx.planning.shards import Shard, Source
 from batchonnx.runtime.session import Model
+from batchonnx.scoring.arrange import Piece
 from batchonnx.scoring.channel import run_ahead
 from batchonnx.scoring.chunk import Chunk
 from batchonnx.scoring.probe import BatchSize
@@ -175,23 +178,30 @@ class Worker:
             if self._sandbox is not None:
                 self._sandbox.close()
             self._spare.leave()
-        self._spare.serve(lambda chunk: list(self._scorer(chunk).score(chunk)))
+        self._spare.serve(lambda piece: list(self._scorer(piece.chunk).score_piece(piece)))
 
     def _score(self, chunk: Chunk) -> Iterator[Scored]:
-        """Predictions in the order of rows; workers that are or become idle take their share of what is left.
+        """Predictions in the order of rows."""
+        scorer = self._scorer(chunk)
+        for arranged in scorer.arrange(chunk):
+            yield from scorer.in_order(arranged, self._score_piece(scorer, arranged.piece))
+
+    def _score_piece(self, scorer: Scorer, piece: Piece) -> Iterator[Scored]:
+        """Predictions in the order of work; workers that are or become idle take their share of what is left.
 
         Cut between batches, so that who scores what, and when, changes no batch.
         """
-        scorer, rows, first = self._scorer(chunk), chunk.columns.num_rows, 0
+        rows, first = piece.chunk.columns.num_rows, 0
         may_share = self._output_row_bytes * rows <= SHARED_BYTES
         written = 0
-        for scored in scorer.score(chunk, lambda: may_share and self._spare.idle > 0):
+        for scored in scorer.score_piece(piece, lambda: may_share and self._spare.idle > 0):
             first += scored.rows
             written += _scored_bytes(scored)
             yield scored
         if first < rows:
-            yield from self._share(scorer, chunk.slice(first, rows - first))
-        else:
+            done = bisect_right(piece.cuts, (first, maxsize))
+            yield from self._share(scorer, piece.part(done, len(piece.cuts)))
+        elif rows:
             self._output_row_bytes = written / rows
 
     def _score_apart(self, chunk: Chunk) -> Iterator[Scored]:
@@ -200,15 +210,15 @@ class Worker:
         self._sandbox = self._sandbox or Sandbox(self._plan, scorer.batch_rows)
         yield from scorer.score_apart(chunk, self._sandbox.attempt)
 
-    def _share(self, scorer: Scorer, chunk: Chunk) -> Iterator[Scored]:
-        """Predictions for a chunk of which idle workers score equal parts."""
-        rows = chunk.columns.num_rows
-        share = _whole_batches(rows / (max(self._spare.idle, 0) + 1), scorer.batch_rows)
+    def _share(self, scorer: Scorer, piece: Piece) -> Iterator[Scored]:
+        """Predictions for a piece of which idle workers score equal parts."""
+        batches = len(piece.cuts)
+        share = ceil(batches / (max(self._spare.idle, 0) + 1))
         others = [
-            self._spare.offer(chunk.slice(start, min(share, rows - start)))
-            for start in range(share, rows, share)
+            self._spare.offer(piece.part(first, min(first + share, batches)))
+            for first in range(share, batches, share)
         ]
-        yield from scorer.score(chunk.slice(0, min(share, rows)))
+        yield from scorer.score_piece(piece.part(0, share))
         for other in others:
             yield from other.result()
 
@@ -245,10 +255,6 @@ class Worker:
 def _note(plan: Plan, found: list[SourceRows], source: Source, rows: int) -> None:
     path = plan.listing.files[source.file].path
     found.append(SourceRows(path, source.row_groups, source.first_row, rows))
-
-
-def _whole_batches(rows: float, batch_rows: int) -> int:
-    return batch_rows * max(1, ceil(rows / batch_rows))
 
 
 def _chunk_bytes(item: tuple[Shard, Chunk | None]) -> int:

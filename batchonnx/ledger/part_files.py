@@ -16,7 +16,7 @@ from batchonnx.parts.kinds import Writer, get_kind
 from batchonnx.parts.layout import Layout, file_path, without
 from batchonnx.parts.partitions import NULL, split
 from batchonnx.parts.row_groups import ROW_GROUP_BYTES, RowGroups, row_group_rows
-from batchonnx.scoring.isolate import take
+from batchonnx.scoring.pick import take
 
 MOST_FOLDERS = 256
 """Folders that one shard may write to: each holds rows in memory, and is a file for each shard."""

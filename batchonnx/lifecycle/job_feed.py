@@ -15,10 +15,12 @@ from batchonnx.lifecycle.feed import JobRows, Tensors
 from batchonnx.planning.bindings import OutputBinding
 from batchonnx.planning.plan import Plan, make_plan
 from batchonnx.planning.stores import use_stores
+from batchonnx.planning.texts import text_of
 from batchonnx.runtime.signature import ModelSignature
 from batchonnx.scoring.chunk import BadRow
 from batchonnx.scoring.decode import Decoder
 from batchonnx.scoring.encode import Encoder
+from batchonnx.scoring.pooling import Pooling
 from batchonnx.scoring.read import read_chunks
 from batchonnx.scoring.scorer import feature_hooks, output_hooks
 
@@ -50,11 +52,18 @@ class JobFeed:
         made = [binding for binding in self._plan.outputs if not _is_plain(binding)]
         if not made:
             return {}
+        if any(binding.pool is not None for binding in made):
+            values = self._pooled(values, start, stop)
         fed = self._slicer(start, stop) if self._decoder.model_inputs else {}
         given = {**values, **{name: fed[name] for name in self._decoder.model_inputs}}
         arrays = self._decoder.decode([given], [stop - start])
         named = zip(self._plan.outputs, arrays, strict=True)
         return {binding.name: as_numpy(array) for binding, array in named if not _is_plain(binding)}
+
+    def _pooled(self, values: Mapping[str, Any], start: int, stop: int) -> dict[str, Any]:
+        names, text = self._decoder.model_outputs, text_of(self._plan.features)
+        pooling = Pooling(self._plan.outputs, text, lambda sources, _: [values[name] for name in sources])
+        return dict(zip(names, pooling.run(names, self.tensors(start, stop)), strict=True))
 
 
 def open_job_feeds(asked: JobRows, signatures: Sequence[ModelSignature]) -> list[JobFeed]:

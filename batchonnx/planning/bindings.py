@@ -6,13 +6,13 @@ Made by `contract.py` from job, model and schema; carried out by `scoring.encode
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 
-from batchonnx.job.spec import BytesWindow, Scalar
+from batchonnx.job.spec import BytesWindow, Pool, Precision, Scalar
 from batchonnx.runtime.signature import TensorSpec
 
 RowShape = tuple[int | None, ...]
@@ -144,6 +144,33 @@ class AudioColumn:
 
 
 @dataclass(frozen=True)
+class TextColumn:
+    """A column of texts, or two of pairs -> token ids [n, length], and as much of each other input.
+
+    inputs: the ids first, then those of TOKEN_INPUTS that the model has. tokenizer: the bytes of its file.
+    max_length: tokens of a text, special ones included; longer ones are cut, on the left if from_left.
+    prefix: in front of the first text. fill: what a null becomes; None: a bad row.
+    pad_id: what shorter texts are filled up with, to one of `lengths`; if there are none, nothing is padded,
+    and the texts of a batch have one length.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    columns: tuple[str, ...]
+    tokenizer: bytes = field(repr=False)
+    max_length: int
+    from_left: bool
+    prefix: str
+    fill: str | None
+    pad_id: int
+    lengths: tuple[int, ...]
+    batch_axis: int = 0
+
+
+TOKEN_INPUTS = ("attention_mask", "token_type_ids", "position_ids")
+"""What a tokenizer feeds beside the ids, where the model has inputs of these names."""
+
+
+@dataclass(frozen=True)
 class StateBinding:
     """A model input that is fed from an output of the call before; zeros at a row's first window.
 
@@ -185,8 +212,20 @@ class HookFeature:
 
 
 FeatureBinding = (
-    StackedScalars | TensorColumn | BytesColumn | ImageColumn | AudioColumn | Constant | HookFeature
+    StackedScalars
+    | TensorColumn
+    | BytesColumn
+    | ImageColumn
+    | AudioColumn
+    | TextColumn
+    | Constant
+    | HookFeature
 )
+
+
+def inputs_of(binding: FeatureBinding) -> tuple[TensorSpec, ...]:
+    """The model inputs that a feature feeds."""
+    return binding.inputs if isinstance(binding, HookFeature | TextColumn) else (binding.input,)
 
 
 @dataclass(frozen=True)
@@ -227,7 +266,8 @@ class OutputBinding:
         what is made of each is averaged. type: the Arrow type of the column; None until a first batch
         has been seen (a hook's result, a model output of unknown rank).
     row_shape: the model output's shape for one row, None dims depend on the row; None as a
-        whole where the rank is unknown.
+        whole where the rank is unknown. Of what is pooled, without the tokens.
+    pool, normalize, precision: as in the job file.
     labels: the classes' names, already read and of the right number.
     of_windows: the column has a list for each row, with what all of this makes of each of its windows.
     counted: the column has a list for each row, with what all of this makes of each of its values that count;
@@ -240,6 +280,9 @@ class OutputBinding:
     source: TensorSpec
     type: pa.DataType | None
     row_shape: RowShape | None
+    pool: Pool | None = None
+    normalize: bool = False
+    precision: Precision | None = None
     softmax: bool = False
     sigmoid: bool = False
     index: int | None = None
@@ -269,3 +312,12 @@ class OutputBinding:
         if self.detection is not None:
             found += [spec for spec in (self.detection.boxes, self.detection.classes) if spec is not None]
         return tuple(found)
+
+    @property
+    def value(self) -> str:
+        """Name of what the column is made of: a model output, or what is pooled of it."""
+        return self.source.name if self.pool is None else f"{self.source.name}, {self.pool}"
+
+    def key(self, spec: TensorSpec) -> str:
+        """The name under which what is made of one of `sources` is found."""
+        return self.value if spec is self.source else spec.name

@@ -13,17 +13,19 @@ from batchonnx.job.spec import JobFile
 from batchonnx.planning.bindings import (
     Constant,
     FeatureBinding,
-    HookFeature,
     OutputBinding,
     StackedScalars,
     StateBinding,
     TensorColumn,
+    TextColumn,
+    inputs_of,
 )
 from batchonnx.planning.features import bind_features, feature_columns
 from batchonnx.planning.listing import Listing
 from batchonnx.planning.models import fixed_links
 from batchonnx.planning.outputs import bind_outputs
 from batchonnx.planning.sounds import bind_states, windowed
+from batchonnx.planning.texts import one_text
 from batchonnx.planning.types import is_writable
 from batchonnx.runtime.signature import ModelSignature
 
@@ -52,7 +54,7 @@ def make_contract(job: JobFile, model: ModelSignature, listing: Listing) -> Cont
     features = bind_features(job, model, listing.schema)
     states, state_problems = bind_states(job, model)
     outputs = bind_outputs(job, model, of_windows=windowed(features.bindings) is not None)
-    problems = [*features.problems, *state_problems, *outputs.problems]
+    problems = [*features.problems, *one_text(job), *state_problems, *outputs.problems]
     nulls = _null_problems(job, features.bindings, listing)
     may_be_bad = job.job.errors.max_bad_rows != 0
     problems += [] if may_be_bad else nulls
@@ -79,25 +81,28 @@ def _null_problems(job: JobFile, bindings: Iterable[FeatureBinding], listing: Li
     """Nulls that the footers know of, in features that can't have any."""
     problems = []
     for binding in bindings:
-        if not isinstance(binding, StackedScalars | TensorColumn) or binding.fill is not None:
+        if not isinstance(binding, StackedScalars | TensorColumn | TextColumn) or binding.fill is not None:
             continue
-        if binding.input.dtype.startswith("float"):
+        spec = inputs_of(binding)[0]
+        if spec.dtype.startswith("float"):
             continue
-        columns = binding.columns if isinstance(binding, StackedScalars) else (binding.column,)
+        columns = (binding.column,) if isinstance(binding, TensorColumn) else binding.columns
         for column in columns:
             file = next((f for f in listing.files if f.footer.nulls.get(column)), None)
             if file is None:
                 continue
             facts = {
-                "job": job.where(f"features.{binding.input.name}"),
-                "model": str(binding.input),
+                "job": job.where(f"features.{spec.name}"),
+                "model": str(spec),
                 "file": file.path,
                 "found": f"{file.footer.nulls[column]} nulls",
             }
-            name = binding.input.name
-            fix = f"say what a null becomes: features.{name}.fill; filter: {column} is not null; "
+            fix = f"say what a null becomes: features.{spec.name}.fill; filter: {column} is not null; "
             fix += "or have such rows put aside: errors.max_bad_rows"
-            title = f'column "{column}" has nulls, and {binding.input.dtype} has no NaN'
+            lacks = (
+                "no text stands for them" if isinstance(binding, TextColumn) else f"{spec.dtype} has no NaN"
+            )
+            title = f'column "{column}" has nulls, and {lacks}'
             problems.append(Problem(title, facts, fix))
     return problems
 
@@ -142,8 +147,7 @@ def _declared_batches(bindings: Iterable[FeatureBinding]) -> dict[str, int]:
     for binding in bindings:
         if isinstance(binding, Constant) and not binding.per_row:
             continue
-        specs = binding.inputs if isinstance(binding, HookFeature) else (binding.input,)
-        for spec in specs:
+        for spec in inputs_of(binding):
             size = spec.shape[binding.batch_axis] if spec.shape else None
             if isinstance(size, int):
                 sizes[spec.name] = size

@@ -22,11 +22,14 @@ from batchonnx.planning.bindings import (
     RowShape,
     StackedScalars,
     TensorColumn,
+    TextColumn,
+    inputs_of,
 )
 from batchonnx.planning.hooks import load_hook
 from batchonnx.planning.images import bind_image
 from batchonnx.planning.match import match_input
 from batchonnx.planning.sounds import bind_audio
+from batchonnx.planning.texts import bind_text
 from batchonnx.planning.types import cast_price, column_shape, exact_value, is_binary, is_text
 from batchonnx.runtime.signature import ModelSignature, TensorSpec
 
@@ -64,7 +67,7 @@ def bind_features(job: JobFile, model: ModelSignature, schema: pa.Schema) -> Bou
             fed.update(feature.inputs or [name])
         else:
             bound.bindings.append(binding)
-            fed.update(_inputs(binding))
+            fed.update(spec.name for spec in inputs_of(binding))
     for spec in model.inputs:
         if spec.name in fed:
             continue
@@ -78,12 +81,6 @@ def bind_features(job: JobFile, model: ModelSignature, schema: pa.Schema) -> Bou
         bound.bindings.append(_bind(spec.name, match.feature, job, specs, schema, bound))
         bound.notes.append(f'input "{spec.name}" is fed from {_named(match.feature)}: {match.reason}')
     return bound
-
-
-def _inputs(binding: FeatureBinding) -> tuple[str, ...]:
-    if isinstance(binding, HookFeature):
-        return tuple(spec.name for spec in binding.inputs)
-    return (binding.input.name,)
 
 
 def _named(feature: Feature) -> str:
@@ -143,6 +140,8 @@ def _bind(
     for column in names:
         _require_column(column, schema, job, where)
     wanted = _row_shape(spec, feature, job, where)
+    if feature.tokenizer is not None:
+        return bind_text(spec, feature, job, schema, specs, wanted)
     if feature.bytes is not None:
         return _bind_bytes(spec, feature, job, schema, wanted, where)
     if feature.image is not None:
@@ -390,7 +389,7 @@ def _bind_hook(
 
 def feature_columns(binding: FeatureBinding) -> Iterator[str]:
     """The input columns that a feature reads."""
-    if isinstance(binding, StackedScalars | HookFeature):
+    if isinstance(binding, StackedScalars | HookFeature | TextColumn):
         yield from binding.columns
     elif isinstance(binding, TensorColumn | BytesColumn | ImageColumn | AudioColumn):
         yield binding.column

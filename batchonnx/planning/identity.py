@@ -10,7 +10,14 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from batchonnx.job.spec import RAY_ONLY, JobFile
-from batchonnx.planning.bindings import AudioColumn, FeatureBinding, HookFeature, ImageColumn, OutputBinding
+from batchonnx.planning.bindings import (
+    AudioColumn,
+    FeatureBinding,
+    HookFeature,
+    ImageColumn,
+    OutputBinding,
+    TextColumn,
+)
 from batchonnx.planning.hooks import hook_sources, load_hook
 from batchonnx.planning.listing import Listing, SourceFile
 from batchonnx.runtime.signature import ModelSignature
@@ -22,6 +29,7 @@ LIBRARIES = ("onnxruntime", "onnxruntime-gpu", "pyarrow")
 _DECODERS: Mapping[type, tuple[str, ...]] = {
     ImageColumn: ("pillow",),
     AudioColumn: ("soundfile", "soxr"),
+    TextColumn: ("tokenizers",),
 }
 """Kind of feature -> the packages that decode it: another version may give other values."""
 _IRRELEVANT: Mapping[str, Any] = {
@@ -62,6 +70,8 @@ def make_identity(
     for feature in features:
         if isinstance(feature, ImageColumn):
             identity[f"images of {feature.input.name}"] = json.dumps(dataclasses.asdict(feature.pixels))
+        if isinstance(feature, TextColumn):
+            identity[f"tokenizer of {feature.inputs[0].name}"] = _tokenizer(feature)
     decoders = {name for feature in features for name in _DECODERS.get(type(feature), ())}
     for library in (*LIBRARIES, *sorted(decoders)):
         try:
@@ -104,6 +114,11 @@ def describe_file(file: SourceFile) -> str:
     rows = file.footer.rows
     told = f"{rows} rows in {len(file.footer.row_groups)} row groups" if rows is not None else "rows untold"
     return f"{file.size} bytes, version {file.version}, {told}"
+
+
+def _tokenizer(feature: TextColumn) -> str:
+    cut = f"{feature.max_length} tokens{' from the left' * feature.from_left}"
+    return f"sha256 {_digest(feature.tokenizer)}, {cut}, padded with {feature.pad_id}"
 
 
 def _code_digest(reference: str, job: JobFile) -> str:

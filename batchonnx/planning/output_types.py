@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import ceil
 
 import pyarrow as pa
 
@@ -53,6 +54,8 @@ def _value_type(binding: OutputBinding) -> pa.DataType | None:
     if binding.function is not None:
         return None
     value = arrow_type(binding.source.dtype)
+    if is_vector(binding):
+        return _vector_type(binding, value)
     if binding.softmax or binding.sigmoid:
         value = pa.float32() if value == pa.float16() else value
     is_maps = binding.source.kind == "maps"
@@ -69,6 +72,23 @@ def _value_type(binding: OutputBinding) -> pa.DataType | None:
     if is_maps:
         return pa.map_(key, value)
     return None if binding.row_shape is None else shaped_type(value, binding.row_shape)
+
+
+def is_vector(binding: OutputBinding) -> bool:
+    """Whether each row becomes a vector: something is pooled, normalized or kept in fewer bits."""
+    return binding.pool is not None or binding.normalize or binding.precision is not None
+
+
+def _vector_type(binding: OutputBinding, value: pa.DataType) -> pa.DataType | None:
+    """None where only a first batch tells how long the vectors are."""
+    dims = [dim for dim in binding.row_shape or () if dim is not None]
+    if binding.row_shape is None or len(dims) < len(binding.row_shape):
+        return None
+    value = {"float16": pa.float16(), "int8": pa.int8(), "binary": pa.uint8(), None: value}[binding.precision]
+    if value == pa.float16() and binding.precision is None:
+        value = pa.float32()
+    *outer, width = dims or [1]
+    return shaped_type(value, (*outer, ceil(width / 8) if binding.precision == "binary" else width))
 
 
 def shaped_type(value: pa.DataType, shape: RowShape) -> pa.DataType:
@@ -114,6 +134,12 @@ def _faults(binding: OutputBinding) -> Iterator[str]:
         return
     if (binding.softmax or binding.sigmoid) and not spec.dtype.startswith("float"):
         yield f'softmax and sigmoid need floats, model output "{spec.name}" is {spec.dtype}'
+    if is_vector(binding) and (spec.kind == "maps" or not spec.dtype.startswith("float")):
+        yield f'pool, normalize and precision need floats, model output "{spec.name}" is {spec.dtype}'
+        return
+    if binding.pool is not None and binding.row_shape is not None and len(spec.shape or ()) != 3:
+        yield f"pool needs a vector for each token, [batch, tokens, k]: {spec}"
+        return
     classes = _classes(binding)
     if spec.kind == "maps" or binding.row_shape is None:
         return

@@ -55,7 +55,7 @@ def bind_outputs(job: JobFile, model: ModelSignature, *, of_windows: bool = Fals
         facts = {"job": job.where("outputs"), "model": ", ".join(map(str, model.outputs)) or "no outputs"}
         bound.problems.append(Problem("no output column is left", facts, "name an output of the model"))
     for name, output in wanted.items():
-        binding = _bind(name, output, job, specs, model, bound)
+        binding = _bind(name, output, job, specs, model, bound, of_windows=of_windows)
         if binding is not None and of_windows and (binding.counted or binding.detection):
             facts = {"job": job.where(f"outputs.{name}"), "model": str(binding.source)}
             fix = "leave out mask, length and detect: the column is a list of windows already"
@@ -72,6 +72,8 @@ def _bind(
     specs: Mapping[str, TensorSpec],
     model: ModelSignature,
     bound: BoundOutputs,
+    *,
+    of_windows: bool,
 ) -> OutputBinding | None:
     where = f"outputs.{name}"
     missing = next((source for source in output.sources if source not in specs), None)
@@ -101,11 +103,20 @@ def _bind(
         fix = "leave it out, or set batch_axis to the axis that counts rows"
         bound.problems.append(Problem(str(error), facts, fix))
         return None
+    if output.pool is not None and (of_windows or output.batch_axis):
+        facts["found"] = "windows" if of_windows else f"batch_axis: {output.batch_axis}"
+        fix = "leave pool out, and pool in a function: python: module:function"
+        bound.problems.append(Problem("pool takes [batch, tokens, k]", facts, fix))
+        return None
+    is_inner = output.pool is not None or (counted is not None and detection is None)
     binding = OutputBinding(
         name,
         spec,
         None,
-        shape[1:] if counted is not None and detection is None and shape is not None else shape,
+        shape[1:] if is_inner and shape is not None else shape,
+        pool=output.pool,
+        normalize=output.normalize,
+        precision=output.precision,
         softmax=output.softmax,
         sigmoid=output.sigmoid,
         index=output.index,

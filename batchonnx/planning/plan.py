@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from math import ceil
+from math import ceil, prod
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,6 +26,7 @@ from batchonnx.planning.lines import check_lines, written_columns
 from batchonnx.planning.listing import Listing, check_columns
 from batchonnx.planning.parts import check_parts
 from batchonnx.planning.shards import Shard, make_shards
+from batchonnx.planning.texts import text_of
 from batchonnx.planning.types import row_bytes
 from batchonnx.runtime.signature import ModelSignature
 from batchonnx.storage.paths import HIDDEN_FROM_TABLES
@@ -45,6 +46,11 @@ DECODED_SIZES_DIVIDE = (64, 8, 1)
 DECODED_BATCH_BYTES = 64 << 20
 """Rows of a batch of images are bound by the memory of their encoded bytes: the largest of the sizes that
 stays below this."""
+
+
+WINDOW_ROWS, WINDOW_BYTES = 4096, 8 << 20
+"""Texts are arranged by length among so many at most, and fewer where they are long: all of them, and what
+becomes of them, are in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -110,10 +116,21 @@ class Plan:
         """What a chunk's rows are a multiple of, and small row groups are joined to.
 
         The batch size where it is given; else a number that every measured size divides, so that
-        reading needn't wait for the measurement, and doesn't depend on it.
+        reading needn't wait for the measurement, and doesn't depend on it. A window, of texts.
         """
+        if text_of(self.features) is not None:
+            return self.window_rows
         asked = self.job.job.engine.batch_rows
         return self.fixed_batch or (asked if asked != "auto" else self.largest_measured)
+
+    @property
+    def window_rows(self) -> int:
+        """At most so many rows are arranged together, where they are arranged."""
+        text = text_of(self.features)
+        made = (
+            sum(_listed_bytes(output, text.max_length) for output in self.outputs) if text is not None else 0
+        )
+        return max(1, min(WINDOW_ROWS, int(WINDOW_BYTES / (self.row_bytes + made))))
 
     @property
     def is_decoded(self) -> bool:
@@ -148,6 +165,13 @@ def _is_open(binding: FeatureBinding) -> bool:
     if isinstance(binding, ImageColumn):
         return binding.pixels.size is None
     return isinstance(binding, AudioColumn) and binding.sound.window is None and binding.row_shape[-1] is None
+
+
+def _listed_bytes(output: OutputBinding, most: int) -> int:
+    """About what a row's values of an output take that has as many as there are tokens."""
+    if output.row_shape is None or None not in output.row_shape:
+        return 0
+    return 8 * prod(most if dim is None else dim for dim in output.row_shape)
 
 
 def run_name(fingerprint: str) -> str:

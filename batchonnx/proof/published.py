@@ -14,8 +14,8 @@ from batchonnx.ledger.records import Commit, StoredFile
 from batchonnx.parts.layout import Layout
 from batchonnx.parts.read import read_file
 from batchonnx.planning.lines import ELEMENT
-from batchonnx.scoring.isolate import take
 from batchonnx.scoring.lines import begin_rows, implode, imploded_schema
+from batchonnx.scoring.pick import take
 
 
 def read_stored(

@@ -22,10 +22,11 @@ from batchonnx.proof.recorded import recorded_job, recorded_shard
 from batchonnx.proof.verify import Proof, read_result
 from batchonnx.runtime.session import Model
 from batchonnx.scoring.chunk import Chunk
-from batchonnx.scoring.lines import explode, implode
+from batchonnx.scoring.lines import implode
+from batchonnx.scoring.pick import take
 from batchonnx.scoring.probe import with_types
 from batchonnx.scoring.read import read_chunks
-from batchonnx.scoring.scorer import Scorer, layout_of, output_schema
+from batchonnx.scoring.scorer import Scorer
 
 SHARDS = 8
 """Rows are drawn from at most so many shards: each has to be read from its beginning."""
@@ -81,7 +82,7 @@ def _compare(
 ) -> tuple[int, float]:
     """Score some of a shard's rows again: how many, and the largest difference."""
     shard = recorded_shard(record, commit.shard, plan.listing)
-    size = commit.batch_rows
+    scorer = Scorer(plan, model, commit.batch_rows)
     chunks = read_chunks(shard, plan.listing, plan.columns, plan.filter, plan.whole_rows, plan.chunk_rows)
     passed = commit.rows_in - commit.filtered
     chosen = draw.randrange(passed)
@@ -89,43 +90,54 @@ def _compare(
     first = before = 0
     for chunk in chunks:
         if first + chunk.columns.num_rows > chosen:
-            start = (chosen - first) // size * size
-            sample = chunk.slice(start, min(max(1, rows // size) * size, chunk.columns.num_rows - start))
+            start, stop = scorer.span(chunk.columns.num_rows, chosen - first, rows)
+            span = chunk.slice(start, stop - start)
             before += start - _count(chunk.slice(0, start), bad)
-            return _differ(output, record, plan, model, commit, sample, before)
+            places, predictions = scorer.sample(span, chosen - first - start, rows)
+            if predictions is not None and record.layout.exploded:
+                # As the result's lines are joined to rows again.
+                joined = implode([scorer.lines(predictions)], record.layout.exploded)
+                predictions = pa.concat_batches(list(joined))
+            return _differ(output, record, commit, span, bad, (places, predictions), before)
         first += chunk.columns.num_rows
         before += chunk.columns.num_rows - _count(chunk, bad)
     raise ProofError(_gone(output, commit, passed, first))
 
 
 def _differ(
-    output: Output, record: PlanRecord, plan: Plan, model: Model, commit: Commit, sample: Chunk, before: int
+    output: Output,
+    record: PlanRecord,
+    commit: Commit,
+    span: Chunk,
+    bad: Mapping[str, np.ndarray],
+    sample: tuple[np.ndarray, pa.RecordBatch | None],
+    before: int,
 ) -> tuple[int, float]:
-    schema = output_schema(plan)
-    batches = [
-        explode(scored.predictions, plan.outputs, schema)
-        for scored in Scorer(plan, model, commit.batch_rows).score(sample)
-        if scored.predictions is not None
-    ]
-    if not batches:
+    """sample: rows of the span, as they are predicted now. bad: see `bad_rows`. before: rows of the part."""
+    places, predictions = sample
+    if predictions is None:
         return 0, 0.0
-    exploded = layout_of(plan).exploded
-    rows = list(implode(batches, exploded)) if exploded else batches
-    now = pa.Table.from_batches(rows).combine_chunks()
-    was = rows_of_shard(output, record.layout, commit, before, now.num_rows).combine_chunks()
+    # Each row of the span among those that have a prediction.
+    ranks = np.cumsum(~_are_bad(span, bad)) - 1
+    count = span.columns.num_rows - _count(span, bad)
+    rows = np.sort(ranks[places])
+    now = pa.Table.from_batches([take(predictions, np.argsort(places))]).combine_chunks()
+    published = rows_of_shard(output, record.layout, commit, before, count).combine_chunks().to_batches()
+    was = pa.Table.from_batches([take(published[0], rows)])
     worst = 0.0
     for name in now.column_names:
         differences_found = _column(was.column(name), now.column(name))
         worst = max(worst, float(differences_found.max(initial=0.0)))
         if worst > TOLERANCE:
-            row = int(differences_found.argmax())
+            at = int(differences_found.argmax())
+            row = int(rows[at])
             path, file_row = origin_of(output, record, commit, before + row)
             facts = {
                 "part": f"{output.path}/{commit.part}",
                 "row": f"{before + row:,}, of row {file_row:,} of {path}",
                 "column": name,
-                "expected": str(now.column(name)[row]),
-                "found": str(was.column(name)[row]),
+                "expected": str(now.column(name)[at]),
+                "found": str(was.column(name)[at]),
             }
             fix = "find out what changed the result, or score again: run with --fresh"
             raise ProofError(Problem("a prediction isn't what the model says of its row", facts, fix))
@@ -158,13 +170,17 @@ def _difference(old: object, new: object) -> float:
     return float("inf")
 
 
+def _are_bad(chunk: Chunk, rows: Mapping[str, np.ndarray]) -> np.ndarray:
+    """bool[rows of the chunk]: which are among those."""
+    found = [
+        np.isin(segment.places, rows.get(segment.path, np.empty(0, np.int64))) for segment in chunk.segments
+    ]
+    return np.concatenate(found) if found else np.empty(0, bool)
+
+
 def _count(chunk: Chunk, rows: Mapping[str, np.ndarray]) -> int:
     """How many of a chunk's rows are among those."""
-    return sum(
-        int(np.isin(segment.places, rows[segment.path]).sum())
-        for segment in chunk.segments
-        if segment.path in rows
-    )
+    return int(_are_bad(chunk, rows).sum())
 
 
 def _gone(output: Output, commit: Commit, expected: int, found: int) -> Problem:

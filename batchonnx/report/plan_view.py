@@ -18,6 +18,7 @@ from batchonnx.planning.bindings import (
     Sound,
     StackedScalars,
     TensorColumn,
+    TextColumn,
 )
 from batchonnx.planning.lines import written_columns
 from batchonnx.planning.plan import Plan
@@ -90,6 +91,8 @@ def _feature(binding: FeatureBinding) -> str:
     if isinstance(binding, HookFeature):
         names = ", ".join(map(str, binding.inputs))
         return f"{names} <- {binding.function}({_names(binding.columns)})"
+    if isinstance(binding, TextColumn):
+        return f"{', '.join(map(str, binding.inputs))} <- {_names(binding.columns)}, {_tokens(binding)}"
     return f"{binding.input} <- {_source(binding)}"
 
 
@@ -113,6 +116,14 @@ def _names(columns: tuple[str, ...]) -> str:
     return f"{columns[0]}, {columns[1]} … {columns[-1]} ({len(columns)} columns)"
 
 
+def _tokens(text: TextColumn) -> str:
+    """How texts become tokens, with what the model or the tokenizer's files have settled."""
+    prefix = f"{text.prefix!r} in front, " if text.prefix else ""
+    side = "left" if text.from_left else "right"
+    padded = f"padded with {text.pad_id}" if text.lengths else "not padded"
+    return f"tokens, {prefix}at most {text.max_length}, cut on the {side}, {padded}"
+
+
 def _sound(sound: Sound) -> str:
     """How sounds become numbers."""
     if sound.window is not None:
@@ -132,7 +143,8 @@ def _pixels(pixels: Pixels) -> str:
 
 
 def _output(binding: OutputBinding) -> str:
-    steps = [name for name in ("softmax", "sigmoid", "argmax") if getattr(binding, name)]
+    steps = [f"{name} {getattr(binding, name)}" for name in ("pool", "precision") if getattr(binding, name)]
+    steps += [name for name in ("normalize", "softmax", "sigmoid", "argmax") if getattr(binding, name)]
     steps += [
         f"{name} {getattr(binding, name)}"
         for name in ("index", "top_k", "threshold")

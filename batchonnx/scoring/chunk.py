@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
+
+from batchonnx.scoring.pick import take
 
 Others = Callable[[], Iterable[tuple[int, str]]]
 """Rows and why they are bad, told on demand."""
@@ -53,6 +56,24 @@ class Chunk:
                 )
             row -= segment.rows
         raise IndexError(row)
+
+    def with_columns(self, columns: pa.RecordBatch) -> Chunk:
+        """The same rows with other columns."""
+        return Chunk(columns, self.segments, self.filtered)
+
+    def take(self, places: np.ndarray) -> Chunk:
+        """Rows in another order, copied. places: int64[n]."""
+        begins = np.cumsum([0, *(segment.rows for segment in self.segments)])
+        owners = np.searchsorted(begins, places, "right") - 1
+        cuts = [0, *(np.flatnonzero(np.diff(owners)) + 1).tolist(), len(places)]
+        segments = []
+        for first, stop in pairwise(cuts):
+            if first == stop:
+                continue
+            segment, begin = self.segments[owners[first]], begins[owners[first]]
+            index = segment.places[places[first:stop] - begin]
+            segments.append(Segment(segment.path, int(index[0]), stop - first, index))
+        return Chunk(take(self.columns, places), tuple(segments))
 
     def slice(self, start: int, rows: int) -> Chunk:
         """Some of the rows, viewed; `filtered` stays with the whole."""

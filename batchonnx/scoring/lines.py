@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from batchonnx.errors import ContractError, Problem
 from batchonnx.planning.bindings import OutputBinding
 from batchonnx.planning.lines import ELEMENT
-from batchonnx.scoring.isolate import take
+from batchonnx.scoring.pick import take
 
 
 def explode(rows: pa.RecordBatch, outputs: Sequence[OutputBinding], schema: pa.Schema) -> pa.RecordBatch:

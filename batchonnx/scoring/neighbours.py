@@ -32,7 +32,7 @@ def neighbour_difference(plan: Plan, model: Model, encoder: Encoder, chunk: Chun
         return None
     names = Decoder(plan.outputs, {}, None).model_outputs
     predict = predictor(plan, model)
-    bound = [next(b for b in plan.outputs if name in {spec.name for spec in b.sources}) for name in names]
+    bound = [next(b for b in plan.outputs if name in map(b.key, b.sources)) for name in names]
     axes = [0 if binding.of_windows else binding.batch_axis for binding in bound]
     try:
         tensors_of = encoder.load(chunk.columns.slice(0, rows))

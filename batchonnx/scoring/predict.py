@@ -9,7 +9,9 @@ import numpy as np
 
 from batchonnx.planning.plan import Plan
 from batchonnx.planning.sounds import windowed
+from batchonnx.planning.texts import text_of
 from batchonnx.runtime.session import Model
+from batchonnx.scoring.pooling import Pooling
 from batchonnx.scoring.windows import Windows
 
 Predict = Callable[[Sequence[str], Mapping[str, np.ndarray]], list[Any]]
@@ -19,6 +21,8 @@ Predict = Callable[[Sequence[str], Mapping[str, np.ndarray]], list[Any]]
 def predictor(plan: Plan, model: Model) -> Predict:
     """What scores a batch of this plan."""
     feature = windowed(plan.features)
+    if any(output.pool is not None for output in plan.outputs):
+        return Pooling(plan.outputs, text_of(plan.features), model.run).run
     if feature is None:
         return model.run
     return Windows(feature, plan.features, plan.states, plan.outputs, model.run, plan.fixed_batch).run

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from batchonnx.planning.bindings import HookFeature, OutputBinding
 from batchonnx.planning.plan import Plan
+from batchonnx.planning.texts import text_of
 from batchonnx.runtime.session import Model
 from batchonnx.scoring.chunk import Chunk
 from batchonnx.scoring.neighbours import neighbour_difference
@@ -21,6 +22,14 @@ from batchonnx.scoring.read import read_chunks
 from batchonnx.scoring.scorer import Scorer
 
 SIZES = (1, 8, 64, 256, 1024, 4096)
+TEXT_SIZES = (16, 64, 256)
+"""Of texts, in rows of `lattice.NOMINAL_TOKENS`. The first is taken where calls are long: no transformer was
+faster with more at once on a CPU, and 8 or 4 gained nothing."""
+
+LONG_TEXT_CALL_S = 0.02
+
+TRIALS = 2
+
 BUDGET_S = 0.3
 """For all sizes together, by what times the trials. A size is tried only if it can be expected to fit in what
 is left."""
@@ -104,12 +113,13 @@ class BatchSize:
             return self.lesson.batch_rows
 
     def _learn(self, chunk: Chunk) -> Lesson:
-        rows = self._given or choose_size(dict(_measure(self._plan, self._model, chunk)))
+        measure = _measure if text_of(self._plan.features) is None else _measure_texts
+        rows = self._given or choose_size(dict(measure(self._plan, self._model, chunk)))
         encoder = Scorer(self._plan, self._model, rows).encoder
         return Lesson(rows, neighbour_difference(self._plan, self._model, encoder, chunk))
 
     def _blind(self) -> Lesson:
-        return Lesson(self._given or UNTRIED_ROWS, None)
+        return Lesson(self._given or untried_rows(self._plan), None)
 
 
 def choose_size(rates: Mapping[int, float]) -> int:
@@ -152,6 +162,20 @@ def _measure(plan: Plan, model: Model, chunk: Chunk) -> Iterator[tuple[int, floa
         trial_s = min(max(job_s * TRIAL_SHARE, SHORTEST_TRIAL_S), LONGEST_TRIAL_S)
 
 
+def _measure_texts(plan: Plan, model: Model, chunk: Chunk) -> Iterator[tuple[int, float]]:
+    """The same of batches that are full of tokens, as nearly all are; rows are of NOMINAL_TOKENS."""
+    text = text_of(plan.features)
+    clock = _clock(plan, model)
+    for size in TEXT_SIZES:
+        scorer = Scorer(plan, model, size)
+        took = _fastest(scorer, _repeated(chunk, size), clock)
+        call_s = took / max(1, scorer.calls // TRIALS)
+        yield size, size / call_s
+        # Without padding batches are as full as it happens: nothing is learned from them.
+        if call_s > LONG_TEXT_CALL_S or (text is not None and not text.lengths):
+            return
+
+
 def _repeated(chunk: Chunk, rows: int) -> Chunk:
     """So many rows of a chunk, some of them several times if it hasn't as many: a filter may leave few."""
     times = ceil(rows / chunk.columns.num_rows)
@@ -177,12 +201,17 @@ def _fastest(scorer: Scorer, chunk: Chunk, clock: Callable[[], float]) -> float:
     of one row was settled on, and the run took twenty times as long.
     """
     fastest = float("inf")
-    for _ in range(2):
+    for _ in range(TRIALS):
         start = clock()
         for _ in scorer.score(chunk):
             pass
         fastest = min(fastest, clock() - start)
     return max(fastest, SHORTEST_TICK_S)
+
+
+def untried_rows(plan: Plan) -> int:
+    """Rows in one call where nothing may be measured."""
+    return UNTRIED_ROWS if text_of(plan.features) is None else TEXT_SIZES[0]
 
 
 def with_types(plan: Plan, model: Model) -> Plan:
@@ -204,7 +233,7 @@ def with_types(plan: Plan, model: Model) -> Plan:
 
 
 def _first_batch(plan: Plan, model: Model) -> Iterator[pa.RecordBatch]:
-    rows = plan.fixed_batch or UNTYPED_ROWS
+    rows = plan.fixed_batch or (UNTYPED_ROWS if text_of(plan.features) is None else TEXT_SIZES[0])
     # As many bad rows as the run may have: a hook that never works isn't asked for every row of the input.
     errors = ErrorBudget(plan.job.job.errors.max_bad_rows, plan.rows)
     for shard in plan.shards:

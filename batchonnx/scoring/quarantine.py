@@ -10,11 +10,11 @@ import pyarrow.types as pat
 
 from batchonnx.errors import BatchonnxError, Problem, RowError
 from batchonnx.scoring.chunk import Chunk
-from batchonnx.scoring.isolate import pick
+from batchonnx.scoring.pick import pick
 
 FILE, ROW, ERROR = "batchonnx_file", "batchonnx_row", "batchonnx_error"
 CELL_BYTES = 64 << 10
-"""A larger value of a bad row isn't kept: null stands for it."""
+"""A larger value of a bad row isn't kept, nor text that isn't UTF-8: null stands for it."""
 
 SHOWN = 3
 
@@ -87,8 +87,19 @@ def quarantine_schema(columns: pa.Schema) -> pa.Schema:
 
 
 def _capped(column: pa.Array) -> pa.Array:
-    if pat.is_primitive(column.type) or column.nbytes <= CELL_BYTES:
+    if pat.is_primitive(column.type) or (column.nbytes <= CELL_BYTES and _is_valid(column)):
         return column
     cells = [column.slice(i, 1) for i in range(len(column))]
-    kept = [cell if cell.nbytes <= CELL_BYTES else pa.nulls(1, column.type) for cell in cells]
+    kept = [
+        cell if cell.nbytes <= CELL_BYTES and _is_valid(cell) else pa.nulls(1, column.type) for cell in cells
+    ]
     return pa.concat_arrays(kept)
+
+
+def _is_valid(column: pa.Array) -> bool:
+    """Whether all text in it is UTF-8: Arrow doesn't look where it reads."""
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True

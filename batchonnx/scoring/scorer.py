@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from sys import maxsize
 from time import perf_counter
 from typing import Any
 
@@ -12,18 +14,22 @@ import pyarrow as pa
 
 from batchonnx.errors import BatchonnxError, HookRaised, InputError, Problem, RowError
 from batchonnx.parts.layout import Layout, encoded
-from batchonnx.planning.bindings import HookFeature
+from batchonnx.planning.bindings import HookFeature, inputs_of
 from batchonnx.planning.hooks import load_hook
 from batchonnx.planning.lines import line_columns, written_columns
 from batchonnx.planning.plan import Plan
 from batchonnx.runtime.session import Model, OutOfMemory, ProcessDied
+from batchonnx.scoring.arrange import Arranged, Piece, arrangement
 from batchonnx.scoring.chunk import BadRow, Chunk
 from batchonnx.scoring.decode import Decoder
 from batchonnx.scoring.decode.hook import RemoteColumn
 from batchonnx.scoring.encode import Encoder
 from batchonnx.scoring.encode.hook import Function, RemoteHook
+from batchonnx.scoring.encode.tokens import without_tokens
 from batchonnx.scoring.hook_processes import running_hooks
-from batchonnx.scoring.isolate import NoRowAlone, RowFault, isolate, pick
+from batchonnx.scoring.isolate import NoRowAlone, RowFault, isolate
+from batchonnx.scoring.lines import explode
+from batchonnx.scoring.pick import pick, take
 from batchonnx.scoring.predict import predictor
 from batchonnx.scoring.quarantine import ErrorBudget, quarantine_rows
 from batchonnx.scoring.windows import Ragged
@@ -53,12 +59,14 @@ class Scored:
     """What became of neighbouring rows of a chunk.
 
     rows: how many they are. predictions: of the good ones, in order, kept columns first; None if
-    none is good. quarantined: the bad ones (see `quarantine_rows`); None if all are good.
+    none is good. quarantined: the bad ones (see `quarantine_rows`); None if all are good. bad: which
+    of the rows those are, ascending.
     """
 
     rows: int
     predictions: pa.RecordBatch | None
     quarantined: pa.RecordBatch | None = None
+    bad: Sequence[int] = ()
 
 
 class Scorer:
@@ -80,77 +88,164 @@ class Scorer:
     ) -> None:
         self._plan, self._predict, self.batch_rows = plan, predictor(plan, model), batch_rows
         self.encoder = Encoder(plan.features, batch_rows, feature_hooks(plan), model.threads)
+        self._arrangement = arrangement(plan, batch_rows, model.threads)
+        self._axes = {b.key(spec): b.batch_axis for b in plan.outputs for spec in b.sources}
         self._decoder = Decoder(plan.outputs, output_hooks(plan), plan.fixed_batch)
         self._budget, self._clock = budget, clock or StageClock()
         self.calls = self.rows = self.halved = self.call_bytes = 0
         self.first_at: float | None = None
 
-    def score(self, chunk: Chunk, is_enough: Callable[[], bool] = lambda: False) -> Iterator[Scored]:
+    def score(self, chunk: Chunk) -> Iterator[Scored]:
         """What becomes of a chunk's rows, in order, in runs of bounded size.
 
-        is_enough: asked before each batch; once it is true, the rows from there on are left out.
         Raises what a bad row is the cause of, if there is no budget for it, and ContractError for a
         model output that doesn't have a row for each input row.
         """
-        names, clock, size = self._decoder.model_outputs, self._clock, self.batch_rows
-        rows, fixed = chunk.columns.num_rows, self._plan.fixed_batch
-        begin, held = 0, 0
+        for arranged in self.arrange(chunk):
+            yield from self.in_order(arranged, self.score_piece(arranged.piece))
+
+    def arrange(self, chunk: Chunk) -> Iterator[Arranged]:
+        """A chunk's rows as they go through the model, some after the other.
+
+        Raises what a row is the cause of that can't be arranged, if there is no budget for it.
+        """
+        start = perf_counter()
+        for arranged in self._arrangement.arrange(chunk):
+            self._clock.encode += perf_counter() - start
+            for row in sorted(arranged.bad):
+                if self._budget is not None:
+                    self._budget.spend(_as_error(arranged.bad[row], *arranged.window.origin(row)))
+            yield arranged
+            start = perf_counter()
+
+    def span(self, rows: int, row: int, wanted: int) -> tuple[int, int]:
+        """Neighbours of a row of a chunk, begin and end, that are predicted as they are in the whole chunk.
+
+        rows: of the chunk. wanted: about how many.
+        """
+        return self._arrangement.span(rows, row, wanted)
+
+    def sample(self, span: Chunk, row: int, wanted: int) -> tuple[np.ndarray, pa.RecordBatch | None]:
+        """Some rows of a span, at least the one: where in it they are, and what is predicted for them.
+
+        Whole batches, about `wanted` rows of them; bad rows are left out. None if no row is good.
+        """
+        arranged = next(self.arrange(span))
+        cuts, order = arranged.piece.cuts, arranged.order
+        order = np.arange(span.columns.num_rows) if order is None else order
+        place = int(np.argmax(order == row)) if len(order) else 0
+        first = last = bisect_right(cuts, (place, maxsize))
+        begin = cuts[first - 1][0] if first else 0
+        while last < len(cuts) and (last == first or cuts[last][0] - begin <= wanted):
+            last += 1
+        places, kept = [], []
+        for one in self.score_piece(arranged.piece.part(first, last)):
+            if one.predictions is not None:
+                places.append(np.delete(order[begin : begin + one.rows], list(one.bad)))
+                kept.append(one.predictions)
+            begin += one.rows
+        return (np.concatenate(places), pa.concat_batches(kept)) if kept else (np.empty(0, np.int64), None)
+
+    def score_piece(self, piece: Piece, is_enough: Callable[[], bool] = lambda: False) -> Iterator[Scored]:
+        """What becomes of arranged rows, in the order of work, in runs of bounded size.
+
+        is_enough: asked before each batch; once it is true, the rows from there on are left out.
+        """
+        names, clock, fixed = self._decoder.model_outputs, self._clock, self._plan.fixed_batch
+        chunk = piece.chunk
+        first = begin = held = 0
         results: list[Mapping[str, Any]] = []
+        lengths: list[int] = []
         start = perf_counter()
         try:
             tensors_of = self.encoder.load(chunk.columns)
         except BadRow:
-            yield from self._carefully(chunk, 0, rows, self.attempt, is_enough)
+            yield from self._carefully(piece, 0, len(piece.cuts), self.attempt, is_enough)
             return
         # Between two calls of the model this loop holds the interpreter, with cold caches: it does
         # as little as it can.
-        for first in range(0, rows, size):
+        for number, (stop, fed) in enumerate(piece.cuts):
             if is_enough():
                 break
-            stop = min(first + size, rows)
+            rows = stop - first
             try:
                 tensors = tensors_of(first, stop)
-                if fixed is not None and stop - first < fixed:
-                    tensors = self._pad(tensors, fixed - (stop - first))
+                if fed > rows:
+                    tensors = self._pad(tensors, fed - rows)
                 encoded_at = perf_counter()
                 values = self._predict(names, tensors)
             except RowFault:
-                yield from self._decoded(chunk, begin, first, results)
-                yield from self._carefully(chunk, first, stop, self.attempt)
-                begin, held, results, start = stop, 0, [], perf_counter()
+                yield from self._decoded(piece, begin, results, lengths)
+                yield from self._carefully(piece, number, number + 1, self.attempt)
+                first = begin = stop
+                held, results, lengths, start = 0, [], [], perf_counter()
                 continue
+            if fed > rows and fixed is None:
+                values = self._unpad(names, values, fed, rows)
             self.calls += 1
-            self.rows += stop - first
-            results.append(self._result(names, values, tensors))
-            given = sum(_bytes_of(value, stop - first) for value in values)
+            self.rows += rows
+            results.append(self._result(names, values, tensors, rows))
+            lengths.append(rows)
+            given = sum(_bytes_of(value, rows) for value in values)
             held += given
             self.call_bytes = max(self.call_bytes, given)
             predicted_at = perf_counter()
             clock.encode += encoded_at - start
             clock.predict += predicted_at - encoded_at
-            start = predicted_at
+            first, start = stop, predicted_at
             self.first_at = self.first_at or predicted_at
             if held >= OUTPUT_BYTES:
-                yield from self._decoded(chunk, begin, stop, results)
-                begin, held, results, start = stop, 0, [], perf_counter()
-        yield from self._decoded(chunk, begin, min(begin + len(results) * size, rows), results)
+                yield from self._decoded(piece, begin, results, lengths)
+                begin, held, results, lengths, start = stop, 0, [], [], perf_counter()
+        yield from self._decoded(piece, begin, results, lengths)
 
     def _decoded(
-        self, chunk: Chunk, begin: int, stop: int, results: list[Mapping[str, Any]]
+        self, piece: Piece, begin: int, results: list[Mapping[str, Any]], lengths: list[int]
     ) -> Iterator[Scored]:
-        """The rows whose outputs are there, batch by batch."""
+        """The rows whose outputs are there, batch by batch. begin: the first of them."""
         if not results:
             return
-        start = perf_counter()
+        start, rows = perf_counter(), sum(lengths)
         try:
-            lengths = [min(self.batch_rows, stop - first) for first in range(begin, stop, self.batch_rows)]
-            predictions = self._predictions(chunk.columns.slice(begin, stop - begin), results, lengths)
+            predictions = self._predictions(piece.chunk.columns.slice(begin, rows), results, lengths)
         except (HookRaised, ProcessDied):
-            self.rows -= stop - begin
-            yield from self._carefully(chunk, begin, stop, self.attempt)
+            self.rows -= rows
+            number = bisect_right(piece.cuts, (begin, maxsize))
+            yield from self._carefully(piece, number, number + len(lengths), self.attempt)
             return
         self._clock.decode += perf_counter() - start
-        yield Scored(stop - begin, predictions)
+        yield Scored(rows, predictions)
+
+    def in_order(self, arranged: Arranged, scored: Iterable[Scored]) -> Iterator[Scored]:
+        """What became of an arranged piece, in the order in which its rows were read."""
+        if arranged.order is None:
+            yield from scored
+            return
+        good, kept = [], []
+        aside = list(arranged.bad)
+        first = 0
+        quarantined = [self._put_aside(arranged)] if aside else []
+        for one in scored:
+            here = arranged.order[first : first + one.rows]
+            first += one.rows
+            if one.quarantined is not None:
+                quarantined.append(one.quarantined)
+                aside += here[list(one.bad)].tolist()
+            if one.predictions is not None:
+                good.append(np.delete(here, list(one.bad)))
+                kept.append(one.predictions)
+        start = perf_counter()
+        places = np.concatenate(good) if good else np.empty(0, np.int64)
+        predictions = take(pa.concat_batches(kept), np.argsort(places)) if kept else None
+        bad = take(pa.concat_batches(quarantined), np.argsort(aside)) if aside else None
+        self._clock.decode += perf_counter() - start
+        yield Scored(first + len(arranged.bad), predictions, bad, sorted(aside))
+
+    def _put_aside(self, arranged: Arranged) -> pa.RecordBatch:
+        """Rows that are in no batch; in the order of `arranged.bad`."""
+        reasons = [_reason(error) for error in arranged.bad.values()]
+        self.rows += len(reasons)
+        return quarantine_rows(arranged.window, list(arranged.bad), reasons)
 
     def score_apart(self, chunk: Chunk, attempt: Attempt) -> Iterator[Scored]:
         """What becomes of a chunk's rows, with each batch scored by `attempt`, which may raise RowFault."""
@@ -159,23 +254,26 @@ class Scorer:
             self.calls += 1
             return attempt(columns)
 
-        yield from self._carefully(chunk, 0, chunk.columns.num_rows, counted)
+        for arranged in self.arrange(chunk):
+            piece = arranged.piece
+            yield from self.in_order(arranged, self._carefully(piece, 0, len(piece.cuts), counted))
 
     def _carefully(
         self,
-        chunk: Chunk,
-        begin: int,
-        stop: int,
+        piece: Piece,
+        number: int,
+        last: int,
         attempt: Attempt,
         is_enough: Callable[[], bool] = lambda: False,
     ) -> Iterator[Scored]:
-        """The same batches one by one, each in spite of its bad rows."""
+        """The batches from one to another, one by one, each in spite of its bad rows."""
         start = perf_counter()
-        for first in range(begin, stop, self.batch_rows):
+        first = piece.cuts[number - 1][0] if number else 0
+        for stop, _ in piece.cuts[number:last]:
             if is_enough():
                 return
-            batch = chunk.slice(first, min(self.batch_rows, stop - first))
-            scored = self._isolated(batch, attempt)
+            scored = self._isolated(piece.chunk.slice(first, stop - first), attempt)
+            first = stop
             self.rows += scored.rows
             self.first_at = self.first_at or perf_counter()
             self._clock.predict += perf_counter() - start
@@ -203,17 +301,23 @@ class Scorer:
         if not reasons:
             return Scored(rows, all_rows)
         bad = sorted(reasons)
-        quarantined = quarantine_rows(batch, bad, [reasons[row] for row in bad])
+        bare = batch.with_columns(without_tokens(batch.columns))
+        quarantined = quarantine_rows(bare, bad, [reasons[row] for row in bad])
         good = [row for row in range(rows) if row not in reasons]
-        return Scored(rows, pick(all_rows, good) if all_rows is not None else None, quarantined)
+        return Scored(rows, pick(all_rows, good) if all_rows is not None else None, quarantined, bad)
 
     def attempt(self, columns: pa.RecordBatch) -> pa.RecordBatch:
         """Kept columns and predictions of one batch, through all stages. Raises RowFault if it fails."""
+        return self._attempt(columns, is_whole=True)
+
+    def _attempt(self, columns: pa.RecordBatch, *, is_whole: bool) -> pa.RecordBatch:
+        """is_whole: fill the batch up as it is where no row is bad; else only where the model wants it."""
         rows, fixed = columns.num_rows, self._plan.fixed_batch
         names = self._decoder.model_outputs
         tensors = self.encoder.load(columns)(0, rows)
-        if fixed is not None and rows < fixed:
-            tensors = self._pad(tensors, fixed - rows)
+        fed = self._arrangement.fed(rows, tensors) if is_whole else fixed or rows
+        if fed > rows:
+            tensors = self._pad(tensors, fed - rows)
         self.calls += 1
         try:
             values = self._predict(names, tensors)
@@ -222,28 +326,39 @@ class Scorer:
                 raise
             self.halved += 1
             halves = columns.slice(0, rows // 2), columns.slice(rows // 2)
-            return pa.concat_batches([self.attempt(half) for half in halves])
-        return self._predictions(columns, [self._result(names, values, tensors)], [rows])
+            return pa.concat_batches([self._attempt(half, is_whole=False) for half in halves])
+        if fed > rows and fixed is None:
+            values = self._unpad(names, values, fed, rows)
+        return self._predictions(columns, [self._result(names, values, tensors, rows)], [rows])
 
     def _result(
-        self, names: Sequence[str], values: Sequence[Any], tensors: Mapping[str, np.ndarray]
+        self, names: Sequence[str], values: Sequence[Any], tensors: Mapping[str, np.ndarray], rows: int
     ) -> dict[str, Any]:
         """What the decoder is given of one call. Inputs lie in buffers that the next batch is written to."""
         result = dict(zip(names, values, strict=True))
-        return result | {name: tensors[name].copy() for name in self._decoder.model_inputs}
+        for name, axis in self._decoder.model_inputs.items():
+            result[name] = _first(tensors[name], axis, tensors[name].shape[axis], rows).copy()
+        return result
 
     def _pad(self, tensors: Mapping[str, np.ndarray], missing: int) -> dict[str, np.ndarray]:
         """Repeat the last row: any values would do, but these the model is known to take."""
         padded = dict(tensors)
         for binding in self._plan.features:
-            specs = binding.inputs if isinstance(binding, HookFeature) else (binding.input,)
             if getattr(binding, "per_row", True):
-                for spec in specs:
+                for spec in inputs_of(binding):
                     axis = binding.batch_axis
                     last = np.take(tensors[spec.name], [-1], axis)
                     tail = np.repeat(last, missing, axis)
                     padded[spec.name] = np.concatenate([tensors[spec.name], tail], axis)
         return padded
+
+    def _unpad(self, names: Sequence[str], values: Sequence[Any], fed: int, rows: int) -> list[Any]:
+        """The outputs of the rows that aren't made up."""
+        return [_first(value, self._axes[name], fed, rows) for name, value in zip(names, values, strict=True)]
+
+    def lines(self, predictions: pa.RecordBatch) -> pa.RecordBatch:
+        """Kept columns and predictions as the result's files have them; see `scoring.lines`."""
+        return explode(predictions, self._plan.outputs, output_schema(self._plan))
 
     def _predictions(
         self, columns: pa.RecordBatch, results: list[Mapping[str, Any]], lengths: list[int]
@@ -261,6 +376,14 @@ class Scorer:
 def _bytes_of(value: Any, rows: int) -> int:
     """Of one output; of maps, a guess."""
     return value.nbytes if isinstance(value, np.ndarray | Ragged) else 64 * rows
+
+
+def _first(value: Any, axis: int, fed: int, rows: int) -> Any:
+    """The rows that aren't made up; the value itself if it hasn't a row for each, which the decoder tells."""
+    if isinstance(value, list):
+        return value[:rows]
+    has_rows = value.ndim > axis and value.shape[axis] == fed
+    return value[(slice(None),) * axis + (slice(rows),)] if has_rows else value
 
 
 def _reason(error: Exception) -> str:

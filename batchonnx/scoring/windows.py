@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from batchonnx.errors import ContractError, Problem
-from batchonnx.planning.bindings import Constant, FeatureBinding, HookFeature, OutputBinding, StateBinding
+from batchonnx.planning.bindings import Constant, FeatureBinding, OutputBinding, StateBinding, inputs_of
 
 BLOCK_WINDOWS = 64
 """So many windows of all rows are laid beside each other at a time, whatever the length of a sound."""
@@ -64,8 +64,7 @@ class Windows:
         run: Run,
         fixed_batch: int | None,
     ) -> None:
-        assert not isinstance(feature, HookFeature)
-        self._name, self._axis = feature.input.name, feature.batch_axis
+        self._name, self._axis = inputs_of(feature)[0].name, feature.batch_axis
         self._others = dict(_row_axes(one for one in features if one is not feature))
         self._axes = {spec.name: binding.batch_axis for binding in outputs for spec in binding.sources}
         self._states, self._run, self._fixed = states, run, fixed_batch
@@ -111,7 +110,7 @@ def _row_axes(features: Iterable[FeatureBinding]) -> Iterator[tuple[str, int]]:
     for feature in features:
         if isinstance(feature, Constant) and not feature.per_row:
             continue
-        for spec in feature.inputs if isinstance(feature, HookFeature) else (feature.input,):
+        for spec in inputs_of(feature):
             yield spec.name, feature.batch_axis
 
 

@@ -35,6 +35,10 @@ Four look at a Ray cluster of this machine:
     raydata the tiny and the middle MLP, in turn with Ray Data (pip install -e '.[bench]')
     kills   the middle MLP, with a worker killed every 20 s
     driver  the driver's own work, with 64 actors that score nothing
+
+One turns text into vectors:
+
+    text    glosses and docstrings through MiniLM, beside a loop and the model alone (jobs/get_glosses.py)
 """
 
 from __future__ import annotations
@@ -55,6 +59,7 @@ from tests.benchmarks.data import CASES, Case, make_case
 from tests.benchmarks.images import images
 from tests.benchmarks.on_ray import kills, on_ray
 from tests.benchmarks.ray_data import beside_ray_data
+from tests.benchmarks.text import text
 
 CONTENDERS = ("loop", "ours", "limit")
 TARGETS = {"tiny": (2.0, 0.85), "middle": (1.25, 0.95)}
@@ -184,6 +189,7 @@ RECORDS = {
     "raydata": beside_ray_data,
     "kills": kills,
     "driver": driver,
+    "text": text,
 }
 FILES, COMMITS = 10_000, 100_000
 

@@ -25,7 +25,14 @@ from batchonnx.errors import JobFileError
 
 Script = Callable[..., "subprocess.CompletedProcess[str]"]
 
-SCRIPTS = ["make_digits.py", "get_magika.py", "get_flights.py", "get_images.py", "get_speech.py"]
+SCRIPTS = [
+    "make_digits.py",
+    "get_magika.py",
+    "get_flights.py",
+    "get_images.py",
+    "get_speech.py",
+    "get_glosses.py",
+]
 FILES = 400
 MIN_BYTES = 8
 """magika asks its model about files of at least so many bytes, white space left out."""
@@ -299,7 +306,7 @@ def test_a_script_says_what_it_does(name: str, bare_jobs: Path, script: Script) 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_names_the_package_that_it_misses(name: str, bare_jobs: Path, script: Script) -> None:
     (bare_jobs / "data").mkdir()
-    for data in ("flights-3m", "emoji", "speech"):
+    for data in ("flights-3m", "emoji", "speech", "glosses"):
         (bare_jobs / "data" / f"{data}.parquet").touch()
     # -S: without site-packages, so that nothing is installed.
     done = script(bare_jobs / name, interpreter=("-S", "-E", "-s"))

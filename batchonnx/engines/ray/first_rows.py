@@ -12,7 +12,7 @@ from batchonnx.engines.ray.canary import difference
 from batchonnx.engines.ray.handout import HandOut
 from batchonnx.planning.plan import Plan
 from batchonnx.runtime.session import Model
-from batchonnx.scoring.probe import UNTRIED_ROWS, Lesson
+from batchonnx.scoring.probe import Lesson, untried_rows
 from batchonnx.scoring.scorer import Scorer
 from batchonnx.scoring.stream import from_bytes, to_bytes
 
@@ -78,7 +78,9 @@ class FirstRows:
 
     def _blind_rows(self) -> int:
         asked = self._plan.job.job.engine.batch_rows
-        return self._plan.fixed_batch or (asked if asked != "auto" else self._measured or UNTRIED_ROWS)
+        return self._plan.fixed_batch or (
+            asked if asked != "auto" else self._measured or untried_rows(self._plan)
+        )
 
     def _set_canary(self, rows: pa.RecordBatch, lesson: Lesson) -> None:
         """Rows that the driver can score: a bad one among them tells nothing of a worker."""

@@ -11,7 +11,7 @@ from batchonnx.job.spec.features import BytesWindow, Feature
 from batchonnx.job.spec.image import Image
 from batchonnx.job.spec.job import Dependencies, Job, JobFile
 from batchonnx.job.spec.limits import Check, Errors
-from batchonnx.job.spec.outputs import Output
+from batchonnx.job.spec.outputs import Output, Pool, Precision
 from batchonnx.job.spec.result import Result
 from batchonnx.job.spec.schedule import Schedule
 from batchonnx.job.spec.section import PASSWORD, Scalar, Section
@@ -36,6 +36,8 @@ __all__ = [
     "JobFile",
     "Model",
     "Output",
+    "Pool",
+    "Precision",
     "Resources",
     "Result",
     "Scalar",

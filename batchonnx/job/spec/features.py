@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from batchonnx.job.spec.audio import Audio
 from batchonnx.job.spec.image import Image
-from batchonnx.job.spec.section import Hook, Scalar, Section, rule
+from batchonnx.job.spec.section import Hook, Place, Scalar, Section, rule
 
 _DECODED = {
     "bytes": "the binary column to take bytes of",
@@ -59,6 +59,28 @@ class Feature(Section):
     bytes: BytesWindow | None = Field(None, description="With column: a binary column as integers.")
     image: Image | None = Field(None, description="With column: encoded images, or paths to them.")
     audio: Audio | None = Field(None, description="With column: encoded sounds, or paths to them.")
+    tokenizer: Place | None = Field(
+        None,
+        description="With column, or with two columns whose texts are pairs: a tokenizer.json, or the folder "
+        "of a Hugging Face model. Feeds the token ids, and attention_mask, token_type_ids and position_ids "
+        "where the model has them.",
+    )
+    max_length: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="With tokenizer: at most so many tokens, special ones included; longer texts are cut. "
+        "Left out: what the model's input, its folder or the tokenizer itself says.",
+    )
+    truncate: Literal["right", "left"] | None = Field(
+        None, description="With tokenizer: where a text that is too long is cut. Left out: right, at its end."
+    )
+    prefix: str | None = Field(
+        None, description='With tokenizer: put in front of each text, like "query: "; of a pair, the first.'
+    )
+    pad: Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="With tokenizer: the id that shorter texts are filled up with. Needed only where the "
+        "model has no attention_mask; without it, texts of one length are then put together.",
+    )
     shape: list[Annotated[int, Field(ge=1)]] | None = Field(
         None, description="Each row's shape, where a flat list is to be seen as a tensor."
     )
@@ -93,6 +115,45 @@ class Feature(Section):
                 key="inputs",
             )
         self._check_decoded(given[0])
+        return self
+
+    @model_validator(mode="after")
+    def _text(self) -> Self:
+        if self.tokenizer is None:
+            for key in ("max_length", "truncate", "prefix", "pad"):
+                if getattr(self, key) is not None:
+                    raise rule(
+                        f"{key} goes with tokenizer only",
+                        expected="tokenizer: the tokenizer.json, or the model's folder",
+                        found=f"{key} without tokenizer",
+                        fix=f"add tokenizer, or leave {key} out",
+                        key=key,
+                    )
+            return self
+        if self.column is None and len(self.columns or ()) != 2:
+            raise rule(
+                "tokenizer takes one column, or two for pairs",
+                expected="column: TEXT, or columns: [FIRST, SECOND]",
+                found=f"{len(self.columns)} columns" if self.columns else "no column",
+                fix="name the column that holds the text",
+                key="tokenizer",
+            )
+        others = [key for key in (*_DECODED, "python", "shape", "cast", "batch_axis") if getattr(self, key)]
+        if others:
+            raise rule(
+                f"tokenizer and {others[0]} exclude each other",
+                found=f"tokenizer with {others[0]}",
+                fix=f"leave {others[0]} out",
+                key=others[0],
+            )
+        if self.fill is not None and not isinstance(self.fill, str):
+            raise rule(
+                "fill of a text is no text",
+                expected="text",
+                found=repr(self.fill),
+                fix='write fill: ""',
+                key="fill",
+            )
         return self
 
     def _check_decoded(self, given: str) -> None:

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from batchonnx.job.spec.detect import Detect
 from batchonnx.job.spec.section import Hook, Place, Section, rule
 
+Pool = Literal["mean", "cls", "last"]
+Precision = Literal["float16", "int8", "binary"]
+
 
 class Output(Section):
     """How one model output becomes one column of predictions.
 
-    The order of work: softmax or sigmoid, the mean of several, then one of index, argmax or top_k, then
-    threshold.
+    The order of work: pool, normalize and precision; or softmax or sigmoid, the mean of several, then one of
+    index, argmax or top_k, then threshold.
     """
 
     from_: str | Annotated[list[str], Field(min_length=2)] = Field(
         alias="from",
         description="The model output; of a list, the mean (after softmax or sigmoid), or what python is "
         "given.",
+    )
+    pool: Pool | None = Field(
+        None,
+        description="Of an output with a vector for each token, [batch, tokens, k]: their mean, the first "
+        "one, or the last one; padding counts for nothing.",
+    )
+    normalize: bool = Field(False, description="Bring each row's vector to length 1.")
+    precision: Precision | None = Field(
+        None,
+        description="How a vector's numbers are kept: float16; int8, each times 127, with normalize; binary, "
+        "a bit for each that is positive, eight of them in a uint8.",
     )
     softmax: bool = Field(False, description="Turn scores into shares over the last axis.")
     sigmoid: bool = Field(False, description="Turn scores into probabilities, each for itself.")
@@ -65,7 +79,8 @@ class Output(Section):
             if getattr(self, k) is not None and getattr(self, k) is not False
         ]
         scores = [k for k in ("softmax", "sigmoid") if getattr(self, k)]
-        steps = [*scores, *picks, *(["threshold"] if self.threshold is not None else [])]
+        vectors = [k for k in ("pool", "normalize", "precision") if getattr(self, k)]
+        steps = [*vectors, *scores, *picks, *(["threshold"] if self.threshold is not None else [])]
         if self.python is not None and steps:
             raise rule(
                 "python goes alone",
@@ -73,6 +88,23 @@ class Output(Section):
                 found=f"python with {', '.join(steps)}",
                 fix=f"do it in the function, or leave python out (or {', '.join(steps)})",
                 key="python",
+            )
+        if self.precision == "int8" and not self.normalize:
+            raise rule(
+                "int8 needs vectors of length 1",
+                expected="normalize: true",
+                found="precision: int8 alone",
+                fix="add normalize: true, or keep the vectors as float16",
+                key="precision",
+            )
+        if (self.normalize or self.precision) and (picks or scores or self.threshold is not None):
+            other = [step for step in steps if step not in vectors] or ["threshold"]
+            raise rule(
+                f"{other[0]} goes with scores, not with a vector",
+                expected="pool, normalize and precision alone",
+                found=", ".join(steps),
+                fix=f"leave {other[0]} out, or {vectors[-1]}",
+                key=other[0],
             )
         for given, told in ((scores, "softmax and sigmoid"), (picks, "index, argmax and top_k")):
             if len(given) > 1:
@@ -103,6 +135,17 @@ class Output(Section):
         if self.mask is not None and self.length is not None:
             fix = "keep one of them"
             raise rule("mask and length exclude each other", found="mask, length", fix=fix, key="length")
+        lists = [key for key in ("mask", "length", "detect") if getattr(self, key) is not None]
+        lists += ["from of several"] if not isinstance(self.from_, str) else []
+        vectors = [key for key in ("pool", "normalize", "precision") if getattr(self, key)]
+        if vectors and lists:
+            raise rule(
+                f"{vectors[0]} is of one output, a vector for each row",
+                expected="from one output, without mask, length and detect",
+                found=f"{vectors[0]} with {', '.join(lists)}",
+                fix=f"leave out {vectors[0]}, or {', '.join(lists)}",
+                key=vectors[0],
+            )
         several = ["from of several"] if not isinstance(self.from_, str) else []
         beside = [step for step in steps if step not in ("softmax", "sigmoid")]
         beside += several + ["mask"] * (self.mask is not None) + ["python"] * (self.python is not None)

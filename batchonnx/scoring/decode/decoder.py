@@ -19,6 +19,7 @@ from batchonnx.scoring.decode.hook import RemoteColumn, call_hook
 from batchonnx.scoring.decode.maps import maps_to_matrix, maps_to_pairs
 from batchonnx.scoring.decode.ragged import which_count
 from batchonnx.scoring.decode.tensors import cut_rows, mean_of, to_arrow
+from batchonnx.scoring.decode.vectors import normalized, packed
 from batchonnx.scoring.windows import Ragged
 
 
@@ -27,8 +28,9 @@ class Decoder:
 
     hooks: output column -> function. fixed_batch: rows of every batch, where short ones are padded.
 
-    model_outputs: the model outputs that the columns are made of, each once; no others need be
-    computed. model_inputs: what the model was fed with that says which of a row's values count.
+    model_outputs: what the columns are made of, each once: model outputs, and what is pooled of them (see
+    `OutputBinding.key`); no others need be computed. model_inputs: what the model was fed with that says
+    which of a row's values count -> its axis that counts rows.
     """
 
     def __init__(
@@ -38,12 +40,10 @@ class Decoder:
         fixed_batch: int | None = None,
     ) -> None:
         self._outputs, self._hooks, self._fixed_batch = outputs, hooks, fixed_batch
-        self.model_outputs = tuple(
-            dict.fromkeys(spec.name for binding in outputs for spec in binding.sources)
-        )
-
-        fed = (b.counted.by.name for b in outputs if b.counted is not None and b.counted.is_fed)
-        self.model_inputs = tuple(dict.fromkeys(fed))
+        keys = (binding.key(spec) for binding in outputs for spec in binding.sources)
+        self.model_outputs = tuple(dict.fromkeys(keys))
+        fed = [b for b in outputs if b.counted is not None and b.counted.is_fed]
+        self.model_inputs = {b.counted.by.name: b.batch_axis for b in fed if b.counted is not None}
 
     def decode(self, batches: Sequence[Mapping[str, Any]], rows: Sequence[int]) -> list[pa.Array]:
         """One array of sum(rows) values for each output column.
@@ -57,7 +57,7 @@ class Decoder:
     def _column(
         self, binding: OutputBinding, batches: Sequence[Mapping[str, Any]], rows: Sequence[int]
     ) -> pa.Array:
-        source = binding.source.name
+        source = binding.value
         if binding.detection is not None:
             counted = zip(batches, rows, strict=True)
             return found_objects(binding, [self._candidates(binding, batch, n) for batch, n in counted])
@@ -67,13 +67,14 @@ class Decoder:
         if binding.of_windows:
             counted = zip(batches, rows, strict=True)
             return self._lists(
-                binding, [{s.name: batch[s.name].rows(n) for s in binding.values} for batch, n in counted]
+                binding,
+                [{k: batch[k].rows(n) for k in map(binding.key, binding.values)} for batch, n in counted],
             )
         if binding.function is not None:
             hook = self._hooks[binding.name]
             batch_rows = zip(batches, rows, strict=True)
             cut = (
-                [self._cut(binding, spec, batch[spec.name], count) for spec in binding.values]
+                [self._cut(binding, spec, batch[binding.key(spec)], count) for spec in binding.values]
                 for batch, count in batch_rows
             )
             return call_hook(binding, hook, cut)
@@ -96,7 +97,7 @@ class Decoder:
         """A list for each row, of what becomes of each of its windows, or values that count."""
         value_type = binding.type.value_type if binding.type is not None else None
         inner = dataclasses.replace(binding, of_windows=False, counted=None, type=value_type, batch_axis=0)
-        names = [spec.name for spec in binding.values]
+        names = list(map(binding.key, binding.values))
         first = [batch[names[0]] for batch in batches]
         flat = [{name: batch[name].values for name in names} for batch in batches]
         values = self._column(inner, flat, [len(batch.values) for batch in first])
@@ -149,7 +150,7 @@ class Decoder:
         rows: Sequence[int],
     ) -> list[np.ndarray]:
         """Each batch's rows of one output; joined into one block where all batches are shaped alike."""
-        values: list[np.ndarray] = [batch[spec.name] for batch in batches]
+        values: list[np.ndarray] = [batch[binding.key(spec)] for batch in batches]
         if binding.batch_axis == 0 and all(
             value.ndim and value.shape == (count, *values[0].shape[1:])
             for value, count in zip(values, rows, strict=True)
@@ -176,7 +177,11 @@ def _is_reduced(binding: OutputBinding) -> bool:
 def _scored(binding: OutputBinding, values: np.ndarray) -> np.ndarray:
     if binding.softmax:
         return softmax(values)
-    return sigmoid(values) if binding.sigmoid else values
+    if binding.sigmoid:
+        return sigmoid(values)
+    if binding.normalize:
+        values = normalized(values)
+    return values if binding.precision is None else packed(values, binding.precision)
 
 
 def _reduce(binding: OutputBinding, values: np.ndarray, keys: Sequence[object] | None) -> pa.Array:

@@ -16,6 +16,7 @@ from batchonnx.planning.bindings import (
     ImageColumn,
     StackedScalars,
     TensorColumn,
+    TextColumn,
 )
 from batchonnx.scoring.encode.axes import move_batch_axis
 from batchonnx.scoring.encode.bytes_window import load_bytes
@@ -25,6 +26,7 @@ from batchonnx.scoring.encode.images import images_loader
 from batchonnx.scoring.encode.scalars import scalars_loader
 from batchonnx.scoring.encode.sounds import sounds_loader
 from batchonnx.scoring.encode.tensors import tensor_rows
+from batchonnx.scoring.encode.texts import texts_loader
 
 Tensors = dict[str, np.ndarray]
 Slicer = Callable[[int, int], Tensors]
@@ -71,6 +73,8 @@ def _loader(
     if isinstance(feature, Constant):
         slicer = constant_slicer(feature)
         return lambda chunk: slicer
+    if isinstance(feature, TextColumn):
+        return texts_loader(feature, threads)
     if isinstance(feature, StackedScalars):
         return _named(feature, scalars_loader(feature, batch_rows))
     if isinstance(feature, TensorColumn):

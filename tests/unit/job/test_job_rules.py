@@ -46,6 +46,42 @@ RULES = [
         "image, audio",
     ),
     (
+        "features: {x: {column: a, max_length: 3}}",
+        "features.x.max_length",
+        "features.x: max_length goes with tokenizer only",
+        "max_length without tokenizer",
+    ),
+    (
+        "features: {x: {columns: [a, b, c], tokenizer: t.json}}",
+        "features.x.tokenizer",
+        "features.x: tokenizer takes one column, or two for pairs",
+        "3 columns",
+    ),
+    (
+        "features: {x: {column: a, tokenizer: t.json, image: {}}}",
+        "features.x.image",
+        "features.x: tokenizer and image exclude each other",
+        "tokenizer with image",
+    ),
+    (
+        "features: {x: {column: a, tokenizer: t.json, fill: 0}}",
+        "features.x.fill",
+        "features.x: fill of a text is no text",
+        "0",
+    ),
+    (
+        "outputs: {y: {from: p, precision: int8}}",
+        "outputs.y.precision",
+        "outputs.y: int8 needs vectors of length 1",
+        "precision: int8 alone",
+    ),
+    (
+        "outputs: {y: {from: p, normalize: true, argmax: true}}",
+        "outputs.y.argmax",
+        "outputs.y: argmax goes with scores, not with a vector",
+        "normalize, argmax",
+    ),
+    (
         "features: {x: {column: a, image: {edge: 3, resize: exact}}}",
         "features.x.image.edge",
         "features.x.image: edge goes with resize: shortest only",

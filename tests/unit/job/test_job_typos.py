@@ -68,6 +68,13 @@ features:
       pad: 0
   x2:
     value: 1
+  x3:
+    columns: [a, b]
+    tokenizer: tokenizer.json
+    max_length: 8
+    truncate: left
+    prefix: "query: "
+    pad: 0
   x8:
     column: i
     image:
@@ -143,6 +150,11 @@ outputs:
   y3:
     from: s
     python: m:f
+  y4:
+    from: t
+    pool: mean
+    normalize: true
+    precision: int8
 keep: [id]
 output:
   path: out
