@@ -16,6 +16,7 @@ from batchonnx.planning.plan import Plan
 from batchonnx.planning.texts import text_of
 from batchonnx.runtime.session import Model
 from batchonnx.scoring.chunk import Chunk
+from batchonnx.scoring.neighbours import ROWS as NEIGHBOURS
 from batchonnx.scoring.neighbours import neighbour_difference
 from batchonnx.scoring.quarantine import ErrorBudget
 from batchonnx.scoring.read import read_chunks
@@ -115,8 +116,9 @@ class BatchSize:
     def _learn(self, chunk: Chunk) -> Lesson:
         measure = _measure if text_of(self._plan.features) is None else _measure_texts
         rows = self._given or choose_size(dict(measure(self._plan, self._model, chunk)))
-        encoder = Scorer(self._plan, self._model, rows).encoder
-        return Lesson(rows, neighbour_difference(self._plan, self._model, encoder, chunk))
+        scorer = Scorer(self._plan, self._model, rows)
+        looked_at = scorer.shortest(chunk, NEIGHBOURS)
+        return Lesson(rows, neighbour_difference(self._plan, self._model, scorer.encoder, looked_at))
 
     def _blind(self) -> Lesson:
         return Lesson(self._given or untried_rows(self._plan), None)
@@ -166,13 +168,20 @@ def _measure_texts(plan: Plan, model: Model, chunk: Chunk) -> Iterator[tuple[int
     """The same of batches that are full of tokens, as nearly all are; rows are of NOMINAL_TOKENS."""
     text = text_of(plan.features)
     clock = _clock(plan, model)
+    smallest = TEXT_SIZES[0]
+    # One row tells whether calls are long: a transformer's batch would hold the other workers up.
+    start = clock()
+    list(Scorer(plan, model, 1).score(chunk.slice(0, 1)))
+    if clock() - start > LONG_TEXT_CALL_S / smallest or (text is not None and not text.lengths):
+        # Without padding batches are as full as it happens: nothing would be learned from them.
+        yield smallest, 1.0
+        return
     for size in TEXT_SIZES:
         scorer = Scorer(plan, model, size)
         took = _fastest(scorer, _repeated(chunk, size), clock)
         call_s = took / max(1, scorer.calls // TRIALS)
         yield size, size / call_s
-        # Without padding batches are as full as it happens: nothing is learned from them.
-        if call_s > LONG_TEXT_CALL_S or (text is not None and not text.lengths):
+        if call_s > LONG_TEXT_CALL_S:
             return
 
 

@@ -92,7 +92,7 @@ def test_every_text_is_scored_or_put_aside_with_its_reason(folder: Path) -> None
         "text: no UTF-8 text: unexpected end of data at 0",
     ]
     assert bad["text"].to_pylist() == [None, None, None], "what is no text can't be kept as one"
-    batchonnx.verify(summary.output, deep=5)
+    batchonnx.verify(summary.output, deep=True)
 
 
 @pytest.mark.parametrize("model", ["model.onnx", "mean.onnx"])
@@ -111,7 +111,7 @@ def test_bytes_are_the_same_whatever_the_workers_and_the_rows_in_their_order(
     assert len(made[0]) > 1
     del given[4_321], given[17]
     np.testing.assert_allclose(column_of(summary.output), expected(given), rtol=1e-4, atol=1e-6)
-    assert 0 < batchonnx.verify(summary.output, deep=100).rescored < 1_000, "not the whole window"
+    assert 0 < batchonnx.verify(summary.output, deep=True, rows=100).rescored < 1_000
 
 
 def test_a_text_that_the_model_fails_on_costs_its_own_row(folder: Path) -> None:
