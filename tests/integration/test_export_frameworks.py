@@ -330,7 +330,7 @@ def test_a_job_s_model_may_be_one_of_an_mlflow_registry(
     rows = np.zeros((5, 3), np.float32)
     pq.write_table(pa.table({f"f{i}": rows[:, i] for i in range(3)}), tmp_path / "in.parquet")
     text = api.init("models:/linear/1", "in.parquet", folder=tmp_path / "jobs")
-    assert "path: models:/linear/1" in text
+    assert "path: 'models:/linear/1'" in text
     (tmp_path / "jobs").mkdir()
     (tmp_path / "jobs" / "job.yaml").write_text(text)
     assert api.run(tmp_path / "jobs" / "job.yaml").predicted == 5
