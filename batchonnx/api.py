@@ -20,7 +20,9 @@ from batchonnx.ledger.records import Manifest
 from batchonnx.lifecycle.compare import Comparison
 from batchonnx.lifecycle.convert import Form
 from batchonnx.lifecycle.convert import convert as convert_model
-from batchonnx.lifecycle.feed import JobRows
+from batchonnx.lifecycle.export import Exported, Request, export_model, parse_input
+from batchonnx.lifecycle.export.draft import Exporter
+from batchonnx.lifecycle.feed import JobRows, Rows
 from batchonnx.lifecycle.gates import Gates
 from batchonnx.lifecycle.making import Trial
 from batchonnx.lifecycle.optimize import Passes
@@ -55,6 +57,7 @@ __all__ = [
     "dataset",
     "diff",
     "explain",
+    "export",
     "init",
     "load_job",
     "next_ticks",
@@ -216,6 +219,45 @@ def init(
     """
     signature = guess_chain([model, *then]) if then else open_model(model).signature
     return guess_job(signature, data, output, Path(folder))
+
+
+def export(
+    source: str | Path | None,
+    target: str | Path,
+    *,
+    factory: str | None = None,
+    inputs: Sequence[str] = (),
+    outputs: Sequence[str] = (),
+    task: str | None = None,
+    data: str | None = None,
+    trust_pickle: bool = False,
+    exporter: Exporter | None = None,
+    opset: int | None = None,
+    rows: Rows | None = None,
+    gates: Gates | None = None,
+) -> Exported:
+    """Make an ONNX file of a framework's model, and keep it if both answer the same rows alike.
+
+    source: a file of LightGBM, XGBoost or CatBoost, a pickle, a PyTorch checkpoint or exported program, a
+    Hugging Face folder or hub id; None: what `factory`, a `module:function`, gives is all. inputs: each as
+    "x=float32[batch,28]", in the order of the framework's arguments. outputs: what they are to be called.
+    task: of a Hugging Face model. data: compare on the first of these rows, and write a job for them.
+    trust_pickle: open a pickle, which runs the code that it holds. rows: in place of data's.
+    gates: left out: answers may be apart by as much as the framework's arithmetic is.
+    Raises ExportError, HookError, DependencyError, GateError, StorageError; with data what `init` and `plan`
+    raise.
+    """
+    request = Request(
+        str(source) if source is not None else None,
+        factory,
+        tuple(map(parse_input, inputs)),
+        tuple(outputs),
+        task,
+        trust_pickle,
+        exporter,
+        opset,
+    )
+    return export_model(request, Path(target), rows=rows, data=data, gates=gates)
 
 
 def optimize(

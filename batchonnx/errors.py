@@ -69,6 +69,10 @@ class ModelFileError(BatchonnxError):
     """The model is missing or isn't a model that ONNX Runtime can load."""
 
 
+class ExportError(BatchonnxError):
+    """What is to be exported is missing, isn't trusted, or is something that no exporter takes."""
+
+
 class HookError(BatchonnxError):
     """A `python:` function can't be imported, raised, or returned something unusable."""
 

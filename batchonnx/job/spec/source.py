@@ -8,11 +8,17 @@ from pydantic import Field, model_validator
 
 from batchonnx.job.spec.section import PASSWORD, SECRETS, Digest, Place, Scalar, Section, rule
 
+REGISTRY = "models:/"
+"""What the name of a model in an MLflow registry begins with; it is no path of a job's folder."""
+
 
 class Model(Section):
     """The ONNX model."""
 
-    path: Place = Field(description="Local path or URL of the .onnx file; relative to the job file.")
+    path: Place = Field(
+        description="Local path or URL of the .onnx file, relative to the job file; or models:/NAME/VERSION, "
+        "of an MLflow registry."
+    )
     sha256: Digest | None = Field(None, description="Refuse a model with another SHA-256 digest.")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from batchonnx.errors import JobFileError, Problem
+from batchonnx.job.spec.source import REGISTRY
 from batchonnx.schedule.render.target import RenderOptions
 from batchonnx.schedule.scheduled import Scheduled
 
@@ -140,7 +141,7 @@ def _check_reachable(scheduled: Scheduled) -> None:
         )
         for key, paths in named.items()
         for path in paths
-        if "://" not in path or path.startswith("file://")
+        if ("://" not in path and not path.startswith(REGISTRY)) or path.startswith("file://")
     ]
     functions = [f.python for f in (job.features or {}).values()] + [
         o.python for o in (job.outputs or {}).values()
