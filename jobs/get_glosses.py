@@ -115,7 +115,7 @@ def write_model() -> None:
         shutil.copyfile(source / name, MODEL.parent / name)
     torch.onnx.export(
         Hidden().eval(),
-        (ids, ids, ids * 0),
+        (ids, torch.ones_like(ids), torch.zeros_like(ids)),  # a tensor given twice would be one input
         str(MODEL),
         input_names=list(names),
         output_names=["last_hidden_state"],

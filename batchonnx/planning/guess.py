@@ -14,6 +14,7 @@ import yaml
 from batchonnx.errors import ContractError, Problem
 from batchonnx.job.spec import Output, Section
 from batchonnx.job.spec.source import REGISTRY
+from batchonnx.planning.bindings import TOKEN_INPUTS
 from batchonnx.planning.listing import Listing, list_input
 from batchonnx.planning.match import Match, match_input
 from batchonnx.planning.models import link, may_feed
@@ -47,7 +48,10 @@ def guess_job(
         spec.name: (known and known(spec, listing.schema)) or match_input(spec, model, listing.schema)
         for spec in model.inputs
     }
-    missing = [spec for spec in model.inputs if matches[spec.name] is None]
+    if any(match is not None and match.feature.tokenizer is not None for match in matches.values()):
+        # Its tokenizer feeds them, too.
+        matches = {name: match for name, match in matches.items() if name not in TOKEN_INPUTS}
+    missing = [spec for spec in model.inputs if matches.get(spec.name, True) is None]
     if missing:
         raise ContractError(*(_unmatched(spec, listing) for spec in missing))
     name = f"score-{Path(data.rstrip('/*')).stem.strip('*.') or 'rows'}"
@@ -62,8 +66,9 @@ def guess_job(
     lines.append("features:")
     fed: set[str] = set()
     for spec in model.inputs:
-        match = matches[spec.name]
-        assert match is not None
+        match = matches.get(spec.name)
+        if match is None:
+            continue
         lines += _feature(spec, match)
         fed.update(match.feature.columns or [match.feature.column or ""])
     lines.append("outputs:")

@@ -235,6 +235,25 @@ def test_minilm_is_exported_from_its_folder_with_its_tokenizer(tmp_path: Path) -
         api.export(minilm(), target)
 
 
+def test_minilm_comes_with_a_job_that_embeds_texts_as_it_was_trained_to(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="torch isn't installed")
+    transformers = pytest.importorskip("transformers", reason="transformers isn't installed")
+    texts = ["a cat", "the small cat that sat on the mat, and stayed", "", "interest rates"] * 5
+    pq.write_table(pa.table({"id": range(20), "gloss": texts}), tmp_path / "in.parquet")
+    found = api.export_model(minilm(), tmp_path / "minilm" / "model.onnx", data=str(tmp_path / "in.parquet"))
+    assert found.job is not None
+    assert "embedding" in {one.name for one in found.comparison.parity}
+    result = pq.read_table(api.run(found.job).output, partitioning=None).sort_by("id")
+    model = transformers.AutoModel.from_pretrained(minilm()).eval()
+    tokens = transformers.AutoTokenizer.from_pretrained(minilm())(texts, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        hidden = model(**tokens).last_hidden_state
+    mask = tokens["attention_mask"][:, :, None]
+    pooled = torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1)
+    vectors = np.stack(result["embedding"].to_pylist())
+    np.testing.assert_allclose(vectors, pooled.numpy(), rtol=0, atol=1e-4)
+
+
 TEXT_TASKS = {
     "BertForSequenceClassification": ("text-classification", ["logits"]),
     "BertForTokenClassification": ("token-classification", ["logits"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,28 +12,71 @@ from batchonnx.errors import ContractError
 from batchonnx.job.spec import Feature, Image, Output
 from batchonnx.lifecycle.export.draft import JobHints
 from batchonnx.planning.encoded import encoded_as
+from batchonnx.planning.guess import KEY_NAMES
 from batchonnx.planning.image_preset import FILE_NAME
 from batchonnx.planning.match import Match
+from batchonnx.planning.texts import TOKENIZER_FILE
+from batchonnx.planning.types import is_text
 from batchonnx.runtime.signature import TensorSpec
 
+HIDDEN = "last_hidden_state"
+_POOLS = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_lasttoken": "last",
+}
 LABELLED = ("text-classification", "image-classification")
 
 
 def job_of(folder: Path, outputs: Sequence[str], task: str) -> JobHints:
     """folder: of the model, with what was saved beside it; the job's own, too."""
-    has_processor = (folder / FILE_NAME).is_file()
+    has_processor, has_tokenizer = (folder / FILE_NAME).is_file(), (folder / TOKENIZER_FILE).is_file()
 
     def matcher(spec: TensorSpec, schema: pa.Schema) -> Match | None:
         if spec.name == "pixel_values" and has_processor and (column := _image_column(schema)):
             feature = Feature(column=column, image=Image(preset=FILE_NAME))
             return Match(feature, f"encoded images, made ready as {FILE_NAME} says", sure=True)
+        if spec.name == "input_ids" and has_tokenizer and (column := _text_column(schema)):
+            feature = Feature(column=column, tokenizer=TOKENIZER_FILE)
+            return Match(feature, f"texts, made tokens by {TOKENIZER_FILE}", sure=True)
         return None
 
     found: dict[str, Output] = {}
+    if HIDDEN in outputs and (pool := _pooling(folder)) is not None:
+        vector = {"from": HIDDEN, "pool": pool, "normalize": _is_normalized(folder)}
+        found["embedding"] = Output.model_validate(vector)
     if task in LABELLED and "logits" in outputs:
         found["label"] = Output.model_validate({"from": "logits", "argmax": True, "labels": "config.json"})
         found["scores"] = Output.model_validate({"from": "logits", "softmax": True})
     return JobHints(matcher, found)
+
+
+def _text_column(schema: pa.Schema) -> str | None:
+    """The first column of text that isn't called as a key is."""
+    texts = [str(field.name) for field in schema if is_text(field.type)]
+    return next((name for name in texts if name.lower() not in KEY_NAMES), None)
+
+
+def _pooling(folder: Path) -> str | None:
+    """How sentence-transformers makes one vector of a text's; None where it doesn't say."""
+    told = _told(folder / "1_Pooling" / "config.json")
+    if not isinstance(told, dict):
+        return None
+    asked = [name for key, name in _POOLS.items() if told.get(key)]
+    return asked[0] if len(asked) == 1 else None
+
+
+def _is_normalized(folder: Path) -> bool:
+    told = _told(folder / "modules.json")
+    steps = told if isinstance(told, list) else []
+    return any(isinstance(step, dict) and str(step.get("type")).endswith("Normalize") for step in steps)
+
+
+def _told(path: Path) -> object:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):  # isn't there, or is somebody else's
+        return None
 
 
 def _image_column(schema: pa.Schema) -> str | None:
