@@ -240,7 +240,7 @@ def test_minilm_comes_with_a_job_that_embeds_texts_as_it_was_trained_to(tmp_path
     transformers = pytest.importorskip("transformers", reason="transformers isn't installed")
     texts = ["a cat", "the small cat that sat on the mat, and stayed", "", "interest rates"] * 5
     pq.write_table(pa.table({"id": range(20), "gloss": texts}), tmp_path / "in.parquet")
-    found = api.export_model(minilm(), tmp_path / "minilm" / "model.onnx", data=str(tmp_path / "in.parquet"))
+    found = api.export(minilm(), tmp_path / "minilm" / "model.onnx", data=str(tmp_path / "in.parquet"))
     assert found.job is not None
     assert "embedding" in {one.name for one in found.comparison.parity}
     result = pq.read_table(api.run(found.job).output, partitioning=None).sort_by("id")
