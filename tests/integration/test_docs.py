@@ -362,12 +362,16 @@ def test_the_looks_at_a_model_that_are_shown_are_taken(
     }
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
     monkeypatch.chdir(tmp_path)
-    for title in ("inspect", "profile", "validate", "compare"):
-        (line,) = re.findall(r"^batchonnx .*", section(MODELS, title), re.MULTILINE)
+    titles = ("inspect", "profile", "validate", "compare", "run")
+    for line in (found for t in titles for found in re.findall(r"^batchonnx .*", section(MODELS, t), re.M)):
         # Whether one is as fast as the other, which it is, is up to this moment of the machine.
         line = line.replace("--min-speedup 1", "--min-speedup 0.1")
         done = CliRunner().invoke(main, shlex.split(line)[1:])
         assert done.exit_code == 0, f"{line}: {done.output}"
+    (settings,) = (yaml.safe_load(text) for text in blocks(MODELS, "yaml"))
+    with (tmp_path / "rows.yaml").open("a") as rows:
+        yaml.safe_dump(settings, rows)
+    assert api.run(tmp_path / "rows.yaml", overwrite=True).predicted == 40
     for made in (
         "model.html",
         "profile.html",
