@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.types as pat
 import yaml
 
 from batchonnx.errors import ContractError, Problem
-from batchonnx.job.spec import Output, Section
+from batchonnx.job.spec import Section
 from batchonnx.job.spec.source import REGISTRY
 from batchonnx.planning.bindings import TOKEN_INPUTS
 from batchonnx.planning.listing import Listing, list_input
-from batchonnx.planning.match import Match, match_input
+from batchonnx.planning.match import KEY_NAMES, Match, match_input
 from batchonnx.planning.models import link, may_feed
+from batchonnx.planning.pretrained import Known, known_of
 from batchonnx.planning.types import column_shape
 from batchonnx.runtime.session import Model, open_model
 from batchonnx.runtime.signature import ModelSignature, TensorSpec, output_key
-
-Matcher = Callable[[TensorSpec, pa.Schema], Match | None]
-"""What feeds a model input, by somebody who knows the model; None where he doesn't."""
-
-KEY_NAMES = ("id", "key", "uuid", "guid", "path", "name")
 
 
 def guess_job(
@@ -33,19 +28,19 @@ def guess_job(
     data: str,
     output: str | None,
     folder: Path,
-    known: Matcher | None = None,
-    outputs: Mapping[str, Output] | None = None,
+    beside: Path | None = None,
 ) -> str:
     """The text of a job file; every guess that isn't certain says so in a comment.
 
     model: with paths as the user knows them; of a chain, see `guess_chain`. folder: where the file will be
-    kept; relative paths are written to count from there. known: asked first; None where it doesn't know.
-    outputs: the job's columns, where they needn't be guessed.
+    kept; relative paths are written to count from there. beside: where lies what came with the model, a
+    tokenizer say; None: in the model's own folder.
     Raises InputError for unreadable data, ContractError where an input matches no columns.
     """
     listing = list_input([data if "://" in data else str(Path(data).absolute())], _format(data))
+    known = _known(model, folder, beside)
     matches = {
-        spec.name: (known and known(spec, listing.schema)) or match_input(spec, model, listing.schema)
+        spec.name: (known and known.feature(spec, listing.schema)) or match_input(spec, model, listing.schema)
         for spec in model.inputs
     }
     if any(match is not None and match.feature.tokenizer is not None for match in matches.values()):
@@ -71,9 +66,10 @@ def guess_job(
             continue
         lines += _feature(spec, match)
         fed.update(match.feature.columns or [match.feature.column or ""])
+    outputs = known.outputs if known is not None else {}
     lines.append("outputs:")
     lines += [f"  {_yaml(n)}: {_flow(one)}" for n, one in outputs.items()] if outputs else _outputs(model)
-    keep = _keep(listing, fed, {spec.name for spec in model.outputs} | set(outputs or ()))
+    keep = _keep(listing, fed, {spec.name for spec in model.outputs} | set(outputs))
     lines.append(f"keep: [{', '.join(map(_yaml, keep))}]    # input columns to carry along")
     lines += [
         "output:",
@@ -123,6 +119,14 @@ def _models(model: ModelSignature, folder: Path) -> Iterator[str]:
         links = {name: source for name, source in member.sources.items() if source in outputs}
         if links:
             yield f"    inputs: {_yaml(links, flow=True)}    # a guess: check it"
+
+
+def _known(model: ModelSignature, folder: Path, beside: Path | None) -> Known | None:
+    if model.members or "://" in model.path or model.path.startswith(REGISTRY):
+        return None
+    home = Path(model.path).absolute().parent
+    outputs = [spec.name for spec in model.outputs]
+    return known_of(beside or home, outputs, lambda name: _relative(str(home / name), folder))
 
 
 def _format(data: str) -> str | None:

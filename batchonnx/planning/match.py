@@ -13,6 +13,7 @@ from batchonnx.job.spec import BytesWindow, Feature
 from batchonnx.planning.types import cast_price, column_shape, is_binary, is_number, is_text
 from batchonnx.runtime.signature import ModelSignature, TensorSpec
 
+KEY_NAMES = ("id", "key", "uuid", "guid", "path", "name")
 FEATURE_NAMES = "feature_names"
 """Metadata key under which a model may carry its columns' names, as a JSON list."""
 

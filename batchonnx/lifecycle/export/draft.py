@@ -8,9 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from batchonnx.job.spec import Output
 from batchonnx.lifecycle.feed import Rows
-from batchonnx.planning.guess import Matcher
 from batchonnx.runtime.signature import TensorSpec
 
 Exporter = Literal["dynamo", "torchscript"]
@@ -47,21 +45,12 @@ class Request:
 
 
 @dataclass(frozen=True)
-class JobHints:
-    """What is known of a job better than by guessing. matcher: see `guess_job`. outputs: column -> output."""
-
-    matcher: Matcher | None = None
-    outputs: Mapping[str, Output] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Draft:
     """A model as its exporter wrote it.
 
     answer: the framework. tools: packages that took part. max_diff: how far answers may be apart, unless
     another gate is asked for (see `Parity.max_diff`). options: what was chosen for the user. notes: what the
     user should know. rows: on which to compare; None: at random.
-    job: for the job file, if one is written.
     """
 
     answer: Answer
@@ -70,4 +59,3 @@ class Draft:
     options: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     rows: Rows | None = None
-    job: JobHints = JobHints()

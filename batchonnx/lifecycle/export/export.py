@@ -82,8 +82,9 @@ def export_model(
         signature = replace(candidate.signature, path=str(target))
         job_text = None
         if data is not None:
-            job_text = _guess(signature, data, target.parent, draft)
-            rows = rows or _first_rows(_guess(signature, data, scratch, draft), scratch)
+            job_text = guess_job(signature, data, None, target.parent, beside=scratch)
+            own = replace(signature, path=str(made))
+            rows = rows or _first_rows(guess_job(own, data, None, scratch), scratch)
         known = replace(signature, path=_told(request), digest=digest or "", bytes=size, metadata={})
         framework = Contender(known, _answering(draft, signature))
         candidate = replace(candidate, signature=signature)
@@ -132,10 +133,6 @@ def _refuse_foreign(scratch: Path, target: Path, beside: Sequence[Path]) -> None
             facts = {"model": str(target), "file": str(there)}
             fix = "write the model into a folder of its own: --out"
             raise StorageError(Problem("another model's file would be replaced", facts, fix))
-
-
-def _guess(signature: ModelSignature, data: str, folder: Path, draft: Draft) -> str:
-    return guess_job(signature, data, None, folder, draft.job.matcher, draft.job.outputs)
 
 
 def _first_rows(job_text: str, scratch: Path) -> Rows:

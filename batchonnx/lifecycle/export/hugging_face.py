@@ -13,7 +13,6 @@ import onnx
 from batchonnx.errors import ExportError, Problem
 from batchonnx.lifecycle.export.draft import Draft, Request
 from batchonnx.lifecycle.export.packages import need
-from batchonnx.lifecycle.export.pretrained_job import job_of
 from batchonnx.lifecycle.export.quiet import quiet
 from batchonnx.lifecycle.export.torch_exporters import one_thread
 from batchonnx.lifecycle.feed import GivenRows
@@ -87,7 +86,6 @@ def export_pretrained(request: Request, path: Path, target: Path) -> Draft:
         rows=GivenRows(tensors, "a few texts" if tokenizer is not None else "random images")
         if tensors
         else None,
-        job=job_of(target.parent, outputs, task),
     )
 
 

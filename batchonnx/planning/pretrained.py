@@ -3,52 +3,61 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
 from batchonnx.errors import ContractError
 from batchonnx.job.spec import Feature, Image, Output
-from batchonnx.lifecycle.export.draft import JobHints
 from batchonnx.planning.encoded import encoded_as
-from batchonnx.planning.guess import KEY_NAMES
 from batchonnx.planning.image_preset import FILE_NAME
-from batchonnx.planning.match import Match
+from batchonnx.planning.match import KEY_NAMES, Match
 from batchonnx.planning.texts import TOKENIZER_FILE
 from batchonnx.planning.types import is_text
 from batchonnx.runtime.signature import TensorSpec
 
 HIDDEN = "last_hidden_state"
+CONFIG_FILE = "config.json"
 _POOLS = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
     "pooling_mode_lasttoken": "last",
 }
-LABELLED = ("text-classification", "image-classification")
+_LABELLED = ("ForSequenceClassification", "ForImageClassification")
 
 
-def job_of(folder: Path, outputs: Sequence[str], task: str) -> JobHints:
-    """folder: of the model, with what was saved beside it; the job's own, too."""
+@dataclass(frozen=True)
+class Known:
+    """What is known of a job better than by guessing: an input's feature, or None; the job's outputs."""
+
+    feature: Callable[[TensorSpec, pa.Schema], Match | None]
+    outputs: Mapping[str, Output]
+
+
+def known_of(folder: Path, outputs: Sequence[str], path_of: Callable[[str], str]) -> Known:
+    """folder: what was saved beside a model. outputs: the model's. path_of: a file of it, as a job says."""
     has_processor, has_tokenizer = (folder / FILE_NAME).is_file(), (folder / TOKENIZER_FILE).is_file()
 
-    def matcher(spec: TensorSpec, schema: pa.Schema) -> Match | None:
+    def feature(spec: TensorSpec, schema: pa.Schema) -> Match | None:
         if spec.name == "pixel_values" and has_processor and (column := _image_column(schema)):
-            feature = Feature(column=column, image=Image(preset=FILE_NAME))
-            return Match(feature, f"encoded images, made ready as {FILE_NAME} says", sure=True)
+            images = Feature(column=column, image=Image(preset=path_of(FILE_NAME)))
+            return Match(images, f"encoded images, made ready as {FILE_NAME} says", sure=True)
         if spec.name == "input_ids" and has_tokenizer and (column := _text_column(schema)):
-            feature = Feature(column=column, tokenizer=TOKENIZER_FILE)
-            return Match(feature, f"texts, made tokens by {TOKENIZER_FILE}", sure=True)
+            texts = Feature(column=column, tokenizer=path_of(TOKENIZER_FILE))
+            return Match(texts, f"texts, made tokens by {TOKENIZER_FILE}", sure=True)
         return None
 
     found: dict[str, Output] = {}
     if HIDDEN in outputs and (pool := _pooling(folder)) is not None:
         vector = {"from": HIDDEN, "pool": pool, "normalize": _is_normalized(folder)}
         found["embedding"] = Output.model_validate(vector)
-    if task in LABELLED and "logits" in outputs:
-        found["label"] = Output.model_validate({"from": "logits", "argmax": True, "labels": "config.json"})
+    if "logits" in outputs and _is_labelled(folder):
+        best = {"from": "logits", "argmax": True, "labels": path_of(CONFIG_FILE)}
+        found["label"] = Output.model_validate(best)
         found["scores"] = Output.model_validate({"from": "logits", "softmax": True})
-    return JobHints(matcher, found)
+    return Known(feature, found)
 
 
 def _text_column(schema: pa.Schema) -> str | None:
@@ -70,6 +79,13 @@ def _is_normalized(folder: Path) -> bool:
     told = _told(folder / "modules.json")
     steps = told if isinstance(told, list) else []
     return any(isinstance(step, dict) and str(step.get("type")).endswith("Normalize") for step in steps)
+
+
+def _is_labelled(folder: Path) -> bool:
+    """Whether its architecture gives one of the labels that its configuration names."""
+    told = _told(folder / CONFIG_FILE)
+    names = told.get("architectures") if isinstance(told, dict) else None
+    return isinstance(names, list) and any(str(name).endswith(_LABELLED) for name in names)
 
 
 def _told(path: Path) -> object:
