@@ -13,6 +13,7 @@ from batchonnx.cli.model_options import (
     gate_options,
     html_option,
     json_option,
+    output_option,
     rows_options,
     size_option,
     write_page,
@@ -102,9 +103,7 @@ def validate(
 @click.argument("b")
 @rows_options
 @gate_options
-@click.option(
-    "--output", "outputs", multiple=True, metavar="NAME", help="Compare this output only. May be repeated."
-)
+@output_option
 @click.option(
     "--batch",
     "batches",

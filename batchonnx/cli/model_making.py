@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchonnx.cli.model_options import fixed_sizes, gate_options, json_option, rows_options
+from batchonnx.cli.model_options import fixed_sizes, gate_options, json_option, output_option, rows_options
 from batchonnx.cli.screen import complain, say
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ fix_option = click.option(
 @fix_option
 @rows_options
 @gate_options
+@output_option
 @batch_option
 @json_option
 def optimize(
@@ -74,6 +75,7 @@ def optimize(
     fix: tuple[str, ...],
     rows: Rows,
     gates: Gates,
+    outputs: tuple[str, ...],
     batches: tuple[int, ...],
     as_json: bool,
 ) -> None:
@@ -93,7 +95,7 @@ def optimize(
     from batchonnx.lifecycle.optimize import optimize as make
 
     passes = Passes(fixed_sizes(fix), simplify, fuse, heads or 0, hidden or 0, half, keep, graph)
-    _tell(lambda trial: make(source, target, passes, trial), target, rows, gates, batches, as_json)
+    _tell(lambda trial: make(source, target, passes, trial), target, rows, gates, outputs, batches, as_json)
 
 
 @click.command()
@@ -119,6 +121,7 @@ def optimize(
 )
 @rows_options
 @gate_options
+@output_option
 @batch_option
 @json_option
 def quantize(
@@ -132,6 +135,7 @@ def quantize(
     calibration: Any,
     rows: Rows,
     gates: Gates,
+    outputs: tuple[str, ...],
     batches: tuple[int, ...],
     as_json: bool,
 ) -> None:
@@ -153,7 +157,7 @@ def quantize(
 
     count = calibration_rows or CALIBRATION_ROWS
     how = Quantization(method, not per_tensor, exclude, count, calibration, search)
-    _tell(lambda trial: make(source, target, how, trial), target, rows, gates, batches, as_json)
+    _tell(lambda trial: make(source, target, how, trial), target, rows, gates, outputs, batches, as_json)
 
 
 @click.command()
@@ -170,6 +174,7 @@ def quantize(
 @fix_option
 @rows_options
 @gate_options
+@output_option
 @batch_option
 @json_option
 def convert(
@@ -182,6 +187,7 @@ def convert(
     fix: tuple[str, ...],
     rows: Rows,
     gates: Gates,
+    outputs: tuple[str, ...],
     batches: tuple[int, ...],
     as_json: bool,
 ) -> None:
@@ -206,7 +212,9 @@ def convert(
     if usable and not as_json:
         say(format_usability(usable))
     more = {"mobile": [asdict(one) for one in usable]} if mobile else {}
-    _tell(lambda trial: make(source, target, form, trial), target, rows, gates, batches, as_json, more)
+    _tell(
+        lambda trial: make(source, target, form, trial), target, rows, gates, outputs, batches, as_json, more
+    )
 
 
 def _tell(
@@ -214,6 +222,7 @@ def _tell(
     target: Path,
     rows: Rows,
     gates: Gates,
+    outputs: tuple[str, ...],
     batches: tuple[int, ...],
     as_json: bool,
     more: Mapping[str, object] | None = None,
@@ -223,7 +232,7 @@ def _tell(
     from batchonnx.lifecycle.comparison_report import as_markdown, report_paths
     from batchonnx.lifecycle.making import Trial
 
-    found = make(Trial(rows, gates, batches or SIZES))
+    found = make(Trial(rows, gates, batches or SIZES, outputs or None))
     complain(f"wrote {target} and {report_paths(target)[1]}")
     told = json.dumps({**found.as_dict(), **(more or {})}, indent=1) if as_json else as_markdown(found)
     say(told, nl=as_json)

@@ -29,6 +29,10 @@ size_option = click.option(
     help="Without --job: the size of a symbolic dimension. May be repeated.",
 )
 
+output_option = click.option(
+    "--output", "outputs", multiple=True, metavar="NAME", help="Compare this output only. May be repeated."
+)
+
 Command = Callable[..., Any]
 
 

@@ -26,12 +26,13 @@ class Trial:
     """How a new model is tried against the one it was made of; see `compare`.
 
     rows: left out: 64 at random. gates: what isn't asked for has the step's own default. sizes: none: speed
-    isn't taken.
+    isn't taken. outputs: those to compare; None: all.
     """
 
     rows: Rows | None = None
     gates: Gates = field(default_factory=Gates)
     sizes: Sequence[int] = SIZES
+    outputs: Sequence[str] | None = None
 
     def by_default(self, answers: Gates, min_speedup: float | None) -> Trial:
         """The same with a step's own gates where none were asked for."""
@@ -88,7 +89,9 @@ def make_model(source: Source, target: Path, recipe: Recipe, trial: Trial) -> Co
     with _workshop(target) as draft:
         built = recipe.build(draft)
         made = draft_contender(draft, target, source, recipe.step)
-        found = compare(source.contender, made, trial.rows, gates=trial.gates, sizes=trial.sizes)
+        found = compare(
+            source.contender, made, trial.rows, gates=trial.gates, sizes=trial.sizes, outputs=trial.outputs
+        )
         found = replace(found, notes=(*found.notes, *built.notes))
         step = Step(
             step=recipe.step,

@@ -20,6 +20,7 @@ from batchonnx.runtime.signature import TensorSpec
 
 HIDDEN = "last_hidden_state"
 CONFIG_FILE = "config.json"
+TEXT_NAMES = ("text", "sentence", "content", "body", "document", "passage", "comment", "review", "gloss")
 _POOLS = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
@@ -44,9 +45,10 @@ def known_of(folder: Path, outputs: Sequence[str], path_of: Callable[[str], str]
         if spec.name == "pixel_values" and has_processor and (column := _image_column(schema)):
             images = Feature(column=column, image=Image(preset=path_of(FILE_NAME)))
             return Match(images, f"encoded images, made ready as {FILE_NAME} says", sure=True)
-        if spec.name == "input_ids" and has_tokenizer and (column := _text_column(schema)):
-            texts = Feature(column=column, tokenizer=path_of(TOKENIZER_FILE))
-            return Match(texts, f"texts, made tokens by {TOKENIZER_FILE}", sure=True)
+        if spec.name == "input_ids" and has_tokenizer and (columns := _text_columns(schema)):
+            texts = Feature(column=columns[0], tokenizer=path_of(TOKENIZER_FILE))
+            sure = len(columns) == 1 or columns[0].lower() in TEXT_NAMES
+            return Match(texts, f"texts, made tokens by {TOKENIZER_FILE}", sure)
         return None
 
     found: dict[str, Output] = {}
@@ -60,10 +62,11 @@ def known_of(folder: Path, outputs: Sequence[str], path_of: Callable[[str], str]
     return Known(feature, found)
 
 
-def _text_column(schema: pa.Schema) -> str | None:
-    """The first column of text that isn't called as a key is."""
-    texts = [str(field.name) for field in schema if is_text(field.type)]
-    return next((name for name in texts if name.lower() not in KEY_NAMES), None)
+def _text_columns(schema: pa.Schema) -> list[str]:
+    """Columns of text that aren't called as a key is; first those that are called as texts are."""
+    names = [str(field.name) for field in schema if is_text(field.type)]
+    texts = [name for name in names if name.lower() not in KEY_NAMES]
+    return sorted(texts, key=lambda name: name.lower() not in TEXT_NAMES)
 
 
 def _pooling(folder: Path) -> str | None:

@@ -76,3 +76,12 @@ def flights_jobs(jobs: Path) -> Path:
         pytest.skip(f"the flights can't be fetched here: {done.stderr.strip()}")
     assert done.returncode == 0, done.stderr
     return jobs
+
+
+def fetched(jobs: Path, script: Script, name: str) -> Path:
+    """jobs/ with what a script fetches and makes; skips the test if it can't be fetched here."""
+    done = script(jobs / name)
+    if done.returncode == UNREACHABLE:
+        pytest.skip(f"what {name} needs can't be fetched here: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
+    return jobs

@@ -15,19 +15,10 @@ import pytest
 from PIL import Image
 
 import batchonnx
-from tests.integration.conftest import UNREACHABLE, Script
+from tests.integration.conftest import Script, fetched
 
 IMAGES, SOUNDS, GLOSSES = 500, 200, 1_000
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-
-
-def fetched(jobs: Path, script: Script, name: str) -> Path:
-    """jobs/ with what a script fetches and makes; skips the test if it can't be fetched here."""
-    done = script(jobs / name)
-    if done.returncode == UNREACHABLE:
-        pytest.skip(f"what {name} needs can't be fetched here: {done.stderr.strip()}")
-    assert done.returncode == 0, done.stderr
-    return jobs
 
 
 def some(data: Path, rows: int) -> pa.Table:

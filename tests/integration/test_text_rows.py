@@ -235,11 +235,12 @@ def test_a_million_texts_go_in_few_shapes_and_in_constant_memory(folder: Path) -
 
 
 def test_a_job_is_guessed_for_a_model_with_a_tokenizer_beside_it(folder: Path, tmp_path: Path) -> None:
-    write(folder, ["the cat", "on a mat"])
+    table = pa.table({"id": ["a", "b"], "synset": ["c", "d"], "text": ["the cat", "on a mat"]})
+    pq.write_table(table, folder / "in.parquet")
     (folder / "tokenizer_config.json").write_text(f'{{"model_max_length": {LONGEST}}}')
     home = tmp_path / "jobs"
     home.mkdir()
     text = batchonnx.init(str(folder / "model.onnx"), str(folder / "in.parquet"), folder=home)
-    assert "tokenizer: ../tokenizer.json" in text
+    assert "{column: text, tokenizer: ../tokenizer.json}" in text
     (home / "job.yaml").write_text(text)
     assert batchonnx.run(home / "job.yaml").predicted == 2

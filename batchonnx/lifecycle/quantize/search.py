@@ -39,7 +39,7 @@ def leave_worst(bench: Bench, target: Path) -> Sequence[str]:
             draft = Path(folder) / target.name
             bench.write(excluded, draft)
             made = draft_contender(draft, target, bench.source, "quantize")
-            return compare(known, made, rows, gates=gates, sizes=())
+            return compare(known, made, rows, gates=gates, sizes=(), outputs=bench.trial.outputs)
 
     def is_enough(excluded: Sequence[str]) -> bool:
         return tried(excluded, bench.trial.rows, answers_only).passed
