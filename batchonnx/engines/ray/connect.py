@@ -13,6 +13,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -99,12 +100,16 @@ def _own_cluster() -> Iterator[None]:
 
 def _own_environment(mark: str) -> dict[str, str]:
     """For the processes of a cluster of one's own: known by a mark, closed to others, telling nobody."""
-    told = {MARK: mark, "RAY_USAGE_STATS_ENABLED": "0"}
-    if "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
-        # Else Ray makes a token of its own accord and leaves it in the home folder. It reads these
-        # variables once, when it is imported.
-        told |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    return told
+    return {MARK: mark, "RAY_USAGE_STATS_ENABLED": "0", **_own_token()}
+
+
+@cache
+def _own_token() -> dict[str, str]:
+    """One for all clusters of this process's own: Ray reads it once, when it is imported."""
+    if "RAY_AUTH_MODE" in os.environ or "ray" in sys.modules:
+        return {}
+    # Else Ray makes a token of its own accord and leaves it in the home folder.
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 @contextmanager
