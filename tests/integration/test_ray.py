@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import shutil
 import socket
@@ -202,8 +201,6 @@ def test_the_first_bad_row_is_named_with_the_worker_s_host(three_raylets: Any, f
     assert "nobody can have measured" in facts["found"]
     assert facts["worker"].startswith("on ")
     assert facts["file"].startswith(str(folder / "in"))
-    # The error holds the run's frames; what they held of Ray would end actors of another run, once collected.
-    assert [found for found in gc.get_objects() if type(found).__name__ in ("ActorHandle", "ObjectRef")] == []
 
 
 def test_workers_that_find_something_else_are_refused_by_their_hosts(

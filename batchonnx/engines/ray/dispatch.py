@@ -46,8 +46,10 @@ class Dispatch:
         """An actor has answered, or died. Raises its trouble, with its host."""
         import ray
 
+        assert member.answer is not None, "listened to"
+        answer, member.call, member.answer = member.answer, None, None
         try:
-            told = member.hear()
+            told = answer.result()
         except ray.exceptions.RayTaskError:
             raise  # a bug of ours: actors give their trouble back
         except ray.exceptions.RayError as error:

@@ -161,7 +161,6 @@ class RayEngine:
                 self._loop(stop, drain, on_progress)
             finally:
                 self._staff.end()
-                self._dispatch.entry = ([], [])  # let go as members are: see `Member.let_go`
                 self._beginning.close()
         finally:
             self._run.end()

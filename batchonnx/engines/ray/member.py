@@ -52,12 +52,6 @@ class Member:
         self.answer = answer = self.call.future()
         answer.add_done_callback(lambda _: tell(self))
 
-    def hear(self) -> Any:
-        """The answer to the call that was in flight. Raises what has ended it."""
-        assert self.answer is not None, "listened to"
-        answer, self.call, self.answer = self.answer, None, None
-        return answer.result()
-
     @property
     def has_answered(self) -> bool:
         """Whether the call in flight isn't any more."""
@@ -67,15 +61,4 @@ class Member:
         """End its process, whatever it does."""
         import ray
 
-        try:
-            ray.kill(self.actor, no_restart=True)
-        finally:
-            self.let_go()
-
-    def let_go(self) -> None:
-        """Drop all that Ray has given, now.
-
-        Ray counts handles by an id that the next cluster of this process gives again: a handle that is
-        collected when that one is there ends an actor of that one.
-        """
-        self.actor = self.call = self.answer = None
+        ray.kill(self.actor, no_restart=True)

@@ -152,7 +152,6 @@ class Staff:
             self._hand.blame(member.first_of)
         self._hand.lose(member.name)
         self._remove(member)
-        member.let_go()
         self.is_short = True
         self._losses.count(member)
         self._losses.require_hope(member, error, len(self._members))
@@ -169,11 +168,9 @@ class Staff:
 
     def end(self) -> None:
         """Dismiss all, whatever has happened."""
-        # Ray itself may be gone, and the run's own error is the one to tell.
-        for member in self.members:
-            with suppress(Exception):
+        with suppress(Exception):  # Ray itself may be gone, and the run's own error is the one to tell
+            for member in self.members:
                 self.dismiss(member)
-        with suppress(Exception):
             self._ask_for_room(0)
 
     @property
