@@ -208,7 +208,7 @@ def test_every_model_of_a_chain_is_a_place_that_a_cluster_has_to_reach(folder: P
 def test_a_chain_gives_the_same_bytes_on_a_cluster(folder: Path) -> None:
     asked = {"batch_rows": 64, "workers": 2}
     api.run(job_from_dict(_spec(engine=asked), folder))
-    # A process that has had a cluster of its own wants its token for good: the next tests' clusters have none.
+    # Not one of its own: this process would want its token for good, and other tests have clusters without.
     with ray_cluster(1, cpus=2):
         api.run(job_from_dict(_spec(engine={**asked, "name": "ray"}, output={"path": "far"}), folder))
     local, far = (sorted((folder / name).glob("part-*")) for name in ("out", "far"))
