@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchonnx.cli.model_options import fixed_sizes, gate_options, json_option, output_option, rows_options
+from batchonnx.cli.model_options import (
+    Command,
+    fixed_sizes,
+    gate_options,
+    json_option,
+    output_option,
+    rows_options,
+)
 from batchonnx.cli.screen import complain, say
 
 if TYPE_CHECKING:
     from batchonnx.lifecycle.compare import Comparison
     from batchonnx.lifecycle.feed import Rows
     from batchonnx.lifecycle.gates import Gates
+    from batchonnx.lifecycle.making import Trial
 
 target_argument = click.argument("target", type=click.Path(path_type=Path))
 batch_option = click.option(
@@ -32,6 +41,28 @@ fix_option = click.option(
     metavar="NAME=N",
     help="Fix an open dimension, or an input's shape: INPUT=1x3x224x224. May be repeated.",
 )
+
+
+def trial_options(command: Command) -> Command:
+    """How what is made is tried against SOURCE: the options of rows and gates, --output and --batch.
+
+    The command is given it as `trial`.
+    """
+
+    @rows_options
+    @gate_options
+    @output_option
+    @batch_option
+    @wraps(command)
+    def with_trial(
+        rows: Rows, gates: Gates, outputs: tuple[str, ...], batches: tuple[int, ...], **others: Any
+    ) -> None:
+        from batchonnx.lifecycle.compare import SIZES
+        from batchonnx.lifecycle.making import Trial
+
+        command(trial=Trial(rows, gates, batches or SIZES, outputs or None), **others)
+
+    return with_trial
 
 
 @click.command()
@@ -57,10 +88,7 @@ fix_option = click.option(
     help="Save what ONNX Runtime makes of it; all is for this kind of CPU alone.",
 )
 @fix_option
-@rows_options
-@gate_options
-@output_option
-@batch_option
+@trial_options
 @json_option
 def optimize(
     source: str,
@@ -73,10 +101,7 @@ def optimize(
     keep: tuple[str, ...],
     graph: Any,
     fix: tuple[str, ...],
-    rows: Rows,
-    gates: Gates,
-    outputs: tuple[str, ...],
-    batches: tuple[int, ...],
+    trial: Trial,
     as_json: bool,
 ) -> None:
     """Make a model with less work for the same answers of SOURCE, and write it to TARGET.
@@ -95,7 +120,7 @@ def optimize(
     from batchonnx.lifecycle.optimize import optimize as make
 
     passes = Passes(fixed_sizes(fix), simplify, fuse, heads or 0, hidden or 0, half, keep, graph)
-    _tell(lambda trial: make(source, target, passes, trial), target, rows, gates, outputs, batches, as_json)
+    _tell(make(source, target, passes, trial), target, as_json)
 
 
 @click.command()
@@ -119,10 +144,7 @@ def optimize(
     default="minmax",
     help="With --method static: how ranges are chosen.",
 )
-@rows_options
-@gate_options
-@output_option
-@batch_option
+@trial_options
 @json_option
 def quantize(
     source: str,
@@ -133,10 +155,7 @@ def quantize(
     search: bool,
     calibration_rows: int | None,
     calibration: Any,
-    rows: Rows,
-    gates: Gates,
-    outputs: tuple[str, ...],
-    batches: tuple[int, ...],
+    trial: Trial,
     as_json: bool,
 ) -> None:
     """Make a model with smaller numbers of SOURCE, and write it to TARGET.
@@ -157,7 +176,7 @@ def quantize(
 
     count = calibration_rows or CALIBRATION_ROWS
     how = Quantization(method, not per_tensor, exclude, count, calibration, search)
-    _tell(lambda trial: make(source, target, how, trial), target, rows, gates, outputs, batches, as_json)
+    _tell(make(source, target, how, trial), target, as_json)
 
 
 @click.command()
@@ -172,10 +191,7 @@ def quantize(
 @click.option("--this-cpu", is_flag=True, help="With a TARGET.ort: for this kind of CPU alone, and faster.")
 @click.option("--mobile", is_flag=True, help="Tell what NNAPI, CoreML and XNNPACK would take of SOURCE.")
 @fix_option
-@rows_options
-@gate_options
-@output_option
-@batch_option
+@trial_options
 @json_option
 def convert(
     source: str,
@@ -185,10 +201,7 @@ def convert(
     this_cpu: bool,
     mobile: bool,
     fix: tuple[str, ...],
-    rows: Rows,
-    gates: Gates,
-    outputs: tuple[str, ...],
-    batches: tuple[int, ...],
+    trial: Trial,
     as_json: bool,
 ) -> None:
     """Write the model SOURCE in another form: TARGET.ort is in ONNX Runtime's own format.
@@ -212,27 +225,13 @@ def convert(
     if usable and not as_json:
         say(format_usability(usable))
     more = {"mobile": [asdict(one) for one in usable]} if mobile else {}
-    _tell(
-        lambda trial: make(source, target, form, trial), target, rows, gates, outputs, batches, as_json, more
-    )
+    _tell(make(source, target, form, trial), target, as_json, more)
 
 
-def _tell(
-    make: Callable[..., Comparison],
-    target: Path,
-    rows: Rows,
-    gates: Gates,
-    outputs: tuple[str, ...],
-    batches: tuple[int, ...],
-    as_json: bool,
-    more: Mapping[str, object] | None = None,
-) -> None:
-    """Make the model and print its comparison. more: what else to tell as JSON."""
-    from batchonnx.lifecycle.compare import SIZES
+def _tell(found: Comparison, target: Path, as_json: bool, more: Mapping[str, object] | None = None) -> None:
+    """Print the comparison of the model that was made. more: what else to tell as JSON."""
     from batchonnx.lifecycle.comparison_report import as_markdown, report_paths
-    from batchonnx.lifecycle.making import Trial
 
-    found = make(Trial(rows, gates, batches or SIZES, outputs or None))
     complain(f"wrote {target} and {report_paths(target)[1]}")
     told = json.dumps({**found.as_dict(), **(more or {})}, indent=1) if as_json else as_markdown(found)
     say(told, nl=as_json)
