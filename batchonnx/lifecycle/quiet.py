@@ -1,4 +1,4 @@
-"""Frameworks talk while they export: progress, advice, what isn't installed, and what they then raise."""
+"""Other people's tools talk while they work: progress, advice, what isn't installed, what they then raise."""
 
 from __future__ import annotations
 
