@@ -156,7 +156,7 @@ def _run(
     kept = tuple(output.adopt(commit, plan.fingerprint) for commit in unchanged)
     workers, threads = 0, 1
     if job.job.engine.name == "local":
-        budget = divide_cores(usable_cores(), _workers(job), plan.chunks)
+        budget = divide_cores(usable_cores(), _workers(job), plan.pieces)
         workers, threads = budget.workers, budget.threads_per_worker
     if threads > 1:
         model = open_again(plan.model, threads)

@@ -8,7 +8,6 @@ from collections.abc import Container, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
-from math import ceil
 from sys import maxsize
 from time import perf_counter
 from typing import Protocol
@@ -178,7 +177,7 @@ class Worker:
             if self._sandbox is not None:
                 self._sandbox.close()
             self._spare.leave()
-        self._spare.serve(lambda piece: list(self._scorer(piece.chunk).score_piece(piece)))
+        self._spare.serve(self._score_part)
 
     def _score(self, chunk: Chunk) -> Iterator[Scored]:
         """Predictions in the order of rows."""
@@ -200,7 +199,7 @@ class Worker:
             yield scored
         if first < rows:
             done = bisect_right(piece.cuts, (first, maxsize))
-            yield from self._share(scorer, piece.part(done, len(piece.cuts)))
+            yield from self._spare.share(piece.part(done, len(piece.cuts)), self._score_part)
         elif rows:
             self._output_row_bytes = written / rows
 
@@ -210,17 +209,9 @@ class Worker:
         self._sandbox = self._sandbox or Sandbox(self._plan, scorer.batch_rows)
         yield from scorer.score_apart(chunk, self._sandbox.attempt)
 
-    def _share(self, scorer: Scorer, piece: Piece) -> Iterator[Scored]:
-        """Predictions for a piece of which idle workers score equal parts."""
-        batches = len(piece.cuts)
-        share = ceil(batches / (max(self._spare.idle, 0) + 1))
-        others = [
-            self._spare.offer(piece.part(first, min(first + share, batches)))
-            for first in range(share, batches, share)
-        ]
-        yield from scorer.score_piece(piece.part(0, share))
-        for other in others:
-            yield from other.result()
+    def _score_part(self, piece: Piece) -> list[Scored]:
+        """Some batches of a shared piece, a colleague's or one of this worker's own."""
+        return list(self._scorer(piece.chunk).score_piece(piece))
 
     def _scorer(self, chunk: Chunk, *, untried: bool = False) -> Scorer:
         """This worker's scorer, made when the first rows are there to settle the batch size."""

@@ -52,6 +52,9 @@ WINDOW_ROWS, WINDOW_BYTES = 4096, 8 << 20
 """Texts are arranged by length among so many at most, and fewer where they are long: all of them, and what
 becomes of them, are in memory at once."""
 
+SHARED_TEXTS = 16
+"""Texts that are worth a worker: as many as are in the smallest batch."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -155,9 +158,10 @@ class Plan:
         return self.whole_rows * max(1, rows // self.whole_rows)
 
     @property
-    def chunks(self) -> int:
-        """About how many chunks there are: what workers can share, however few the shards."""
-        return sum(max(1, ceil((shard.rows or 1) / self.chunk_rows)) for shard in self.shards)
+    def pieces(self) -> int:
+        """About how much there is for workers to share, however few the shards: chunks, and batches of texts."""
+        size = SHARED_TEXTS if text_of(self.features) is not None else self.chunk_rows
+        return sum(max(1, ceil((shard.rows or 1) / size)) for shard in self.shards)
 
 
 def _is_open(binding: FeatureBinding) -> bool:

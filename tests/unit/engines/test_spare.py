@@ -3,58 +3,136 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from batchonnx import api
-from batchonnx.engines.spare import SpareHands
+from batchonnx.engines.spare import Score, Shared, SpareHands
 from batchonnx.job.load import job_from_dict
+from batchonnx.scoring.arrange import Piece
 from batchonnx.scoring.chunk import Chunk, Segment
+from batchonnx.scoring.scorer import Scored
 from tests import models
 
 
-def chunk(*values: int) -> Chunk:
-    return Chunk(pa.record_batch({"v": list(values)}), (Segment("f", 0, len(values)),))
+def piece_of(batches: int) -> Piece:
+    """Batches of two rows."""
+    rows = 2 * batches
+    chunk = Chunk(pa.record_batch({"v": range(rows)}), (Segment("f", 0, rows),))
+    return Piece(chunk, [(stop, 2) for stop in range(2, rows + 1, 2)])
 
 
-def double(given: Chunk) -> list[pa.RecordBatch]:
-    return [pa.record_batch({"v": [2 * v.as_py() for v in given.columns["v"]]})]
+def double(piece: Piece) -> list[Scored]:
+    values = [2 * value.as_py() for value in piece.chunk.columns["v"]]
+    return [Scored(len(values), pa.record_batch({"v": values}))]
 
 
-def broken(given: Chunk) -> list[pa.RecordBatch]:
-    raise KeyError("row 3")
+def values_of(scored: list[Scored]) -> list[int]:
+    return [value for one in scored for value in one.predictions["v"].to_pylist()]
 
 
-def serving(spare: SpareHands, score: object) -> threading.Thread:
+def serving(spare: SpareHands, score: Score) -> threading.Thread:
+    """A worker without a shard, that waits for something to do."""
+    spare.leave()
     thread = threading.Thread(target=spare.serve, args=(score,), daemon=True)
     thread.start()
+    while not spare.idle:
+        pass
     return thread
 
 
-def test_what_is_offered_is_scored_by_whoever_is_idle() -> None:
-    spare = SpareHands(2)
+@given(batches=st.integers(1, 60), helpers=st.integers(0, 3))
+def test_each_batch_is_scored_once_and_comes_back_in_order(batches: int, helpers: int) -> None:
+    spare = SpareHands(helpers + 1)
+    threads = [serving(spare, double) for _ in range(helpers)]
+    for _ in range(2):
+        scored = list(spare.share(piece_of(batches), double))
+        assert values_of(scored) == [2 * row for row in range(2 * batches)]
     spare.leave()
-    helper = serving(spare, double)
-    results = [spare.offer(chunk(i, i + 1)) for i in range(20)]
-    assert [r.result(10)[0]["v"].to_pylist() for r in results] == [[2 * i, 2 * i + 2] for i in range(20)]
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+@given(batches=st.integers(1, 300), hands=st.integers(1, 8))
+def test_ever_fewer_batches_are_taken_and_the_last_alone(batches: int, hands: int) -> None:
+    shared, sizes = Shared(piece_of(batches), hands), []
+
+    def count(piece: Piece) -> list[Scored]:
+        sizes.append(len(piece.cuts))
+        return []
+
+    while shared.work(count):
+        pass
+    assert sum(sizes) == batches
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] == 1
+
+
+def test_who_is_held_up_holds_up_no_batch_but_his_own() -> None:
+    spare, scored_by_owner, begun = SpareHands(2), [], threading.Event()
+    rest = threading.Event()
+
+    def slow(piece: Piece) -> list[Scored]:
+        begun.set()
+        assert rest.wait(10)
+        return double(piece)
+
+    def owner(piece: Piece) -> list[Scored]:
+        assert begun.wait(10)
+        scored_by_owner.append(len(piece.cuts))
+        if piece.cuts[-1][0] == 2 and piece.chunk.columns["v"][-1].as_py() == 79:  # the last batch of all
+            rest.set()
+        return double(piece)
+
+    helper = serving(spare, slow)
+    assert values_of(list(spare.share(piece_of(40), owner))) == [2 * row for row in range(80)]
+    assert sum(scored_by_owner) >= 30
+    spare.leave()
+    helper.join(10)
+
+
+def fails_on(row: int) -> Callable[[Piece], list[Scored]]:
+    def score(piece: Piece) -> list[Scored]:
+        if row in piece.chunk.columns["v"].to_pylist():
+            raise KeyError(f"row {row}")
+        return double(piece)
+
+    return score
+
+
+@pytest.mark.parametrize("row", [0, 20, 79])
+def test_an_error_comes_back_to_the_owner_and_the_helper_goes_on(row: int) -> None:
+    spare = SpareHands(2)
+    helper = serving(spare, fails_on(row))
+    for _ in range(2):
+        with pytest.raises(KeyError, match=f"row {row}"):
+            list(spare.share(piece_of(40), fails_on(row)))
     spare.leave()
     helper.join(10)
     assert not helper.is_alive()
 
 
-def test_an_error_comes_back_to_the_owner_and_the_helper_goes_on() -> None:
-    spare = SpareHands(2)
+def test_nothing_is_left_to_take_of_a_piece_whose_owner_stops() -> None:
+    spare, taken = SpareHands(1), []
+
+    def count(piece: Piece) -> list[Scored]:
+        taken.append(len(piece.cuts))
+        return double(piece)
+
+    results = spare.share(piece_of(40), count)
+    next(results)
+    results.close()
     spare.leave()
-    helper = serving(spare, broken)
-    for _ in range(2):
-        with pytest.raises(KeyError, match="row 3"):
-            spare.offer(chunk(1)).result(10)
-    spare.leave()
-    helper.join(10)
+    spare.serve(count)
+    assert len(taken) == 1
 
 
 def test_nobody_is_idle_while_all_have_shards() -> None:
