@@ -13,8 +13,8 @@ from batchonnx.scoring.scorer import Scored
 Score = Callable[[Piece], list[Scored]]
 
 TURNS = 2
-"""Of what is left of a piece, each of those who share it takes the so manieth part of an equal share: later ones
-take ever fewer batches, so that all end within about one batch of each other."""
+"""Whoever takes something of a piece takes an equal share of what is left, divided by this: ever fewer batches,
+the last ones alone, so that all end within about a batch of each other."""
 
 
 class Shared:
@@ -35,7 +35,7 @@ class Shared:
         return self._taken == len(self._piece.cuts)
 
     def work(self, score: Score) -> bool:
-        """Take some batches and score them; False if none was left. What `score` raises is the owner's to raise."""
+        """Take some batches and score them; False if none was left. What that raises is the owner's."""
         with self._lock:
             first, total = self._taken, len(self._piece.cuts)
             if first == total:

@@ -159,7 +159,7 @@ class Plan:
 
     @property
     def pieces(self) -> int:
-        """About how much there is for workers to share, however few the shards: chunks, and batches of texts."""
+        """About how much there is for workers to share, however few the shards: chunks; of texts, batches."""
         size = SHARED_TEXTS if text_of(self.features) is not None else self.chunk_rows
         return sum(max(1, ceil((shard.rows or 1) / size)) for shard in self.shards)
 

@@ -81,7 +81,8 @@ def _hash_model(local: Path, digest: Any) -> tuple[bytes, int, bool]:
             head = head or block[:64]
             size += len(block)
             digest.update(block)
-            is_marked = is_marked or _MARKER in tail + block
+            # Across two blocks, too; joining them as a whole took as long as hashing them.
+            is_marked = is_marked or _MARKER in block or _MARKER in tail + block[: len(_MARKER)]
             tail = block[-len(_MARKER) :]
     return head, size, is_marked
 

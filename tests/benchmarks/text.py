@@ -1,8 +1,8 @@
-"""Text, from a column to a vector: beside the loop that a user would write, and the model alone.
+"""Text, from a column to a vector: beside what others do, and the model alone.
 
-python -m tests.benchmarks.text loop|ours|limit FOLDER prints one contender's figures as a line of JSON.
+python -m tests.benchmarks.text NAME FOLDER prints one contender's figures as a line of JSON.
 
-    loop    batches of 32 in the order of the rows, the tokenizer's own padding; default threads
+    loop, daft, ray   see `text_others`; daft-tuned and ray-tuned are set for this machine
     ours    `batchonnx.run` of the job: plan, session, probe and publish in it
     limit   session.run alone on ids that are ready, sorted, at most 1,024 padded tokens in a call, one thread
             on each core
@@ -18,56 +18,80 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
-from time import perf_counter
-from typing import Any
+from time import perf_counter, process_time
 
 import numpy as np
 import onnxruntime as ort
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tokenizers import Tokenizer
 
-JOBS = Path(__file__).parents[2] / "jobs"
-MODEL = JOBS / "models" / "minilm"
+from batchonnx.runtime.cores import usable_cores
+from tests.benchmarks.data import JOBS
+from tests.benchmarks.text_others import MAX_LENGTH, MODEL, OTHERS, open_tokenizer, tensors
+from tests.integration.ray_cluster import ray_cluster
+
 ROWS = {"glosses": 2_000, "docstrings": 600}
 GOALS = {"glosses": 1.5, "docstrings": 4.0}
-LIMIT_SHARE = 0.9
-MAX_LENGTH, LOOP_ROWS, LIMIT_TOKENS = 256, 32, 1_024
-INPUTS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
-CONTENDERS = ("loop", "ours", "limit")
+LIMIT_SHARE, LIMIT_TOKENS = 0.9, 1_024
+
+Figures = dict[str, float]
 
 
 def text(folder: Path, rounds: int) -> Iterator[str]:
-    """Glosses and docstrings through MiniLM, contenders in turn."""
+    """Glosses and docstrings through MiniLM."""
     if not MODEL.exists():
         yield "text: left out, jobs/models/minilm isn't there: python jobs/get_glosses.py, which wants torch"
         return
+    others = [name for name in OTHERS if _is_here(name)]
     for name, rows in ROWS.items():
         home = folder / f"text-{name}"
         home.mkdir(parents=True, exist_ok=True)
         texts = glosses(rows) if name == "glosses" else docstrings(rows)
         pq.write_table(pa.table({"text": texts}), home / "in.parquet", row_group_size=rows // 2)
-        seen: dict[str, list[dict[str, float]]] = {contender: [] for contender in CONTENDERS}
-        for _ in range(rounds):
-            for contender in CONTENDERS:
-                command = [sys.executable, "-m", "tests.benchmarks.text", contender, str(home)]
-                done = subprocess.run(command, capture_output=True, text=True, check=False)
-                if done.returncode:
-                    raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
-                seen[contender].append(json.loads(done.stdout.splitlines()[-1]))
-                print(f"  {name} {contender:<6} {seen[contender][-1]}", file=sys.stderr, flush=True)
-        loop, ours, limit = (median(one["seconds"] for one in seen[contender]) for contender in CONTENDERS)
+        alone = ["ours", "limit", *(other for other in others if not other.startswith("ray"))]
+        seen = _in_turn(home, alone, rounds)
+        if "ray" in others:
+            with ray_cluster(1, usable_cores()):
+                seen |= _in_turn(home, ["ray", "ray-tuned"], rounds)
         yield f"{name}: {rows:,} texts through MiniLM, at most {MAX_LENGTH} tokens"
-        yield f"  loop {loop:.1f} s, ours {ours:.1f} s, the model alone {limit:.1f} s"
-        goal = f"(goal: {GOALS[name]} and {LIMIT_SHARE})"
-        yield f"  {loop / ours:.2f}x the loop, {limit / ours:.2f} of the limit   {goal}"
-        share = median(one["encode_share"] for one in seen["ours"])
-        yield f"  tokenizing and padding take {share:.1%} of the work"
+        yield from _table(seen, GOALS[name])
+
+
+def _is_here(contender: str) -> bool:
+    """A missing one is left out."""
+    try:
+        needed = {"daft": "daft", "ray": "ray.data"}.get(contender.partition("-")[0])
+        return needed is None or find_spec(needed) is not None
+    except ImportError:
+        return False
+
+
+def _in_turn(home: Path, contenders: Sequence[str], rounds: int) -> dict[str, list[Figures]]:
+    seen: dict[str, list[Figures]] = {contender: [] for contender in contenders}
+    for _ in range(rounds):
+        for contender, figures in seen.items():
+            command = [sys.executable, "-m", "tests.benchmarks.text", contender, str(home)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
+            figures.append(json.loads(done.stdout.splitlines()[-1]))
+            print(f"  {home.name} {contender:<10} {figures[-1]}", file=sys.stderr, flush=True)
+    return seen
+
+
+def _table(seen: dict[str, list[Figures]], goal: float) -> Iterator[str]:
+    seconds = {name: median(one["seconds"] for one in figures) for name, figures in seen.items()}
+    run = {key: median(one[key] for one in seen["ours"]) for key in seen["ours"][0]}
+    ours, limit = seconds.pop("ours"), seconds.pop("limit")
+    yield f"  ours       {ours:6.1f} s, {run['encode_share']:.1%} of the work is tokenizing and padding"
+    for name, taken in seconds.items():
+        yield f"  {name:<10} {taken:6.1f} s: {taken / ours:.1f}x   (goal: {goal})"
+    yield f"  limit      {limit:6.1f} s: {limit / ours:.2f} of it   (goal: {LIMIT_SHARE})"
 
 
 def glosses(rows: int) -> list[str]:
@@ -86,29 +110,7 @@ def docstrings(rows: int) -> list[str]:
     return [found[place] for place in np.linspace(0, len(found) - 1, rows).astype(int)]
 
 
-def loop(folder: Path) -> dict[str, float]:
-    """What a user would write."""
-    begin = perf_counter()
-    tokenizer = open_tokenizer()
-    tokenizer.enable_padding(pad_id=0)
-    session = ort.InferenceSession(str(MODEL / "model.onnx"), providers=["CPUExecutionProvider"])
-    schema = pa.schema([("embedding", pa.list_(pa.float32(), 384))])
-    with (
-        tempfile.TemporaryDirectory(dir=folder) as out,
-        pq.ParquetWriter(f"{out}/out.parquet", schema) as writer,
-    ):
-        for batch in pq.ParquetFile(folder / "in.parquet").iter_batches(LOOP_ROWS):
-            fed = tensors(tokenizer.encode_batch(batch.column(0).to_pylist()))
-            (hidden,) = session.run(["last_hidden_state"], fed)
-            mask = fed["attention_mask"][:, :, np.newaxis]
-            mean = (hidden * mask).sum(axis=1) / mask.sum(axis=1)
-            unit = (mean / np.linalg.norm(mean, axis=1, keepdims=True)).astype(np.float32)
-            column = pa.FixedSizeListArray.from_arrays(pa.array(unit.ravel()), 384)
-            writer.write_batch(pa.record_batch([column], schema=schema))
-    return {"seconds": perf_counter() - begin}
-
-
-def ours(folder: Path) -> dict[str, float]:
+def ours(folder: Path) -> Figures:
     """The job, from its text to the published result."""
     from batchonnx import api
     from batchonnx.job.load import job_from_dict
@@ -120,15 +122,16 @@ def ours(folder: Path) -> dict[str, float]:
         "outputs": {"embedding": {"from": "last_hidden_state", "pool": "mean", "normalize": True}},
         "output": {"path": f"out-{secrets.token_hex(4)}"},
     }
-    begin = perf_counter()
+    begin, cpu_begin = perf_counter(), process_time()
     summary = api.run(job_from_dict(job, folder=folder))
-    seconds = perf_counter() - begin
+    seconds, cpu_s = perf_counter() - begin, process_time() - cpu_begin
     shutil.rmtree(summary.output)
     share = summary.busy_s["encode"] / sum(summary.busy_s.values())
-    return {"seconds": seconds, "encode_share": share, "batch_rows": summary.batch_rows}
+    # Far less than `seconds` times the cores where something else ran meanwhile.
+    return {"seconds": seconds, "cpu_s": cpu_s, "encode_share": share, "batch_rows": summary.batch_rows}
 
 
-def limit(folder: Path) -> dict[str, float]:
+def limit(folder: Path) -> Figures:
     """The model on ready ids."""
     made = open_tokenizer().encode_batch(pq.read_table(folder / "in.parquet")["text"].to_pylist())
     made.sort(key=lambda one: -len(one.ids))
@@ -142,25 +145,15 @@ def limit(folder: Path) -> dict[str, float]:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(str(MODEL / "model.onnx"), options, providers=["CPUExecutionProvider"])
-    begin = perf_counter()
+    begin, cpu_begin = perf_counter(), process_time()
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         list(pool.map(lambda fed: session.run(["last_hidden_state"], fed), batches))
-    return {"seconds": perf_counter() - begin}
-
-
-def open_tokenizer() -> Any:
-    """MiniLM's own."""
-    tokenizer = Tokenizer.from_file(str(MODEL / "tokenizer.json"))
-    tokenizer.enable_truncation(MAX_LENGTH)
-    tokenizer.no_padding()
-    return tokenizer
-
-
-def tensors(made: Sequence[Any]) -> dict[str, np.ndarray]:
-    """The model's inputs for texts of one length."""
-    return {name: np.array([getattr(one, told) for one in made]) for name, told in INPUTS.items()}
+    return {"seconds": perf_counter() - begin, "cpu_s": process_time() - cpu_begin}
 
 
 if __name__ == "__main__":
     contender, where = sys.argv[1:]
-    print(json.dumps({"loop": loop, "ours": ours, "limit": limit}[contender](Path(where))))
+    if contender in OTHERS:
+        print(json.dumps({"seconds": OTHERS[contender](Path(where))}))
+    else:
+        print(json.dumps({"ours": ours, "limit": limit}[contender](Path(where))))
