@@ -13,8 +13,8 @@ from batchonnx.scoring.scorer import Scored
 Score = Callable[[Piece], list[Scored]]
 
 TURNS = 2
-"""Who takes something of a piece takes an equal share of what is left, divided by this: ever fewer batches, the
-last ones alone, so that all end within about a batch of each other."""
+"""Who takes something of a piece takes an equal share of what is left, divided by this: ever fewer batches,
+the last ones alone, so that all end within about a batch of each other."""
 
 
 class Shared:
