@@ -9,6 +9,7 @@ from pathlib import Path
 
 from batchonnx.errors import JobFileError, Problem
 from batchonnx.job.spec import PASSWORD, JobFile
+from batchonnx.job.spec.session import EXTENSIONS
 from batchonnx.job.spec.source import REGISTRY
 
 
@@ -69,6 +70,7 @@ def _paths(job: JobFile) -> Iterator[tuple[str, str]]:
     for name, output in (spec.outputs or {}).items():
         if isinstance(output.labels, str):
             yield f"outputs.{name}.labels", output.labels
+    yield from (("session.custom_ops", path) for path in spec.session.libraries if path != EXTENSIONS)
     yield "output.path", spec.output.path
     if spec.storage.ca_file is not None:
         yield "storage.ca_file", spec.storage.ca_file

@@ -99,7 +99,7 @@ def compare(
     that b fails, or gives other outputs, is a finding.
     """
     asked, source = gates or Gates(), rows or RandomRows()
-    left, right = (open_contender(one) if isinstance(one, str) else one for one in (a, b))
+    left, right = (open_contender(one, source) if isinstance(one, str) else one for one in (a, b))
     feeds = open_feeds(source, left, right)
     known = _known_good(left, feeds[0], batch_rows, source)
     parity: tuple[Parity, ...] = ()

@@ -11,7 +11,7 @@ import numpy as np
 
 from batchonnx.lifecycle.feed import Feed, GivenRows, JobRows, Rows, in_step
 from batchonnx.lifecycle.given_feed import given_feeds
-from batchonnx.lifecycle.job_feed import open_job_feeds
+from batchonnx.lifecycle.job_feed import libraries_of, open_job_feeds
 from batchonnx.lifecycle.random_feed import lookup_sizes, random_feeds
 from batchonnx.runtime.session import Model, open_model
 from batchonnx.runtime.signature import ModelSignature
@@ -34,9 +34,12 @@ class Contender:
     local: Path | None = None
 
 
-def open_contender(path: str) -> Contender:
-    """A model, on one thread. Raises ModelFileError, DependencyError."""
-    model = open_model(path, threads=1)
+def open_contender(path: str, rows: Rows | None = None) -> Contender:
+    """A model, on one thread, with the libraries of the job whose rows it is given, if they are a job's.
+
+    Raises ModelFileError, DependencyError.
+    """
+    model = open_model(path, threads=1, libraries=libraries_of(rows))
     local = Path(path)
     return Contender(model.signature, running(model), local if local.is_file() else None)
 

@@ -11,12 +11,13 @@ import pyarrow.types as pat
 
 from batchonnx.errors import ContractError, InputError, Problem
 from batchonnx.job.spec import JobFile
-from batchonnx.lifecycle.feed import JobRows, Tensors
+from batchonnx.lifecycle.feed import JobRows, Rows, Tensors
 from batchonnx.planning.bindings import OutputBinding
+from batchonnx.planning.models import op_libraries
 from batchonnx.planning.plan import Plan, make_plan
 from batchonnx.planning.stores import use_stores
 from batchonnx.planning.texts import text_of
-from batchonnx.runtime.signature import ModelSignature
+from batchonnx.runtime.signature import ModelSignature, OpLibrary
 from batchonnx.scoring.chunk import BadRow
 from batchonnx.scoring.decode import Decoder
 from batchonnx.scoring.encode import Encoder
@@ -64,6 +65,11 @@ class JobFeed:
         names, text = self._decoder.model_outputs, text_of(self._plan.features)
         pooling = Pooling(self._plan.outputs, text, lambda sources, _: [values[name] for name in sources])
         return dict(zip(names, pooling.run(names, self.tensors(start, stop)), strict=True))
+
+
+def libraries_of(rows: Rows | None) -> tuple[OpLibrary, ...]:
+    """Of custom operators: those that the job names whose rows these are. Raises DependencyError."""
+    return op_libraries(rows.job) if isinstance(rows, JobRows) else ()
 
 
 def open_job_feeds(asked: JobRows, signatures: Sequence[ModelSignature]) -> list[JobFeed]:

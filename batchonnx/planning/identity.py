@@ -39,6 +39,7 @@ _IRRELEVANT: Mapping[str, Any] = {
     "input": {"path", "table", "version"},  # the files that were found there count
     "output": {"path", "table", "overwrite", "single_writer"},
     "engine": {"name", "device", "workers", "hook_processes", *RAY_ONLY},
+    "session": {"custom_ops"},  # their digests count, not where they lie
     "storage": True,  # another way to the same files
     "errors": True,  # a bad row changes no other
     "schedule": True,  # when a job runs changes nothing of what comes out
@@ -59,6 +60,8 @@ def make_identity(
     )
     identity = {"model": f"sha256 {model.digest}"}
     identity |= {f"model {member.name}": f"sha256 {member.model.digest}" for member in model.members}
+    libraries = sorted({library.digest for one in model.files for library in one.libraries})
+    identity |= {f"custom ops {number}": f"sha256 {digest}" for number, digest in enumerate(libraries, 1)}
     identity |= dict(_flat("", settings))
     identity["columns"] = ", ".join([*job.job.keep, *(binding.name for binding in outputs)])
     for binding in outputs:

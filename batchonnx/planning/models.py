@@ -8,9 +8,12 @@ from difflib import get_close_matches
 
 from batchonnx.errors import ContractError, Problem
 from batchonnx.job.spec import JobFile
+from batchonnx.job.spec import Model as AskedModel
+from batchonnx.job.spec.session import EXTENSIONS
 from batchonnx.runtime.chain import chain
+from batchonnx.runtime.custom_ops import find_libraries
 from batchonnx.runtime.session import Model, open_model
-from batchonnx.runtime.signature import Dim, Member, ModelSignature, TensorSpec, output_key
+from batchonnx.runtime.signature import Dim, Member, ModelSignature, OpLibrary, TensorSpec, output_key
 
 Links = Mapping[str, Mapping[str, str]]
 """Model -> its input -> where that comes from, if it isn't the feature of the input's own name."""
@@ -23,13 +26,23 @@ def open_models(job: JobFile, threads: int = 1) -> Model:
 
     Raises ModelFileError, DependencyError, and ContractError for a model that can't feed on the others.
     """
+    libraries = op_libraries(job)
+
+    def opened(asked: AskedModel) -> Model:
+        path = job.resolve(asked.path)
+        return open_model(path, threads=threads, sha256=asked.sha256, libraries=libraries)
+
     if job.job.model is not None:
-        return open_model(job.resolve(job.job.model.path), threads=threads, sha256=job.job.model.sha256)
-    models = {
-        name: open_model(job.resolve(asked.path), threads=threads, sha256=asked.sha256)
-        for name, asked in job.job.models.items()
-    }
+        return opened(job.job.model)
+    models = {name: opened(asked) for name, asked in job.job.models.items()}
     return link(models, {name: asked.inputs for name, asked in job.job.models.items()}, job.where)
+
+
+def op_libraries(job: JobFile) -> tuple[OpLibrary, ...]:
+    """The job's libraries of custom operators. Raises DependencyError for one that isn't there."""
+    asked = job.job.session.libraries
+    names = [name if name == EXTENSIONS else job.resolve(name) for name in asked]
+    return find_libraries(names, {"job": job.where("session.custom_ops")})
 
 
 def link(models: Mapping[str, Model], links: Links, where: Where = str) -> Model:

@@ -30,11 +30,10 @@ def chain(members: Sequence[Member], inputs: Sequence[TensorSpec], models: Seque
 def open_again(signature: ModelSignature, threads: int) -> Model:
     """The very model or chain that a plan was made for. Raises ModelFileError where it is another by now."""
     if not signature.members:
-        return open_model(signature.path, threads=threads, sha256=signature.digest)
-    models = [
-        open_model(member.model.path, threads=threads, sha256=member.model.digest)
-        for member in signature.members
-    ]
+        return open_model(
+            signature.path, threads=threads, sha256=signature.digest, libraries=signature.libraries
+        )
+    models = [open_again(member.model, threads) for member in signature.members]
     return chain(signature.members, signature.inputs, models)
 
 

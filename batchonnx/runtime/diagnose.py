@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from batchonnx.errors import ModelFileError, Problem
+from batchonnx.job.spec.session import EXTENSIONS
 from batchonnx.runtime.foreign import foreign_kind
 from batchonnx.runtime.graph import all_graphs, element_name, parse_model
 from batchonnx.runtime.model_file import ModelFile
@@ -77,7 +78,9 @@ def _unknown_domain(file: ModelFile, match: re.Match[str]) -> _Explained:
     title = f"ONNX Runtime doesn't know the operator {name} of the domain {domain}"
     if domain in ("com.microsoft", "ai.onnx.ml"):
         return title, {}, _UPGRADE.format("operators of ONNX")
-    return title, {}, "export without custom operators: batchonnx loads no operator libraries"
+    library = EXTENSIONS if domain == "ai.onnx.contrib" else "LIBRARY"
+    named = f"session: {{custom_ops: {library}}}"
+    return title, {}, f"name the library that has it in the job ({named}), or export without custom operators"
 
 
 def _unlisted_domain(file: ModelFile, match: re.Match[str]) -> _Explained:

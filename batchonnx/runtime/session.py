@@ -5,15 +5,17 @@ from __future__ import annotations
 import mmap
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from batchonnx.errors import ModelFileError, Problem
+from batchonnx.runtime.custom_ops import register
 from batchonnx.runtime.diagnose import clean, diagnose, not_a_model
 from batchonnx.runtime.graph import declared_inputs, declared_outputs, dtype_name, parse_model
 from batchonnx.runtime.model_file import ModelFile, find_model
-from batchonnx.runtime.signature import ModelSignature, TensorSpec
+from batchonnx.runtime.signature import ModelSignature, OpLibrary, TensorSpec
 from batchonnx.runtime.tied import require_kind
 from batchonnx.runtime.wheels import require_onnxruntime
 
@@ -80,35 +82,38 @@ class Model:
         self._options.terminate = True
 
 
-def open_model(path: str, *, threads: int = 1, sha256: str | None = None) -> Model:
-    """Load a model for the CPU. threads: see `load_model`. sha256: refuse any other model.
+def open_model(
+    path: str, *, threads: int = 1, sha256: str | None = None, libraries: Sequence[OpLibrary] = ()
+) -> Model:
+    """Load a model for the CPU. threads, libraries: see `load_model`. sha256: refuse any other model.
 
     path: absolute, or a URL; files with weights are found beside it. sha256 covers them as well
     (see `ModelFile.digest`).
-    Raises ModelFileError naming what is wrong with the file, and DependencyError if ONNX Runtime
-    isn't installed.
+    Raises ModelFileError naming what is wrong with the file, and DependencyError if ONNX Runtime or a library
+    isn't there.
     """
     file = find_model(path)
     if sha256 is not None and file.digest != sha256.lower():
         raise not_a_model(file) or _another(file, sha256)
-    return load_model(file, threads)
+    return load_model(file, threads, libraries)
 
 
-def load_model(file: ModelFile, threads: int) -> Model:
+def load_model(file: ModelFile, threads: int, libraries: Sequence[OpLibrary] = ()) -> Model:
     """Load a model that was found.
 
     threads: that one call may use; a model of trees gets one, since its bits would depend on it.
+    libraries: of custom operators.
     Raises ModelFileError naming why ONNX Runtime can't load it, or that it was saved for another kind of CPU;
-    DependencyError if ONNX Runtime isn't installed.
+    DependencyError if ONNX Runtime or a library isn't there.
     """
     threads = 1 if threads > 1 and _has_trees(file) else threads
-    session = open_session(file, session_options(threads))
-    signature = _signature(file, session)
+    session = open_session(file, session_options(threads, libraries))
+    signature = replace(_signature(file, session), libraries=tuple(libraries))
     require_kind(file, signature.metadata)
     return Model(session, signature, threads)
 
 
-def session_options(threads: int) -> Any:
+def session_options(threads: int, libraries: Sequence[OpLibrary] = ()) -> Any:
     """How every session of ours is set. threads: used by one call. Raises DependencyError."""
     require_onnxruntime()
     import onnxruntime
@@ -120,6 +125,7 @@ def session_options(threads: int) -> Any:
     options.enable_mem_pattern = False
     options.log_severity_level = _QUIET
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    register(options, libraries)
     return options
 
 

@@ -36,6 +36,14 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
+class OpLibrary:
+    """A library of custom operators. name: absolute path, or a package's. digest: SHA-256 of its file."""
+
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True)
 class ModelSignature:
     """A model's face: enough to check a job against, and to tell one model from another.
 
@@ -44,6 +52,7 @@ class ModelSignature:
     bytes: of the file and its external data.
     members: the models of a chain, in the order in which they run; the rest is then what the chain as a
         whole takes and gives (see `runtime.chain`). Empty for a single model.
+    libraries: of custom operators, that its session needs.
     """
 
     path: str
@@ -54,6 +63,7 @@ class ModelSignature:
     producer: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
     members: tuple[Member, ...] = ()
+    libraries: tuple[OpLibrary, ...] = ()
 
     @property
     def files(self) -> tuple[ModelSignature, ...]:

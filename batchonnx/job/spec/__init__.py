@@ -15,6 +15,7 @@ from batchonnx.job.spec.outputs import Output, Pool, Precision
 from batchonnx.job.spec.result import Result
 from batchonnx.job.spec.schedule import Schedule
 from batchonnx.job.spec.section import PASSWORD, Scalar, Section
+from batchonnx.job.spec.session import Session
 from batchonnx.job.spec.source import ChainedModel, Input, Model, Table
 from batchonnx.job.spec.storage import Storage
 
@@ -43,6 +44,7 @@ __all__ = [
     "Scalar",
     "Schedule",
     "Section",
+    "Session",
     "Span",
     "State",
     "Storage",

@@ -17,6 +17,7 @@ from batchonnx.job.spec.outputs import Output
 from batchonnx.job.spec.result import Result
 from batchonnx.job.spec.schedule import Schedule
 from batchonnx.job.spec.section import PASSWORD, Requirement, Section, rule
+from batchonnx.job.spec.session import Session
 from batchonnx.job.spec.source import REGISTRY, ChainedModel, Input, Model
 from batchonnx.job.spec.storage import Storage
 
@@ -65,6 +66,7 @@ class Job(Section):
     keep: list[str] = Field([], description="Input columns to carry along, beside the predictions.")
     output: Result = Field(description="Where the predictions go.")
     engine: Engine = Field(Engine(), description="Where and how the work is done.")
+    session: Session = Field(Session(), description="What ONNX Runtime's sessions are given.")
     errors: Errors = Field(Errors(), description="What may go wrong before the job does.")
     storage: Storage = Field(Storage(), description="Where object stores are and who asks.")
     schedule: Schedule | None = Field(None, description="When the job runs, and for which logical dates.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import prod
 
 import onnx
@@ -14,6 +14,7 @@ from batchonnx.lifecycle.validate.verdict import Check
 from batchonnx.runtime.diagnose import not_a_model
 from batchonnx.runtime.graph import all_nodes, parse_model
 from batchonnx.runtime.model_file import ModelFile, find_model
+from batchonnx.runtime.signature import OpLibrary
 
 BUILT_IN = frozenset(
     {
@@ -55,8 +56,8 @@ def check_file(path: str) -> tuple[ModelFile | None, onnx.ModelProto | None, Che
     return file, model, Check("file", "ok", f"{told}, IR {model.ir_version}, opsets {opsets}")
 
 
-def check_domains(model: onnx.ModelProto) -> Check:
-    """Operators that only a library of somebody's own code would bring."""
+def check_domains(model: onnx.ModelProto, libraries: Sequence[OpLibrary]) -> Check:
+    """Operators that only a library of somebody's own code would bring. libraries: that the job names."""
     own = {(function.domain, function.name) for function in model.functions}
     foreign = sorted(
         {
@@ -67,7 +68,11 @@ def check_domains(model: onnx.ModelProto) -> Check:
     )
     if foreign:
         told = f"operators that need a library: {', '.join(foreign[:5])}"
-        why = "none is loaded, since it may run any code. Export without custom operators"
+        if libraries:
+            names = ", ".join(library.name for library in libraries)
+            return Check("domains", "note", f"{told}; the job names {names}")
+        why = "none is loaded unless a job names it, since it may run any code: --job JOB, with "
+        why += "session.custom_ops. Or export without custom operators"
         return Check("domains", "error", f"{told}; {why}")
     return Check("domains", "ok", "no operator needs a library of its own")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from batchonnx.errors import ModelFileError
 from batchonnx.lifecycle.feed import Rows
+from batchonnx.lifecycle.job_feed import libraries_of
 from batchonnx.lifecycle.validate.file_checks import (
     check_domains,
     check_file,
@@ -74,11 +75,12 @@ def _ask(asked: Asked) -> Iterator[Told]:
     yield check
     if file is None:
         return
+    libraries = libraries_of(asked.rows)
     most = asked.limits.bytes_for(file.bytes)
     limit_memory(most)
     if graph is not None:
         yield Question("domains")
-        yield check_domains(graph)
+        yield check_domains(graph, libraries)
         yield Question("checker")
         yield check_rules(file)
         yield Question("shapes")
@@ -86,7 +88,7 @@ def _ask(asked: Asked) -> Iterator[Told]:
         del graph
     yield Question("session")
     try:
-        model = load_model(file, threads=1)
+        model = load_model(file, threads=1, libraries=libraries)
     except ModelFileError as error:
         yield Check("session", "error", one_line(error.problems[0]))
         return
