@@ -26,6 +26,7 @@ from batchonnx.lifecycle.feed import JobRows
 from batchonnx.lifecycle.validate import validate
 from batchonnx.runtime.chain import open_again
 from tests import models, texts
+from tests.integration.conftest import Script, fetched
 
 DOMAIN = "ai.onnx.contrib"
 TEXTS = texts.draw_texts(100, longest=20)
@@ -207,3 +208,63 @@ def test_the_schema_takes_one_library_or_several(folder: Path) -> None:
     )
     done = CliRunner().invoke(main, ["plan", str(folder / "job.yaml")])
     assert done.exit_code == 0, done.output
+
+
+@pytest.mark.frameworks
+def test_minilm_with_its_tokenizer_inside_gives_what_the_tokenizer_beside_it_gives(
+    jobs: Path, script: Script
+) -> None:
+    pytest.importorskip("transformers")
+    home = fetched(jobs, script, "get_glosses.py")
+    glosses = pq.read_table(home / "data" / "glosses.parquet")["gloss"].slice(0, 200)
+    pq.write_table(pa.table({"text": glosses}), home / "rows.parquet")
+    _with_tokenizer_inside(home / "models" / "minilm")
+    inside = _run(
+        home,
+        model={"path": "models/minilm/inside.onnx"},
+        outputs={"embedding": {"from": "mean", "normalize": True}},
+    )
+    beside = _run(
+        home,
+        model={"path": "models/minilm/model.onnx"},
+        features={"input_ids": {"column": "text", "tokenizer": "models/minilm"}},
+        outputs={"embedding": {"from": "last_hidden_state", "pool": "mean", "normalize": True}},
+        session={},
+        output={"path": "beside"},
+    )
+    vectors = [np.array(made["embedding"].to_pylist()) for made in (inside, beside)]
+    np.testing.assert_allclose(*vectors, atol=1e-5)
+
+
+def _with_tokenizer_inside(folder: Path) -> None:
+    """inside.onnx: text string[1] -> mean float32[1, 384]; such a tokenizer takes one text in a call."""
+    from onnxruntime_extensions import gen_processing_models
+    from transformers import AutoTokenizer
+
+    model = onnx.load(folder / "model.onnx")
+    # It doesn't know that BERT's tokenizer strips accents where it lowers letters.
+    made, _ = gen_processing_models(
+        AutoTokenizer.from_pretrained(folder), pre_kwargs={"strip_accents": 1}, opset=20
+    )
+    (tokenize,) = made.graph.node
+    names = [value.name for value in model.graph.input]
+    for place, name in enumerate(tokenize.output):
+        tokenize.output[place] = f"flat {name}"
+    axes = [onnx.numpy_helper.from_array(np.array([axis], np.int64), f"axis {axis}") for axis in (0, 1)]
+    lifted = [helper.make_node("Unsqueeze", [f"flat {name}", "axis 0"], [name]) for name in names]
+    mean = helper.make_node("ReduceMean", ["last_hidden_state", "axis 1"], ["mean"], keepdims=0)
+    graph = helper.make_graph(
+        [tokenize, *lifted, *model.graph.node, mean],
+        "inside",
+        [models.value("text", "string", [1])],
+        [models.value("mean", "float32", [1, 384])],
+        [
+            axes,
+            onnx.numpy_helper.from_array(np.array([1], np.int64), "middle axis"),
+            *model.graph.initializer,
+        ],
+    )
+    opsets = [*model.opset_import, helper.make_opsetid(DOMAIN, 1)]
+    inside = helper.make_model(graph, opset_imports=opsets, ir_version=model.ir_version)
+    inside.functions.extend(model.functions)
+    onnx.save(inside, folder / "inside.onnx")
