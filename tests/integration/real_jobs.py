@@ -24,6 +24,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from tests import texts
+from tests.custom_ops import save_upper
 from tests.integration.packages import file_of_package
 
 JOBS_FOLDER = Path(__file__).parents[2] / "jobs"
@@ -154,6 +156,32 @@ def digits_as_text(folder: Path, fetched: Path) -> Spec:
     }
 
 
+def texts_to_vectors(folder: Path, fetched: Path) -> Spec:
+    """Texts of 0 to 60 words: arranged by length, tokenized beside the model, pooled by their mask."""
+    texts.save_encoder(folder / "encoder.onnx")
+    texts.save_tokenizer(folder / "tokenizer.json")
+    drawn = texts.draw_texts(3_000, seed=6, longest=60)
+    _write(folder / "data", pa.table({"id": np.arange(len(drawn)), "text": drawn}))
+    return {
+        "model": {"path": "encoder.onnx"},
+        "input": {"path": "data"},
+        "features": {"input_ids": {"column": "text", "tokenizer": "tokenizer.json", "max_length": 64}},
+        "outputs": {"embedding": {"from": "hidden", "pool": "mean", "normalize": True}},
+        "keep": ["id"],
+    }
+
+
+def texts_inside(folder: Path, fetched: Path) -> Spec:
+    """Texts that go into the model as they are: an operator of onnxruntime-extensions changes them."""
+    save_upper(folder / "upper.onnx")
+    _write(folder / "data", pa.table({"text": texts.draw_texts(300, seed=7)}))
+    return {
+        "model": {"path": "upper.onnx"},
+        "input": {"path": "data"},
+        "session": {"custom_ops": "onnxruntime-extensions"},
+    }
+
+
 def emoji(folder: Path, fetched: Path) -> Spec:
     """jobs/images.yaml with its EfficientNet, exported by torch, over drawn pictures."""
     pytest.importorskip("torch", reason="torch isn't installed")
@@ -205,6 +233,8 @@ JOBS: dict[str, Callable[[Path, Path], Spec]] = {
     "flights": flights,
     "detector": detector,
     "speech": speech,
+    "texts to vectors": texts_to_vectors,
+    "texts inside": texts_inside,
     "digits": digits,
     "digits in folders": digits_in_folders,
     "digits as text": digits_as_text,
