@@ -300,3 +300,26 @@ def test_a_run_of_100_000_shards_has_a_page_of_less_than_three_megabytes(tmp_pat
     begin = perf_counter()
     assert "100,000 shards" in browser.dom(tmp_path / "page.html")
     print(f"{len(page.html):,} bytes, opened in {perf_counter() - begin:.1f} s")
+
+
+def test_a_chain_s_models_have_a_card_each_and_one_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
+    models.linear(tmp_path / "first.onnx", 3, 4)
+    models.linear(tmp_path / "second.onnx", 4, 2)
+    pq.write_table(pa.table({f"f{i}": np.zeros(9, np.float32) for i in range(3)}), tmp_path / "rows.parquet")
+    chain = {
+        "encoder": {"path": "first.onnx"},
+        "head": {"path": "second.onnx", "inputs": {"x": "encoder.scores"}},
+    }
+    job = {
+        "models": chain,
+        "input": {"path": "rows.parquet"},
+        "features": {"x": {"columns": ["f0", "f1", "f2"]}},
+        "output": {"path": "out"},
+    }
+    api.run(job_from_dict(job, folder=tmp_path))
+    words = text_of(api.report(tmp_path / "out").html)
+    assert words.index("scores float32[n, 4]") < words.index(" head ") < words.index("scores float32[n, 2]")
+    models.linear(tmp_path / "second.onnx", 4, 3)
+    words = text_of(api.report(tmp_path / "out").html)
+    assert "scores float32[n, 4]" in words
+    assert "second.onnx is another model by now" in words

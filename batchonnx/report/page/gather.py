@@ -22,11 +22,24 @@ MOST_COLUMNS = 32
 
 
 @dataclass(frozen=True)
+class ScoredBy:
+    """A model that the result was made with. name: in a chain; empty where there is one.
+
+    card: if the very same file is still there; else gone says why it isn't.
+    """
+
+    name: str
+    digest: str
+    card: ModelCard | None
+    gone: str = ""
+
+
+@dataclass(frozen=True)
 class Facts:
     """All that is on a page.
 
     proof: what was proved; None if that wasn't asked for, or is broken: what is wrong with the result.
-    card: the model's, if the very same file is still there; else model_gone says why it isn't.
+    models: the one, or all of a chain in their order.
     columns: profiles of the predictions, left_out: how many more there are. before, before_name: what they
     are compared with. reasons, looked: of the quarantine, and the rows of it that were looked at.
     unread: what couldn't be read, in words.
@@ -37,8 +50,7 @@ class Facts:
     manifest: Manifest
     proof: Proof | None
     broken: tuple[Problem, ...]
-    card: ModelCard | None
-    model_gone: str
+    models: tuple[ScoredBy, ...]
     timeline: Timeline | None
     columns: tuple[ColumnProfile, ...]
     left_out: int
@@ -87,15 +99,13 @@ def gather(output: Output, against: Output | None, *, is_proved: bool) -> Facts:
     except ValueError as error:  # of a moment that isn't one
         timeline = None
         unread.append(f"when shards were done: {error}")
-    card, model_gone = _card(plan, manifest)
     return Facts(
         output=output.path,
         plan=plan,
         manifest=manifest,
         proof=proof,
         broken=broken,
-        card=card,
-        model_gone=model_gone,
+        models=_models(plan, manifest),
         timeline=timeline,
         columns=columns,
         left_out=max(0, len(names) - MOST_COLUMNS),
@@ -135,17 +145,27 @@ def _prove(output: Output) -> tuple[Proof | None, tuple[Problem, ...]]:
         return None, error.problems
 
 
-def _card(plan: PlanRecord, manifest: Manifest) -> tuple[ModelCard | None, str]:
+def _models(plan: PlanRecord, manifest: Manifest) -> tuple[ScoredBy, ...]:
+    digests = {
+        key.removeprefix("model").strip(): told.removeprefix("sha256 ")
+        for key, told in plan.identity.items()
+        if key.startswith("model ")
+    } or {"": manifest.model}
+    return tuple(_scored_by(plan, name, digest) for name, digest in digests.items())
+
+
+def _scored_by(plan: PlanRecord, name: str, digest: str) -> ScoredBy:
     try:
         job = recorded_job(plan)
-        if job.job.model is None:
-            return None, "the job has several: batchonnx model inspect tells of each"
-        card = inspect_model(job.resolve(job.job.model.path))
+        asked = job.job.models[name] if name else job.job.model
+        assert asked is not None
+        card = inspect_model(job.resolve(asked.path))
     except (BatchonnxError, OSError) as error:
-        return None, _said(error)
-    if card.signature.digest != manifest.model:
-        return None, f"{card.signature.path} is another model by now: sha256 {card.signature.digest}"
-    return card, ""
+        return ScoredBy(name, digest, None, _said(error))
+    if card.signature.digest != digest:
+        gone = f"{card.signature.path} is another model by now: sha256 {card.signature.digest}"
+        return ScoredBy(name, digest, None, gone)
+    return ScoredBy(name, digest, card)
 
 
 def _said(error: BaseException) -> str:

@@ -16,6 +16,7 @@ from batchonnx.report.page.html import table, tag
 from batchonnx.report.page.pictures import draw_durations, draw_memory, draw_stages, draw_throughput
 from batchonnx.report.page.timeline import LATE
 from batchonnx.report.text import count, duration, of_bytes, plural
+from batchonnx.runtime.inspect import ModelCard
 
 HOSTS_SHOWN, OPERATORS_SHOWN, FILES_SHOWN = 20, 12, 20
 
@@ -51,21 +52,27 @@ def pace(facts: Facts) -> Iterator[Element]:
 
 
 def model(facts: Facts) -> Iterator[Element]:
-    """The model's card."""
-    yield tag("h2", "Model")
-    digest = tag("code", facts.manifest.model)
-    card = facts.card
-    if card is None:
-        yield pairs((("sha256", digest), ("file", facts.model_gone)))
-        return
+    """The model's card; of a chain, each one's."""
+    yield tag("h2", "Models" if len(facts.models) > 1 else "Model")
+    for used in facts.models:
+        if used.name:
+            yield tag("h3", used.name, style="margin-top: 1rem")
+        yield (
+            _card(used.digest, used.card)
+            if used.card is not None
+            else pairs((("sha256", tag("code", used.digest)), ("file", used.gone)))
+        )
+
+
+def _card(digest: str, card: ModelCard) -> Element:
     signature = card.signature
     operators = [f"{name} {number}" for name, number in card.operators.items()]
     more = f" … {len(operators) - OPERATORS_SHOWN} more kinds" if len(operators) > OPERATORS_SHOWN else ""
     opsets = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in card.opsets.items())
-    yield pairs(
+    return pairs(
         (
             ("file", f"{signature.path} ({of_bytes(signature.bytes)})"),
-            ("sha256", digest),
+            ("sha256", tag("code", digest)),
             *((f"input {i + 1}", str(spec)) for i, spec in enumerate(signature.inputs)),
             *((f"output {i + 1}", str(spec)) for i, spec in enumerate(signature.outputs)),
             ("opsets", f"{opsets}; IR {card.ir_version}"),
