@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from batchonnx.errors import ContractError, GateError, Problem
+from batchonnx.lifecycle.chained import open_in_chain
 from batchonnx.lifecycle.contender import Contender, arrays, open_contender, open_feeds
-from batchonnx.lifecycle.feed import Feed, RandomRows, Rows, spans
+from batchonnx.lifecycle.feed import Feed, JobRows, RandomRows, Rows, spans
 from batchonnx.lifecycle.gates import Gates, Miss, judge
 from batchonnx.lifecycle.machine import Machine, this_machine
 from batchonnx.lifecycle.parity import Parity, measure_parity
@@ -99,7 +100,7 @@ def compare(
     that b fails, or gives other outputs, is a finding.
     """
     asked, source = gates or Gates(), rows or RandomRows()
-    left, right = (open_contender(one, source) if isinstance(one, str) else one for one in (a, b))
+    left, right = _open(a, b, source)
     feeds = open_feeds(source, left, right)
     known = _known_good(left, feeds[0], batch_rows, source)
     parity: tuple[Parity, ...] = ()
@@ -129,6 +130,13 @@ def compare(
         misses=tuple(misses),
         notes=notes,
     )
+
+
+def _open(a: str | Contender, b: str | Contender, rows: Rows) -> Sequence[Contender]:
+    """Both; where the rows are a chain's, in their place there."""
+    if isinstance(a, str) and isinstance(b, str) and isinstance(rows, JobRows) and rows.job.job.models:
+        return open_in_chain((a, b), rows.job)
+    return [open_contender(one, rows) if isinstance(one, str) else one for one in (a, b)]
 
 
 def require_good(comparison: Comparison) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,9 +44,11 @@ def open_contender(path: str, rows: Rows | None = None) -> Contender:
     return Contender(model.signature, running(model), local if local.is_file() else None)
 
 
-def running(model: Model) -> Callable[[Mapping[str, np.ndarray]], Values]:
-    """Tensors -> all outputs by name."""
-    names = [spec.name for spec in model.signature.outputs]
+def running(
+    model: Model, outputs: Sequence[str] | None = None
+) -> Callable[[Mapping[str, np.ndarray]], Values]:
+    """Tensors -> outputs by name; all of them, if none are named."""
+    names = outputs or [spec.name for spec in model.signature.outputs]
     return lambda tensors: dict(zip(names, model.run(names, tensors), strict=True))
 
 

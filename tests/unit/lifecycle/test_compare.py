@@ -252,3 +252,52 @@ def test_somebody_else_s_text_under_our_name_is_no_error(tmp_path: Path, text: s
     onnx.save(model, path)
     (tmp_path / "a.onnx.origin.json").write_text(text)
     assert [step.tools for step in steps_of(open_model(str(path)).signature)] in ([], [{}])
+
+
+def _chain_job(folder: Path, **models_: dict[str, object]) -> JobFile:
+    rows = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32)
+    pq.write_table(pa.table({f"f{i}": rows[:, i] for i in range(3)}), folder / "in.parquet")
+    job = {
+        "models": models_,
+        "input": {"path": "in.parquet"},
+        "features": {"x": {"columns": ["f0", "f1", "f2"]}},
+        "outputs": {"best": {"from": "head.scores", "argmax": True}},
+        "output": {"path": "out"},
+    }
+    return job_from_dict(job, folder=folder)
+
+
+def test_a_model_of_a_chain_is_compared_in_its_place_there(tmp_path: Path) -> None:
+    encoder, head = models.linear(tmp_path / "e.onnx", 3, 4), models.linear(tmp_path / "h.onnx", 4, 2)
+    other_encoder = scaled(encoder, tmp_path / "e2.onnx", -1.0)
+    other_head = scaled(head, tmp_path / "h2.onnx", 1.5)
+    head_in_job = {"path": "h.onnx", "inputs": {"x": "encoder.scores"}}
+    rows = JobRows(_chain_job(tmp_path, encoder={"path": "e.onnx"}, head=head_in_job), 20)
+
+    of_encoder = {one.name: one for one in compare(str(encoder), str(other_encoder), rows, sizes=()).parity}
+    assert list(of_encoder) == ["encoder.scores", "head.scores", "best"]
+    x = np.stack([column.to_numpy() for column in pq.read_table(tmp_path / "in.parquet").columns], 1)
+
+    def by_hand(first: Path, second: Path) -> np.ndarray:
+        hidden = open_model(str(first)).run(["scores"], {"x": x})[0]
+        return np.asarray(open_model(str(second)).run(["scores"], {"x": hidden})[0])
+
+    one, two = by_hand(encoder, head), by_hand(other_encoder, head)
+    assert of_encoder["head.scores"].max_abs == pytest.approx(float(np.abs(one - two).max()), rel=1e-5)
+    assert of_encoder["best"].label_agreement == float((one.argmax(1) == two.argmax(1)).mean())
+
+    # The job's own model may be the second, and what lies before its place isn't compared.
+    of_head = compare(str(other_head), str(head), rows)
+    assert [one.name for one in of_head.parity] == ["head.scores", "best"]
+    assert of_head.speedup is not None
+
+
+def test_models_that_the_chain_does_not_name_are_refused(tmp_path: Path) -> None:
+    encoder, head = models.linear(tmp_path / "e.onnx", 3, 4), models.linear(tmp_path / "h.onnx", 4, 2)
+    head_in_job = {"path": "h.onnx", "inputs": {"x": "encoder.scores"}}
+    rows = JobRows(_chain_job(tmp_path, encoder={"path": "e.onnx"}, head=head_in_job), 20)
+    copies = [str(scaled(source, tmp_path / f"copy-{source.name}", 2.0)) for source in (encoder, head)]
+    with pytest.raises(ContractError, match="none of those that are compared"):
+        compare(*copies, rows)
+    with pytest.raises(ContractError, match="can't be fed"):  # a head in the encoder's place
+        compare(str(encoder), copies[1], rows)
