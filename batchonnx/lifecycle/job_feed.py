@@ -80,8 +80,7 @@ def open_job_feeds(asked: JobRows, signatures: Sequence[ModelSignature]) -> list
     use_stores(asked.job)
     if asked.job.job.models and not all(signature.members for signature in signatures):
         facts = {"job": asked.job.where("models")}
-        fix = "name a job with one model, or leave --job out: values are then drawn at random. A model of a chain"
-        fix += " is known by `model compare` alone"
+        fix = "name a job with one model, or leave --job out: values are then drawn at random"
         raise ContractError(Problem("the job's rows are for several models", facts, fix))
     plans = [make_plan(asked.job, signature) for signature in signatures]
     return [JobFeed(plan, _first_rows(plan, asked.count, asked.skip)) for plan in plans]
