@@ -38,7 +38,8 @@ Four look at a Ray cluster of this machine:
 
 One turns text into vectors:
 
-    text    glosses and docstrings through MiniLM, beside a loop and the model alone (jobs/get_glosses.py)
+    text    glosses and docstrings through MiniLM, beside a loop, Ray Data, Daft and the model alone; wants
+            jobs/get_glosses.py; contenders that aren't installed are left out
 """
 
 from __future__ import annotations
