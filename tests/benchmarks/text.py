@@ -36,6 +36,9 @@ from tests.benchmarks.text_others import MAX_LENGTH, MODEL, OTHERS, open_tokeniz
 from tests.integration.ray_cluster import ray_cluster
 
 ROWS = {"glosses": 2_000, "docstrings": 600}
+LONGER = 4
+"""Times the rows, against the limit alone: a job of half a minute, of which its start is a smaller share."""
+
 GOALS = {"glosses": 1.5, "docstrings": 4.0}
 LIMIT_SHARE, LIMIT_TOKENS = 0.9, 1_024
 
@@ -49,10 +52,7 @@ def text(folder: Path, rounds: int) -> Iterator[str]:
         return
     others = [name for name in OTHERS if _is_here(name)]
     for name, rows in ROWS.items():
-        home = folder / f"text-{name}"
-        home.mkdir(parents=True, exist_ok=True)
-        texts = glosses(rows) if name == "glosses" else docstrings(rows)
-        pq.write_table(pa.table({"text": texts}), home / "in.parquet", row_group_size=rows // 2)
+        home = _written(folder, name, rows)
         alone = ["ours", "limit", *(other for other in others if not other.startswith("ray"))]
         seen = _in_turn(home, alone, rounds)
         if "ray" in others:
@@ -60,6 +60,19 @@ def text(folder: Path, rounds: int) -> Iterator[str]:
                 seen |= _in_turn(home, ["ray", "ray-tuned"], rounds)
         yield f"{name}: {rows:,} texts through MiniLM, at most {MAX_LENGTH} tokens"
         yield from _table(seen, GOALS[name])
+        longer = _in_turn(_written(folder, name, LONGER * rows), ["ours", "limit"], rounds)
+        ours, limit = (median(one["seconds"] for one in figures) for figures in longer.values())
+        told = f"ours {ours:.1f} s, limit {limit:.1f} s: {limit / ours:.2f} of it"
+        yield f"  {LONGER * rows:,} texts: {told}   (goal: {LIMIT_SHARE})"
+
+
+def _written(folder: Path, name: str, rows: int) -> Path:
+    """A folder with so many texts, in two row groups."""
+    home = folder / f"text-{name}-{rows}"
+    home.mkdir(parents=True, exist_ok=True)
+    texts = glosses(rows) if name == "glosses" else docstrings(rows)
+    pq.write_table(pa.table({"text": texts}), home / "in.parquet", row_group_size=rows // 2)
+    return home
 
 
 def _is_here(contender: str) -> bool:
@@ -91,7 +104,7 @@ def _table(seen: dict[str, list[Figures]], goal: float) -> Iterator[str]:
     yield f"  ours       {ours:6.1f} s, {run['encode_share']:.1%} of the work is tokenizing and padding"
     for name, taken in seconds.items():
         yield f"  {name:<10} {taken:6.1f} s: {taken / ours:.1f}x   (goal: {goal})"
-    yield f"  limit      {limit:6.1f} s: {limit / ours:.2f} of it   (goal: {LIMIT_SHARE})"
+    yield f"  limit      {limit:6.1f} s: {limit / ours:.2f} of it"
 
 
 def glosses(rows: int) -> list[str]:
