@@ -29,6 +29,7 @@ from batchonnx.job.spec import (
     Resources,
     Result,
     Schedule,
+    Session,
     Span,
     State,
     Storage,
@@ -184,6 +185,8 @@ engine:
     memory: 1000000
     custom: {}
     accelerator_type: A100
+session:
+  custom_ops: [onnxruntime-extensions]
 errors:
   max_bad_rows: 5
 storage:
@@ -235,6 +238,7 @@ SECTIONS = (
     Check,
     Table,
     Schedule,
+    Session,
     Dependencies,
 )
 
