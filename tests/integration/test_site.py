@@ -170,6 +170,7 @@ def checkout(tmp_path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
     variables |= {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
+        "HOME": str(tmp_path),
         "RAY_TMPDIR": str(place),
         "RAY_USAGE_STATS_ENABLED": "0",
         "XDG_CACHE_HOME": str(tmp_path / "cache"),
