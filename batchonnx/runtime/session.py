@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import mmap
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from batchonnx.errors import ModelFileError, Problem
+from batchonnx.runtime.device import CPU, Device
 from batchonnx.runtime.diagnose import clean, diagnose, not_a_model
 from batchonnx.runtime.graph import declared_inputs, declared_outputs, dtype_name, parse_model
+from batchonnx.runtime.lanes import MEMORY, Lanes, Tail
 from batchonnx.runtime.model_file import ModelFile, find_model
 from batchonnx.runtime.signature import ModelSignature, TensorSpec
 from batchonnx.runtime.tied import require_kind
@@ -23,7 +26,19 @@ _QUIET = 4
 _TREES = b"TreeEnsemble"
 """In the names of the operators whose sums depend on the number of threads, in their last digits."""
 
-_OUT_OF_MEMORY = re.compile(r"bad[_ ]alloc|[Ff]ailed to allocate memory|out of memory", re.IGNORECASE)
+_OUT_OF_MEMORY = re.compile(
+    r"bad[_ ]alloc|failed to allocate memory|out of ?memory|smaller than requested bytes"
+    r"|CU\w+_STATUS_\w*ALLOC\w*_FAILED|CUBLAS failure 3\b",
+    re.IGNORECASE,
+)
+
+_LOST = re.compile(
+    r"CUDA (?:failure|error) (?:46|101|214|220|226|700|702|709|71[04-9]|999)\b"
+    r"|uncorrectable (?:ecc|nvlink)|fallen off the bus|device (?:is |was )?(?:lost|removed)|gpu is lost|\bxid\b",
+    re.IGNORECASE,
+)
+"""After these errors nothing runs any more on the device, for this process at least: busy or gone (46, 101,
+999), uncorrectable memory or link (214, 220, 226), a kernel that was ended (700 and following)."""
 
 
 class PredictError(Exception):
@@ -32,6 +47,10 @@ class PredictError(Exception):
 
 class OutOfMemory(PredictError):
     """The session couldn't allocate what a batch needs."""
+
+
+class DeviceLost(Exception):
+    """The device that the session is on is of no use any more; ONNX Runtime's own words."""
 
 
 class ProcessDied(PredictError):
@@ -46,33 +65,50 @@ class Model:
     """An ONNX model that is ready to run; safe to share between threads.
 
     session: ONNX Runtime's own, or what runs several of them in a row. signature: its inputs and outputs,
-    as declared or inferred. threads: used by one call; 1 means that of the caller, alone.
+    as declared or inferred. threads: used by one call; 1 means that of the caller, alone. device: where it runs.
     """
 
-    def __init__(self, session: Any, signature: ModelSignature, threads: int) -> None:
+    def __init__(self, session: Any, signature: ModelSignature, threads: int, device: Device = CPU) -> None:
         import onnxruntime
 
-        self.session, self.signature, self.threads = session, signature, threads
+        self.session, self.signature, self.threads, self.device = session, signature, threads, device
+        self.lanes = None if device.is_cpu else Lanes(session, signature, device)
+        self._tails: dict[Tail, Any] = {}
+        self._opening = threading.Lock()
         self._options = onnxruntime.RunOptions()
         self._options.log_severity_level = _QUIET
         self._is_cancelled = False
 
-    def run(self, output_names: Sequence[str], tensors: Mapping[str, np.ndarray]) -> list[Any]:
+    def run(
+        self, output_names: Sequence[str], tensors: Mapping[str, np.ndarray], tail: Tail | None = None
+    ) -> list[Any]:
         """Outputs in the order asked: arrays, or lists of dicts for sequences of maps.
 
         tensors: C-contiguous arrays in native byte order, not copied; text as objects or `U`. The
-        arrays given back are fresh.
-        Raises PredictError where the model fails, Cancelled after `cancel`.
+        arrays given back are fresh. tail: whose outputs may be asked for as well; on a device only.
+        Raises PredictError where the model fails, Cancelled after `cancel`, DeviceLost.
         """
         try:
-            values: list[Any] = self.session.run(output_names, tensors, self._options)
-            return values
+            if self.lanes is None:
+                values: list[Any] = self.session.run(output_names, tensors, self._options)
+                return values
+            ended = (tail, self._tail_session(tail)) if tail is not None else None
+            return self.lanes.run(output_names, tensors, self._options, ended)
         except Exception as error:
             # ONNX Runtime's classes derive from Exception and live in a private module.
             if self._is_cancelled:
                 raise Cancelled from error
             text = clean(str(error))
+            if self.lanes is not None and _LOST.search(str(error)):
+                raise DeviceLost(text) from error
             raise (OutOfMemory if _OUT_OF_MEMORY.search(text) else PredictError)(text) from error
+
+    def _tail_session(self, tail: Tail) -> Any:
+        """On the same device; made once, for all threads."""
+        with self._opening:
+            if tail not in self._tails:
+                self._tails[tail] = open_tail(tail, self.device)
+            return self._tails[tail]
 
     def cancel(self) -> None:
         """End the calls in flight, and all later ones, within about 0.1 s."""
@@ -132,6 +168,18 @@ def open_session(file: ModelFile, options: Any, provider: str = "CPUExecutionPro
     except Exception as error:
         # ONNX Runtime's classes derive from Exception and live in a private module.
         raise diagnose(file, clean(str(error))) from error
+
+
+def open_tail(tail: Tail, device: Device) -> Any:
+    """A session of ONNX Runtime's for what comes after a model, on its device."""
+    import onnxruntime
+
+    # CUDA where the model is TensorRT's, too: an engine takes longer to build than this graph ever saves.
+    cuda = ("CUDAExecutionProvider", {"device_id": str(device.index)})
+    providers: list[Any] = [cuda] if MEMORY[device.provider] == "cuda" else []
+    return onnxruntime.InferenceSession(
+        tail.graph, session_options(1), providers=[*providers, CPU.provider], enable_fallback=0
+    )
 
 
 def _has_trees(file: ModelFile) -> bool:

@@ -32,6 +32,7 @@ from batchonnx.scoring.lines import explode
 from batchonnx.scoring.pick import pick, take
 from batchonnx.scoring.predict import predictor
 from batchonnx.scoring.quarantine import ErrorBudget, quarantine_rows
+from batchonnx.scoring.reduce import reduce_outputs
 from batchonnx.scoring.windows import Ragged
 
 OUTPUT_BYTES = 8 << 20
@@ -89,11 +90,13 @@ class Scorer:
         budget: ErrorBudget | None = None,
         clock: StageClock | None = None,
     ) -> None:
-        self._plan, self._predict, self.batch_rows = plan, predictor(plan, model), batch_rows
+        self._plan, self.batch_rows = plan, batch_rows
+        reduced = reduce_outputs(plan, model)
+        self._predict = predictor(plan, model, reduced)
         self.encoder = Encoder(plan.features, batch_rows, feature_hooks(plan), model.threads)
         self._arrangement = arrangement(plan, batch_rows, model.threads)
-        self._axes = {b.key(spec): b.batch_axis for b in plan.outputs for spec in b.sources}
-        self._decoder = Decoder(plan.outputs, output_hooks(plan), plan.fixed_batch)
+        self._axes = {b.key(spec): b.batch_axis for b in reduced.outputs for spec in b.sources}
+        self._decoder = Decoder(reduced.outputs, output_hooks(plan), plan.fixed_batch)
         self._budget, self._clock = budget, clock or StageClock()
         self.calls = self.rows = self.halved = self.call_bytes = 0
         self.first_at: float | None = None
