@@ -7,7 +7,7 @@ batch takes which lane doesn't matter: a lane keeps nothing but memory.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import LifoQueue
@@ -35,8 +35,8 @@ MEMORY: Mapping[str, str] = {
 class Tail:
     """A small graph that goes on where a model ends, so that less comes back from the device.
 
-    graph: ONNX, serialized. sources: the model's outputs that it takes. fed: the model's inputs that it takes.
-    outputs: what it gives.
+    graph: ONNX, serialized. sources, fed: the model's outputs and inputs that it takes. outputs: what it
+    gives.
     """
 
     graph: bytes

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from batchonnx.errors import ModelFileError
+from batchonnx.runtime.device import Device
 from batchonnx.runtime.model_file import ModelFile
 from batchonnx.runtime.session import open_session, session_options
 from batchonnx.runtime.wheels import require_onnxruntime
@@ -41,7 +42,7 @@ def _place(file: ModelFile, provider: str) -> Placement:
     options = session_options(1)
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     try:
-        session = open_session(file, options, provider)
+        session = open_session(file, options, Device(provider))
     except ModelFileError as error:
         problem = error.problems[0]
         return Placement(provider, None, ". ".join([problem.title, *problem.facts.values()]))

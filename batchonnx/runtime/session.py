@@ -34,7 +34,7 @@ _OUT_OF_MEMORY = re.compile(
 
 _LOST = re.compile(
     r"CUDA (?:failure|error) (?:46|101|214|220|226|700|702|709|71[04-9]|999)\b"
-    r"|uncorrectable (?:ecc|nvlink)|fallen off the bus|device (?:is |was )?(?:lost|removed)|gpu is lost|\bxid\b",
+    r"|uncorrectable (?:ecc|nvlink)|fallen off the bus|(?:device|gpu) (?:is |was )?(?:lost|removed)|\bxid\b",
     re.IGNORECASE,
 )
 """After these errors nothing runs any more on the device, for this process at least: busy or gone (46, 101,
@@ -65,7 +65,8 @@ class Model:
     """An ONNX model that is ready to run; safe to share between threads.
 
     session: ONNX Runtime's own, or what runs several of them in a row. signature: its inputs and outputs,
-    as declared or inferred. threads: used by one call; 1 means that of the caller, alone. device: where it runs.
+    as declared or inferred. threads: used by one call; 1 means that of the caller, alone. device: that the
+    session was opened on.
     """
 
     def __init__(self, session: Any, signature: ModelSignature, threads: int, device: Device = CPU) -> None:
@@ -116,8 +117,8 @@ class Model:
         self._options.terminate = True
 
 
-def open_model(path: str, *, threads: int = 1, sha256: str | None = None) -> Model:
-    """Load a model for the CPU. threads: see `load_model`. sha256: refuse any other model.
+def open_model(path: str, *, threads: int = 1, sha256: str | None = None, device: Device = CPU) -> Model:
+    """Load a model for a device. threads: see `load_model`. sha256: refuse any other model.
 
     path: absolute, or a URL; files with weights are found beside it. sha256 covers them as well
     (see `ModelFile.digest`).
@@ -127,10 +128,10 @@ def open_model(path: str, *, threads: int = 1, sha256: str | None = None) -> Mod
     file = find_model(path)
     if sha256 is not None and file.digest != sha256.lower():
         raise not_a_model(file) or _another(file, sha256)
-    return load_model(file, threads)
+    return load_model(file, threads, device)
 
 
-def load_model(file: ModelFile, threads: int) -> Model:
+def load_model(file: ModelFile, threads: int, device: Device = CPU) -> Model:
     """Load a model that was found.
 
     threads: that one call may use; a model of trees gets one, since its bits would depend on it.
@@ -138,10 +139,10 @@ def load_model(file: ModelFile, threads: int) -> Model:
     DependencyError if ONNX Runtime isn't installed.
     """
     threads = 1 if threads > 1 and _has_trees(file) else threads
-    session = open_session(file, session_options(threads))
+    session = open_session(file, session_options(threads), device)
     signature = _signature(file, session)
     require_kind(file, signature.metadata)
-    return Model(session, signature, threads)
+    return Model(session, signature, threads, device)
 
 
 def session_options(threads: int) -> Any:
@@ -159,12 +160,14 @@ def session_options(threads: int) -> Any:
     return options
 
 
-def open_session(file: ModelFile, options: Any, provider: str = "CPUExecutionProvider") -> Any:
+def open_session(file: ModelFile, options: Any, device: Device = CPU) -> Any:
     """ONNX Runtime's own session. Raises ModelFileError naming why it can't load the model."""
     import onnxruntime
 
     try:
-        return onnxruntime.InferenceSession(str(file.local), options, providers=[provider], enable_fallback=0)
+        return onnxruntime.InferenceSession(
+            str(file.local), options, providers=[(device.provider, dict(device.options))], enable_fallback=0
+        )
     except Exception as error:
         # ONNX Runtime's classes derive from Exception and live in a private module.
         raise diagnose(file, clean(str(error))) from error
