@@ -42,22 +42,16 @@ def reduce_outputs(plan: Plan, model: Model) -> Reduced:
     """Which part of the outputs' work a model's device does; on the CPU none: there nothing is copied."""
     if model.lanes is None or not model.lanes.keeps or windowed(plan.features) is not None:
         return Reduced(plan.outputs)
-    chosen = [binding for binding in plan.outputs if _is_reducible(binding)]
-    return reduce_on_device(plan.outputs, chosen, plan.model.inputs, text_of(plan.features))
+    return reduce_all(plan.outputs, plan.model.inputs, text_of(plan.features))
 
 
-def reduce_on_device(
-    outputs: Iterable[OutputBinding],
-    chosen: Sequence[OutputBinding],
-    inputs: Sequence[TensorSpec],
-    text: TextColumn | None,
+def reduce_all(
+    outputs: Iterable[OutputBinding], inputs: Sequence[TensorSpec], text: TextColumn | None
 ) -> Reduced:
-    """chosen: those of the outputs that the tail works on. inputs: the model's. text: what is tokenized."""
-    if not chosen:
-        return Reduced(tuple(outputs))
+    """Whatever can be. inputs: the model's. text: the feature that is tokenized."""
     graph = _Graph({spec.name: spec for spec in inputs}, text)
-    bound = {binding.name: graph.add(binding) for binding in chosen}
-    return Reduced(tuple(bound.get(binding.name, binding) for binding in outputs), graph.tail())
+    bound = tuple(graph.add(binding) if _is_reducible(binding) else binding for binding in outputs)
+    return Reduced(bound, graph.tail() if graph.outputs else None)
 
 
 def _is_reducible(binding: OutputBinding) -> bool:
