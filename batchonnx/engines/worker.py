@@ -19,7 +19,7 @@ from batchonnx.ledger.output import Scoring
 from batchonnx.ledger.records import Commit, SourceRows
 from batchonnx.planning.plan import Plan
 from batchonnx.planning.shards import Shard, Source
-from batchonnx.runtime.session import Model
+from batchonnx.runtime.session import DeviceLost, Model
 from batchonnx.scoring.arrange import Piece
 from batchonnx.scoring.channel import run_ahead
 from batchonnx.scoring.chunk import Chunk
@@ -185,6 +185,8 @@ class Worker:
         scorer = self._scorer(chunk)
         for arranged in scorer.arrange(chunk):
             yield from scorer.in_order(arranged, self._score_piece(scorer, arranged.piece))
+            if self._model.lanes is not None and scorer.fits < self._batch.settled:
+                self._batch.lower(scorer.fits)
 
     def _score_piece(self, scorer: Scorer, piece: Piece) -> Iterator[Scored]:
         """Predictions in the order of work; workers that are or become idle take their share of what is left.
@@ -214,19 +216,23 @@ class Worker:
         """Predictions for a piece of which idle workers score equal parts."""
         batches = len(piece.cuts)
         share = ceil(batches / (max(self._spare.idle, 0) + 1))
-        others = [
-            self._spare.offer(piece.part(first, min(first + share, batches)))
-            for first in range(share, batches, share)
-        ]
+        parts = [piece.part(first, min(first + share, batches)) for first in range(share, batches, share)]
+        others = [(part, self._spare.offer(part)) for part in parts]
         yield from scorer.score_piece(piece.part(0, share))
-        for other in others:
-            yield from other.result()
+        for part, other in others:
+            try:
+                scored = other.result()
+            except DeviceLost:  # the other's
+                scored = scorer.score_piece(part)
+            yield from scored
 
     def _scorer(self, chunk: Chunk, *, untried: bool = False) -> Scorer:
         """This worker's scorer, made when the first rows are there to settle the batch size."""
         if self._made is None:
             batch_rows = self._batch.settle(chunk, untried=untried)
             self._made = Scorer(self._plan, self._model, batch_rows, self._budget, self.clock)
+        elif self._batch.settled < self._made.batch_rows:
+            self._made.resize(self._batch.settled)
         return self._made
 
     def _write(self, steps: Iterator[_Step]) -> Iterator[Commit]:

@@ -47,6 +47,8 @@ DECODED_BATCH_BYTES = 64 << 20
 """Rows of a batch of images are bound by the memory of their encoded bytes: the largest of the sizes that
 stays below this."""
 
+DEVICE_ROWS, DEVICE_BATCH_BYTES = 16384, 256 << 20
+"""The same for a device, of what the model is fed: as many lie in page-locked memory as batches are in flight."""
 
 WINDOW_ROWS, WINDOW_BYTES = 4096, 8 << 20
 """Texts are arranged by length among so many at most, and fewer where they are long: all of them, and what
@@ -138,8 +140,20 @@ class Plan:
         return any(isinstance(binding, ImageColumn | AudioColumn) for binding in self.features)
 
     @property
+    def is_on_device(self) -> bool:
+        """Whether the model is to run elsewhere than on the CPU."""
+        return self.job.job.engine.device != "cpu"
+
+    @property
+    def _fed_bytes(self) -> float:
+        """About what the model is fed for one row."""
+        return max(self.row_bytes, sum(map(_tensor_bytes, self.features)))
+
+    @property
     def largest_measured(self) -> int:
         """The largest batch size that is tried where none is given; each smaller one divides it."""
+        if self.is_on_device and not any(map(_is_open, self.features)):
+            return 1 << max(0, int(min(DEVICE_ROWS, DEVICE_BATCH_BYTES / self._fed_bytes)).bit_length() - 1)
         if not self.is_decoded:
             return MEASURED_SIZES_DIVIDE
         if any(map(_is_open, self.features)):
@@ -165,6 +179,13 @@ def _is_open(binding: FeatureBinding) -> bool:
     if isinstance(binding, ImageColumn):
         return binding.pixels.size is None
     return isinstance(binding, AudioColumn) and binding.sound.window is None and binding.row_shape[-1] is None
+
+
+def _tensor_bytes(binding: FeatureBinding) -> int:
+    """Of one row's image, as the model takes it; 0 of all that is as large in the file."""
+    if not isinstance(binding, ImageColumn) or binding.pixels.size is None:
+        return 0
+    return 4 * 3 * prod(binding.pixels.size)
 
 
 def _listed_bytes(output: OutputBinding, most: int) -> int:

@@ -6,7 +6,6 @@ import dataclasses
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from math import ceil
 from time import perf_counter, thread_time
 
 import pyarrow as pa
@@ -16,6 +15,7 @@ from batchonnx.planning.plan import Plan
 from batchonnx.planning.texts import text_of
 from batchonnx.runtime.session import Model
 from batchonnx.scoring.chunk import Chunk
+from batchonnx.scoring.device_probe import best_size
 from batchonnx.scoring.neighbours import ROWS as NEIGHBOURS
 from batchonnx.scoring.neighbours import neighbour_difference
 from batchonnx.scoring.quarantine import ErrorBudget
@@ -74,8 +74,8 @@ class Lesson:
 class BatchSize:
     """Rows in one call of the model: as asked, or as the first chunk shows to be fastest.
 
-    lesson: what is known; None until the first chunk was looked at. on_lesson: told, once, what
-    that has shown.
+    lesson: what is known; None until the first chunk was looked at. on_lesson: told what that has shown,
+    and each time when a device's memory turns out to be enough for less.
 
     Shared by all workers of a process: the first that has rows measures while the others wait, since
     trials that disturb each other are worth nothing (a batch of 64 rows was taken once in five runs,
@@ -113,12 +113,24 @@ class BatchSize:
                 self._on_lesson(self.lesson)
             return self.lesson.batch_rows
 
+    def lower(self, batch_rows: int) -> None:
+        """A device's memory is enough for no more than so many rows."""
+        with self._lock:
+            if self.lesson is not None and batch_rows < self.lesson.batch_rows:
+                self.lesson = dataclasses.replace(self.lesson, batch_rows=batch_rows)
+                self._on_lesson(self.lesson)
+
     def _learn(self, chunk: Chunk) -> Lesson:
-        measure = _measure if text_of(self._plan.features) is None else _measure_texts
-        rows = self._given or choose_size(dict(measure(self._plan, self._model, chunk)))
+        rows = self._given or self._measured(chunk)
         scorer = Scorer(self._plan, self._model, rows)
         looked_at = scorer.shortest(chunk, NEIGHBOURS)
         return Lesson(rows, neighbour_difference(self._plan, self._model, scorer.encoder, looked_at))
+
+    def _measured(self, chunk: Chunk) -> int:
+        if self._model.lanes is not None:
+            return best_size(self._plan, self._model, chunk)
+        measure = _measure if text_of(self._plan.features) is None else _measure_texts
+        return choose_size(dict(measure(self._plan, self._model, chunk)))
 
     def _blind(self) -> Lesson:
         return Lesson(self._given or untried_rows(self._plan), None)
@@ -150,7 +162,7 @@ def _measure(plan: Plan, model: Model, chunk: Chunk) -> Iterator[tuple[int, floa
         if size * row_bytes > CALL_BYTES:
             return
         scorer = Scorer(plan, model, size)
-        took = _fastest(scorer, _repeated(chunk, rows), clock)
+        took = _fastest(scorer, chunk.repeated(rows), clock)
         row_bytes = max(row_bytes, scorer.call_bytes / size)
         spent += 2 * took
         rate = rows / took
@@ -178,19 +190,11 @@ def _measure_texts(plan: Plan, model: Model, chunk: Chunk) -> Iterator[tuple[int
         return
     for size in TEXT_SIZES:
         scorer = Scorer(plan, model, size)
-        took = _fastest(scorer, _repeated(chunk, size), clock)
+        took = _fastest(scorer, chunk.repeated(size), clock)
         call_s = took / max(1, scorer.calls // TRIALS)
         yield size, size / call_s
         if call_s > LONG_TEXT_CALL_S:
             return
-
-
-def _repeated(chunk: Chunk, rows: int) -> Chunk:
-    """So many rows of a chunk, some of them several times if it hasn't as many: a filter may leave few."""
-    times = ceil(rows / chunk.columns.num_rows)
-    if times > 1:
-        chunk = Chunk(pa.concat_batches([chunk.columns] * times), chunk.segments * times)
-    return chunk.slice(0, rows)
 
 
 def _clock(plan: Plan, model: Model) -> Callable[[], float]:

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from sys import maxsize
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,9 @@ OUTPUT_BYTES = 8 << 20
 """Model outputs are decoded and handed to the writer in runs of about this size, however much
 larger than its input a model's output is."""
 
+
+WAITS_S = (0.5, 1.0, 2.0, 4.0, 4.0, 4.0, 4.0, 4.0)
+"""Between tries of a batch that can't be made smaller, on a device whose memory others may have taken."""
 
 LOOKED_AT = 256
 """Rows among which the shortest are looked for."""
@@ -79,7 +82,8 @@ class Scorer:
     batch_rows: rows in one call of the model. budget: how many rows may be bad; None: any number.
     clock: what time is counted on. calls, rows: how often the model was run, and for how many
     rows. first_at: when it first was (perf_counter). halved: batches that needed too much memory
-    and were scored in pieces. call_bytes: what the model gave in one call, at most.
+    and were scored in pieces. fits: rows in one call that a device's memory is enough for, as far as is known.
+    call_bytes: what the model gave in one call, at most.
     """
 
     def __init__(
@@ -90,7 +94,7 @@ class Scorer:
         budget: ErrorBudget | None = None,
         clock: StageClock | None = None,
     ) -> None:
-        self._plan, self.batch_rows = plan, batch_rows
+        self._plan, self._model, self.batch_rows, self.fits = plan, model, batch_rows, batch_rows
         reduced = reduce_outputs(plan, model)
         self._predict = predictor(plan, model, reduced)
         self.encoder = Encoder(plan.features, batch_rows, feature_hooks(plan), model.threads)
@@ -100,6 +104,11 @@ class Scorer:
         self._budget, self._clock = budget, clock or StageClock()
         self.calls = self.rows = self.halved = self.call_bytes = 0
         self.first_at: float | None = None
+
+    def resize(self, batch_rows: int) -> None:
+        """From the next chunk on, so many rows in one call; no more than there were."""
+        self.batch_rows = self.fits = batch_rows
+        self._arrangement = arrangement(self._plan, batch_rows, self._model.threads)
 
     def score(self, chunk: Chunk) -> Iterator[Scored]:
         """What becomes of a chunk's rows, in order, in runs of bounded size.
@@ -321,28 +330,43 @@ class Scorer:
 
     def attempt(self, columns: pa.RecordBatch) -> pa.RecordBatch:
         """Kept columns and predictions of one batch, through all stages. Raises RowFault if it fails."""
-        return self._attempt(columns, is_whole=True)
+        return self._attempt(columns, 0)
 
-    def _attempt(self, columns: pa.RecordBatch, *, is_whole: bool) -> pa.RecordBatch:
-        """is_whole: fill the batch up as it is where no row is bad; else only where the model wants it."""
+    def _attempt(self, columns: pa.RecordBatch, depth: int) -> pa.RecordBatch:
+        """depth: how often it was halved. A whole batch is filled up as it is where no row is bad; what is
+        left of one only where the model wants it.
+        """
         rows, fixed = columns.num_rows, self._plan.fixed_batch
         names = self._decoder.model_outputs
         tensors = self.encoder.load(columns)(0, rows)
-        fed = self._arrangement.fed(rows, tensors) if is_whole else fixed or rows
+        fed = fixed or rows if depth else self._arrangement.fed(rows, tensors)
         if fed > rows:
             tensors = self._pad(tensors, fed - rows)
         self.calls += 1
         try:
             values = self._predict(names, tensors)
-        except OutOfMemory:
-            if rows == 1 or fixed is not None:
-                raise
-            self.halved += 1
-            halves = columns.slice(0, rows // 2), columns.slice(rows // 2)
-            return pa.concat_batches([self._attempt(half, is_whole=False) for half in halves])
+        except OutOfMemory as error:
+            if rows > 1 and fixed is None:
+                self.halved += 1
+                self.fits = max(1, min(self.fits, self.batch_rows >> depth + 1))
+                halves = columns.slice(0, rows // 2), columns.slice(rows // 2)
+                return pa.concat_batches([self._attempt(half, depth + 1) for half in halves])
+            values = self._later(names, tensors, error)
         if fed > rows and fixed is None:
             values = self._unpad(names, values, fed, rows)
         return self._predictions(columns, [self._result(names, values, tensors, rows)], [rows])
+
+    def _later(
+        self, names: Sequence[str], tensors: Mapping[str, np.ndarray], error: OutOfMemory
+    ) -> list[Any]:
+        """What the model gives once a device has memory again. Raises the last error."""
+        for wait_s in WAITS_S if self._model.lanes is not None else ():
+            sleep(wait_s)
+            try:
+                return self._predict(names, tensors)
+            except OutOfMemory as again:
+                error = again
+        raise error
 
     def _result(
         self, names: Sequence[str], values: Sequence[Any], tensors: Mapping[str, np.ndarray], rows: int

@@ -1,0 +1,89 @@
+"""The batch size for a device: the smallest that is about as fast as any, as the job runs there.
+
+Unlike on a CPU, a call that is too small leaves most of the device idle, and one that is too large has no memory.
+Sizes are tried with as many batches in flight as there will be, encoded and decoded as in the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+
+from batchonnx.planning.plan import Plan
+from batchonnx.runtime.lanes import IN_FLIGHT
+from batchonnx.runtime.session import Model
+from batchonnx.scoring.chunk import Chunk
+from batchonnx.scoring.known_sizes import find_size, keep_size, size_key
+from batchonnx.scoring.scorer import Scorer
+
+SMALLEST = 8
+"""No device was ever busy with fewer rows."""
+
+TRIAL_S = 0.1
+BUDGET_S = 10.0
+"""For all sizes together: it is spent once for a model, a device and shapes, and then remembered."""
+
+AS_GOOD = 0.97
+GAIN = 1.03
+"""A size that gains less over the best of all smaller ones is none that is worth its memory."""
+
+
+def best_size(plan: Plan, model: Model, chunk: Chunk) -> int:
+    """Rows in one call; as found before, or measured on this chunk, which has some."""
+    key = size_key(plan, model)
+    found = find_size(key)
+    if found is None:
+        rates = dict(_measure(plan, model, chunk))
+        found = knee(rates) if rates else 1
+        keep_size(key, found)
+    return min(found, plan.largest_measured)
+
+
+def knee(rates: Mapping[int, float]) -> int:
+    """The smallest size that is about as fast as the best. rates: size -> rows/s, at least one."""
+    best = max(rates.values())
+    return min(size for size, rate in rates.items() if rate >= AS_GOOD * best)
+
+
+def _measure(plan: Plan, model: Model, chunk: Chunk) -> Iterator[tuple[int, float]]:
+    """Doubled sizes, until two gain nothing, memory runs out, or time does."""
+    begin, best, idle = perf_counter(), 0.0, 0
+    size = min(SMALLEST, plan.largest_measured)
+    while size <= plan.largest_measured and idle < 2 and perf_counter() - begin < BUDGET_S:
+        rate = _rate(plan, model, chunk.repeated(size), size)
+        if rate is None:
+            return
+        yield size, rate
+        idle = idle + 1 if rate < GAIN * best else 0
+        best, size = max(best, rate), 2 * size
+
+
+def _rate(plan: Plan, model: Model, chunk: Chunk, size: int) -> float | None:
+    """Rows/s, the better of two trials; None if there isn't memory for such batches, all those in flight."""
+    scorers = [Scorer(plan, model, size) for _ in range(IN_FLIGHT)]
+    # The first batch of a chunk is a full one; of texts, one of the longest.
+    pieces = [next(iter(scorer.arrange(chunk))).piece.part(0, 1) for scorer in scorers]
+    works = [
+        lambda scorer=scorer, piece=piece: list(scorer.score_piece(piece))
+        for scorer, piece in zip(scorers, pieces, strict=True)
+    ]
+    with ThreadPoolExecutor(IN_FLIGHT) as pool:
+        _seconds(pool, works, 1)  # memory is taken, kernels are chosen
+        once = _seconds(pool, works, 1)
+        times = max(1, int(TRIAL_S / once))
+        took = min(_seconds(pool, works, times), _seconds(pool, works, times))
+    return None if any(scorer.halved for scorer in scorers) else size * IN_FLIGHT * times / took
+
+
+def _seconds(pool: ThreadPoolExecutor, works: list[Callable[[], object]], times: int) -> float:
+    """Until all have done their work so many times, beside each other."""
+
+    def repeat(work: Callable[[], object]) -> None:
+        for _ in range(times):
+            work()
+
+    start = perf_counter()
+    for done in [pool.submit(repeat, work) for work in works]:
+        done.result()
+    return max(perf_counter() - start, 1e-6)
