@@ -28,6 +28,7 @@ from batchonnx.planning.parts import check_parts
 from batchonnx.planning.shards import Shard, make_shards
 from batchonnx.planning.texts import text_of
 from batchonnx.planning.types import row_bytes
+from batchonnx.runtime.device import CPU, Device
 from batchonnx.runtime.signature import ModelSignature
 from batchonnx.storage.paths import HIDDEN_FROM_TABLES
 from batchonnx.storage.plain import is_plain
@@ -65,7 +66,7 @@ class Plan:
     row_bytes: estimated bytes of one row of `columns`, in memory.
     output: absolute path of the output folder; of a table, of the run's own folder in it.
     notes: what a user should know and need not mend (a narrowing cast, a guessed match).
-    identity: all that decides the result's bytes, by name.
+    identity: all that decides the result's bytes, by name. device: what sessions are opened on.
     """
 
     job: JobFile
@@ -84,6 +85,7 @@ class Plan:
     output: str
     notes: tuple[str, ...]
     identity: Identity
+    device: Device = CPU
 
     @cached_property
     def fingerprint(self) -> str:
@@ -179,7 +181,7 @@ def run_name(fingerprint: str) -> str:
     return f"run-{fingerprint[:16]}"
 
 
-def make_plan(job: JobFile, model: ModelSignature) -> Plan:
+def make_plan(job: JobFile, model: ModelSignature, device: Device = CPU) -> Plan:
     """Decide what a run will do.
 
     Reads the input's listing and footers, no rows; never runs the model. Raises InputError,
@@ -203,7 +205,7 @@ def make_plan(job: JobFile, model: ModelSignature) -> Plan:
     check_parts(job, types)
     check_columns(listing, [name for name in listing.schema.names if name in used or name in filtered_by])
     shards = make_shards(listing, row_filter)
-    identity = make_identity(job, model, listing, contract.features, contract.outputs)
+    identity = make_identity(job, model, listing, contract.features, contract.outputs, device)
     if spec.output.format in ("delta", "iceberg"):
         output = f"{output}/{run_name(fingerprint(identity))}"
     return Plan(
@@ -223,6 +225,7 @@ def make_plan(job: JobFile, model: ModelSignature) -> Plan:
         output=output,
         notes=(*contract.notes, *_store_notes(job, output)),
         identity=identity,
+        device=device,
     )
 
 
