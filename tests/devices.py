@@ -123,6 +123,7 @@ class _Session:
 def use_devices(monkeypatch: Any, *devices: FakeDevice) -> None:
     """Have ONNX Runtime find these devices, and no others, for CUDA."""
     real = onnxruntime.InferenceSession
+    monkeypatch.setattr("batchonnx.runtime.session.require_device", lambda device: None)
     for index, device in enumerate(devices):
         device.index = index
 

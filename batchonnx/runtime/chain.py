@@ -15,6 +15,7 @@ import numpy as np
 
 from batchonnx.runtime.device import CPU, Device
 from batchonnx.runtime.diagnose import clean
+from batchonnx.runtime.placement import all_placements
 from batchonnx.runtime.session import Model, PredictError, open_model
 from batchonnx.runtime.signature import Member, ModelSignature, TensorSpec, output_key
 
@@ -26,6 +27,7 @@ def chain(members: Sequence[Member], inputs: Sequence[TensorSpec], models: Seque
         _signature(members, inputs),
         max(model.threads for model in models),
         models[0].device,
+        all_placements([model.placement for model in models if model.placement is not None]),
     )
 
 

@@ -16,6 +16,11 @@ from batchonnx.runtime.diagnose import clean, diagnose, not_a_model
 from batchonnx.runtime.graph import declared_inputs, declared_outputs, dtype_name, parse_model
 from batchonnx.runtime.lanes import MEMORY, Lanes, Tail
 from batchonnx.runtime.model_file import ModelFile, find_model
+from batchonnx.runtime.on_device import is_on, session_arguments
+from batchonnx.runtime.placement import Placement, read_placement
+from batchonnx.runtime.providers import CUDA
+from batchonnx.runtime.refusal import refusal
+from batchonnx.runtime.require import require_device
 from batchonnx.runtime.signature import ModelSignature, TensorSpec
 from batchonnx.runtime.tied import require_kind
 from batchonnx.runtime.wheels import require_onnxruntime
@@ -66,13 +71,21 @@ class Model:
 
     session: ONNX Runtime's own, or what runs several of them in a row. signature: its inputs and outputs,
     as declared or inferred. threads: used by one call; 1 means that of the caller, alone. device: that the
-    session was opened on.
+    session was opened on. placement: what runs there; None on the CPU, where all of it does.
     """
 
-    def __init__(self, session: Any, signature: ModelSignature, threads: int, device: Device = CPU) -> None:
+    def __init__(
+        self,
+        session: Any,
+        signature: ModelSignature,
+        threads: int,
+        device: Device = CPU,
+        placement: Placement | None = None,
+    ) -> None:
         import onnxruntime
 
-        self.session, self.signature, self.threads, self.device = session, signature, threads, device
+        self.session, self.signature, self.threads = session, signature, threads
+        self.device, self.placement = device, placement
         self.lanes = None if device.is_cpu else Lanes(session, signature, device)
         self._tails: dict[Tail, Any] = {}
         self._opening = threading.Lock()
@@ -122,8 +135,8 @@ def open_model(path: str, *, threads: int = 1, sha256: str | None = None, device
 
     path: absolute, or a URL; files with weights are found beside it. sha256 covers them as well
     (see `ModelFile.digest`).
-    Raises ModelFileError naming what is wrong with the file, and DependencyError if ONNX Runtime
-    isn't installed.
+    Raises ModelFileError naming what is wrong with the file, DependencyError if ONNX Runtime isn't installed,
+    and DeviceError if the device can't be used.
     """
     file = find_model(path)
     if sha256 is not None and file.digest != sha256.lower():
@@ -136,13 +149,14 @@ def load_model(file: ModelFile, threads: int, device: Device = CPU) -> Model:
 
     threads: that one call may use; a model of trees gets one, since its bits would depend on it.
     Raises ModelFileError naming why ONNX Runtime can't load it, or that it was saved for another kind of CPU;
-    DependencyError if ONNX Runtime isn't installed.
+    DependencyError if ONNX Runtime isn't installed; DeviceError if the device can't be used.
     """
     threads = 1 if threads > 1 and _has_trees(file) else threads
     session = open_session(file, session_options(threads), device)
     signature = _signature(file, session)
     require_kind(file, signature.metadata)
-    return Model(session, signature, threads, device)
+    placement = None if device.is_cpu else read_placement(session, device)
+    return Model(session, signature, threads, device, placement)
 
 
 def session_options(threads: int) -> Any:
@@ -161,16 +175,20 @@ def session_options(threads: int) -> Any:
 
 
 def open_session(file: ModelFile, options: Any, device: Device = CPU) -> Any:
-    """ONNX Runtime's own session. Raises ModelFileError naming why it can't load the model."""
+    """ONNX Runtime's own session. Raises ModelFileError naming why it can't load the model; DeviceError."""
     import onnxruntime
 
+    require_device(device)
+    named = session_arguments(device, options)
     try:
-        return onnxruntime.InferenceSession(
-            str(file.local), options, providers=[(device.provider, dict(device.options))], enable_fallback=0
-        )
+        session = onnxruntime.InferenceSession(str(file.local), options, enable_fallback=0, **named)
     except Exception as error:
         # ONNX Runtime's classes derive from Exception and live in a private module.
-        raise diagnose(file, clean(str(error))) from error
+        said = clean(str(error))
+        raise (refusal(device, said) or diagnose(file, said)) from error
+    if not is_on(session, device) and (fault := refusal(device, "")) is not None:
+        raise fault
+    return session
 
 
 def open_tail(tail: Tail, device: Device) -> Any:
@@ -178,11 +196,11 @@ def open_tail(tail: Tail, device: Device) -> Any:
     import onnxruntime
 
     # CUDA where the model is TensorRT's, too: an engine takes longer to build than this graph ever saves.
-    cuda = ("CUDAExecutionProvider", {"device_id": str(device.index)})
-    providers: list[Any] = [cuda] if MEMORY[device.provider] == "cuda" else []
-    return onnxruntime.InferenceSession(
-        tail.graph, session_options(1), providers=[*providers, CPU.provider], enable_fallback=0
-    )
+    is_cuda = MEMORY[device.provider] == "cuda"
+    beside = Device(CUDA.name, device.index, CUDA.options, device.share) if is_cuda else CPU
+    options = session_options(1)
+    named = session_arguments(beside, options)
+    return onnxruntime.InferenceSession(tail.graph, options, enable_fallback=0, **named)
 
 
 def _has_trees(file: ModelFile) -> bool:

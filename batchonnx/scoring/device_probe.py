@@ -1,7 +1,7 @@
 """The batch size for a device: the smallest that is about as fast as any, as the job runs there.
 
-Unlike on a CPU, a call that is too small leaves most of the device idle, and one that is too large has no memory.
-Sizes are tried with as many batches in flight as there will be, encoded and decoded as in the run.
+Unlike on a CPU, a call that is too small leaves most of the device idle, and one that is too large has no
+memory. Sizes are tried with as many batches in flight as there will be, encoded and decoded as in the run.
 """
 
 from __future__ import annotations

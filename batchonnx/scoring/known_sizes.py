@@ -23,7 +23,7 @@ MOST_SIZES = 1000
 
 
 def size_key(plan: Plan, model: Model) -> str:
-    """All that a size depends on: the model, the device with its settings, the runtime, what is fed and asked."""
+    """All that a size depends on: model, device and its settings, ONNX Runtime, what is fed and asked for."""
     device, wheel = model.device, require_one_wheel()
     settings = {
         name: value for name, value in plan.identity.items() if name.startswith(("features.", "outputs."))

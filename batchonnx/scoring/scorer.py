@@ -82,7 +82,7 @@ class Scorer:
     batch_rows: rows in one call of the model. budget: how many rows may be bad; None: any number.
     clock: what time is counted on. calls, rows: how often the model was run, and for how many
     rows. first_at: when it first was (perf_counter). halved: batches that needed too much memory
-    and were scored in pieces. fits: rows in one call that a device's memory is enough for, as far as is known.
+    and were scored in pieces. fits: rows in one call that a device has memory for, as far as is known.
     call_bytes: what the model gave in one call, at most.
     """
 

@@ -24,7 +24,7 @@ from batchonnx.engines.ray.model_cache import drop, local_model
 from batchonnx.engines.ray.parent import end_with_parent
 from batchonnx.engines.spare import SpareHands
 from batchonnx.engines.worker import Worker
-from batchonnx.errors import BatchonnxError, InputError, Problem, StorageError
+from batchonnx.errors import BatchonnxError, DeviceError, InputError, Problem, StorageError
 from batchonnx.ledger.output import Ticket
 from batchonnx.ledger.process import this_machine
 from batchonnx.ledger.records import Commit
@@ -34,6 +34,7 @@ from batchonnx.planning.stores import use_stores
 from batchonnx.runtime.chain import open_again
 from batchonnx.runtime.session import Model
 from batchonnx.runtime.signature import ModelSignature
+from batchonnx.runtime.wheels import WHEELS
 from batchonnx.scoring.hook_processes import hook_processes
 from batchonnx.scoring.probe import BatchSize, Lesson
 from batchonnx.scoring.quarantine import ErrorBudget
@@ -41,7 +42,7 @@ from batchonnx.scoring.read import read_chunks
 from batchonnx.scoring.scorer import Scorer
 from batchonnx.scoring.stream import from_bytes, to_bytes
 
-LIBRARIES = ("batchonnx", "onnxruntime", "onnxruntime-gpu", "pyarrow", "numpy")
+LIBRARIES = ("batchonnx", *WHEELS, "pyarrow", "numpy")
 """Whose versions have to be the driver's."""
 
 LOOKED_AT = 8
@@ -307,12 +308,14 @@ def _open_model(plan: Plan, threads: int, fetch: Callable[[], Any]) -> tuple[Mod
     digests = [model.digest for model in plan.model.files]
     try:
         here = _named_here(plan.model, fetch)
-        model = open_again(here, threads)
+        model = open_again(here, threads, plan.device)
+    except DeviceError:
+        raise
     except BatchonnxError:
         for digest in digests:
             drop(digest)  # somebody has been at it
         here = _named_here(plan.model, fetch)
-        model = open_again(here, threads)
+        model = open_again(here, threads, plan.device)
     except OSError as error:
         facts = {"model": plan.model.path, "found": str(error)}
         fix = "free some space, or set TMPDIR for the cluster's nodes"

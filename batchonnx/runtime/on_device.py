@@ -1,0 +1,58 @@
+"""How a session is made for a device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from batchonnx.runtime.cuda import NoDriver, free_bytes, read_driver
+from batchonnx.runtime.device import Device
+from batchonnx.runtime.plugin import plugin_device
+from batchonnx.runtime.providers import CUDA, TENSORRT, provider_named
+
+KEPT_FREE = 0.1
+"""Of a GPU's memory: ONNX Runtime's limit is of its arena alone, not of what libraries take."""
+
+
+def session_arguments(device: Device, options: Any) -> dict[str, Any]:
+    """Of an InferenceSession that is to be on a device. options: onnxruntime.SessionOptions, changed.
+
+    The libraries have been loaded (see `require.require_device`). Raises DeviceError for a plugin that
+    can't be used.
+    """
+    import onnxruntime
+
+    if device.is_cpu:
+        return {"providers": [device.provider]}
+    # What it writes to stderr is told by errors of ours.
+    onnxruntime.set_default_logger_severity(4)
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    # Where a kernel has a variant that adds in one order, that is taken.
+    options.use_deterministic_compute = True
+    if device.library is not None:
+        options.add_provider_for_devices([plugin_device(device.library, device.index)], dict(device.options))
+        return {}
+    provider = provider_named(device.provider)
+    if provider is None or not provider.is_nvidia:
+        return {"providers": [(device.provider, dict(device.options))]}
+    cuda = {"device_id": str(device.index), **_limit(device)}
+    if provider is CUDA:
+        return {"providers": [(CUDA.name, {**cuda, **device.options})]}
+    # What TensorRT doesn't take is CUDA's.
+    tensorrt = {**device.options, "device_id": str(device.index)}
+    return {"providers": [(TENSORRT.name, tensorrt), (CUDA.name, {**CUDA.options, **cuda})]}
+
+
+def is_on(session: Any, device: Device) -> bool:
+    """Whether a session is on the device it was made for: ONNX Runtime takes the CPU without a word."""
+    first: str = session.get_providers()[0]
+    return first == device.provider or (device.library is not None and first != "CPUExecutionProvider")
+
+
+def _limit(device: Device) -> dict[str, str]:
+    """Of the arena: our share of the memory, less where others have taken it already."""
+    try:
+        total = read_driver().gpus[device.index].total_bytes
+        most = min(total * device.share, free_bytes(device.index))
+    except (NoDriver, IndexError):
+        return {}  # told when the session is opened
+    return {"gpu_mem_limit": str(int(most * (1 - KEPT_FREE)))}
