@@ -16,6 +16,8 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
+from batchonnx.runtime.cuda import Driver, Gpu
+
 CUDA = "CUDAExecutionProvider"
 
 NO_MEMORY = (
@@ -123,7 +125,9 @@ class _Session:
 def use_devices(monkeypatch: Any, *devices: FakeDevice) -> None:
     """Have ONNX Runtime find these devices, and no others, for CUDA."""
     real = onnxruntime.InferenceSession
+    gpus = tuple(Gpu(f"Fake {index}", 1 << 30) for index in range(len(devices)))
     monkeypatch.setattr("batchonnx.runtime.session.require_device", lambda device: None)
+    monkeypatch.setattr("batchonnx.runtime.cuda.read_driver", lambda: Driver((13, 0), gpus))
     for index, device in enumerate(devices):
         device.index = index
 

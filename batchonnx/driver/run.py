@@ -11,6 +11,7 @@ from time import perf_counter
 
 from batchonnx.driver.account import Begin, begin_now, describe_work, remember
 from batchonnx.driver.describe import describe_plan, describe_result
+from batchonnx.driver.devices import feeders, open_devices
 from batchonnx.driver.incremental import keep_unchanged
 from batchonnx.driver.scoring import begin_engine, probe_of, score
 from batchonnx.driver.table import TableStep, check_table, table_step
@@ -158,8 +159,12 @@ def _run(
     if job.job.engine.name == "local":
         budget = divide_cores(usable_cores(), _workers(job), plan.chunks)
         workers, threads = budget.workers, budget.threads_per_worker
-    if threads > 1:
+    if threads > 1 and model.device.is_cpu:
         model = open_again(plan.model, threads)
+        threads = model.threads
+    devices = open_devices(plan, model)
+    if not model.device.is_cpu:
+        workers = feeders(usable_cores(), len(devices.models), _workers(job), plan.chunks)
         threads = model.threads
     plan = with_types(plan, model)
     check_lines(plan.job, plan.keep, plan.outputs)
@@ -172,7 +177,7 @@ def _run(
             early.pop(shard).close()
         try:
             crew = (workers, threads, early)
-            engine = score(plan, model, run, former, beginning, crew, stop, options.drain, on_progress)
+            engine = score(plan, devices, run, former, beginning, crew, stop, options.drain, on_progress)
             pairs = tuple(zip(unchanged, kept, strict=True))
             manifest = _complete(plan, run, engine, output, former, pairs, begin)
             require_passed(manifest.gate, output.path, run.where)
@@ -199,6 +204,7 @@ def _run(
         apart=engine.apart,
         lost=engine.lost,
         copied=engine.copied,
+        devices=engine.devices,
         notes=(*manifest.notes, *engine.notes),
         is_new=True,
         publish_s=perf_counter() - complete_at,

@@ -221,10 +221,9 @@ class Worker:
         yield from scorer.score_piece(piece.part(0, share))
         for part, other in others:
             try:
-                scored = other.result()
+                yield from other.result()
             except DeviceLost:  # the other's
-                scored = scorer.score_piece(part)
-            yield from scored
+                yield from scorer.score_piece(part)
 
     def _scorer(self, chunk: Chunk, *, untried: bool = False) -> Scorer:
         """This worker's scorer, made when the first rows are there to settle the batch size."""

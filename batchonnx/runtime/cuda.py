@@ -22,10 +22,11 @@ class NoDriver(Exception):
 
 @dataclass(frozen=True)
 class Gpu:
-    """total_bytes: of its memory."""
+    """total_bytes: of its memory. bus: its address on the PCI bus, in lower case; empty if unknown."""
 
     name: str
     total_bytes: int
+    bus: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,9 @@ def _gpu(cuda: ctypes.CDLL, index: int) -> Gpu:
     _call(cuda, "cuDeviceGet", ctypes.byref(device), ctypes.c_int(index))
     _call(cuda, "cuDeviceGetName", name, ctypes.c_int(len(name)), device)
     _call(cuda, "cuDeviceTotalMem_v2", ctypes.byref(total), device)
-    return Gpu(name.value.decode(errors="replace"), total.value)
+    bus = ctypes.create_string_buffer(32)
+    _call(cuda, "cuDeviceGetPCIBusId", bus, ctypes.c_int(len(bus)), device)
+    return Gpu(name.value.decode(errors="replace"), total.value, bus.value.decode().lower())
 
 
 def _call(cuda: ctypes.CDLL, name: str, *arguments: object) -> None:

@@ -6,13 +6,14 @@ memory. Sizes are tried with as many batches in flight as there will be, encoded
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 
 from batchonnx.planning.plan import Plan
 from batchonnx.runtime.lanes import IN_FLIGHT
 from batchonnx.runtime.session import Model
+from batchonnx.scoring.arrange import Piece
 from batchonnx.scoring.chunk import Chunk
 from batchonnx.scoring.known_sizes import find_size, keep_size, size_key
 from batchonnx.scoring.scorer import Scorer
@@ -64,10 +65,7 @@ def _rate(plan: Plan, model: Model, chunk: Chunk, size: int) -> float | None:
     scorers = [Scorer(plan, model, size) for _ in range(IN_FLIGHT)]
     # The first batch of a chunk is a full one; of texts, one of the longest.
     pieces = [next(iter(scorer.arrange(chunk))).piece.part(0, 1) for scorer in scorers]
-    works = [
-        lambda scorer=scorer, piece=piece: list(scorer.score_piece(piece))
-        for scorer, piece in zip(scorers, pieces, strict=True)
-    ]
+    works = list(zip(scorers, pieces, strict=True))
     with ThreadPoolExecutor(IN_FLIGHT) as pool:
         _seconds(pool, works, 1)  # memory is taken, kernels are chosen
         once = _seconds(pool, works, 1)
@@ -76,14 +74,15 @@ def _rate(plan: Plan, model: Model, chunk: Chunk, size: int) -> float | None:
     return None if any(scorer.halved for scorer in scorers) else size * IN_FLIGHT * times / took
 
 
-def _seconds(pool: ThreadPoolExecutor, works: list[Callable[[], object]], times: int) -> float:
-    """Until all have done their work so many times, beside each other."""
+def _seconds(pool: ThreadPoolExecutor, works: Sequence[tuple[Scorer, Piece]], times: int) -> float:
+    """Until each has scored its batch so many times, beside the others."""
 
-    def repeat(work: Callable[[], object]) -> None:
+    def repeat(scorer: Scorer, piece: Piece) -> None:
         for _ in range(times):
-            work()
+            for _ in scorer.score_piece(piece):
+                pass
 
     start = perf_counter()
-    for done in [pool.submit(repeat, work) for work in works]:
+    for done in [pool.submit(repeat, *work) for work in works]:
         done.result()
     return max(perf_counter() - start, 1e-6)

@@ -16,6 +16,7 @@ from batchonnx.planning.texts import text_of
 from batchonnx.runtime.session import Model
 from batchonnx.scoring.chunk import Chunk
 from batchonnx.scoring.device_probe import best_size
+from batchonnx.scoring.known_sizes import keep_size, size_key
 from batchonnx.scoring.neighbours import ROWS as NEIGHBOURS
 from batchonnx.scoring.neighbours import neighbour_difference
 from batchonnx.scoring.quarantine import ErrorBudget
@@ -96,6 +97,15 @@ class BatchSize:
         self.lesson = lesson
         self._plan, self._model, self._on_lesson = plan, model, on_lesson
         self._lock = threading.Lock()
+        self._lowered = 0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know."""
+        if not self._lowered or self.lesson is None:
+            return ()
+        told = f"the device's memory ran out: batches have {self.lesson.batch_rows:,} rows since then"
+        return (f"{told}, in place of {self._lowered:,}",)
 
     @property
     def settled(self) -> int:
@@ -117,6 +127,8 @@ class BatchSize:
         """A device's memory is enough for no more than so many rows."""
         with self._lock:
             if self.lesson is not None and batch_rows < self.lesson.batch_rows:
+                self._lowered = self._lowered or self.lesson.batch_rows
+                keep_size(size_key(self._plan, self._model), batch_rows)
                 self.lesson = dataclasses.replace(self.lesson, batch_rows=batch_rows)
                 self._on_lesson(self.lesson)
 

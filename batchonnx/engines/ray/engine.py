@@ -29,7 +29,7 @@ from batchonnx.runtime.model_file import ModelFile, find_model
 from batchonnx.runtime.session import Model
 from batchonnx.runtime.signature import ModelSignature
 from batchonnx.scoring.probe import Lesson
-from batchonnx.scoring.progress import STAGES, Progress
+from batchonnx.scoring.progress import STAGES, DeviceUse, Progress
 from batchonnx.scoring.quarantine import ErrorBudget
 
 TICK_S, LOOK_S = 0.2, 2.0
@@ -44,6 +44,7 @@ class RayEngine:
     """
 
     name = "ray"
+    devices: tuple[DeviceUse, ...] = ()
 
     def __init__(
         self,
