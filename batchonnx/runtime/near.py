@@ -24,7 +24,7 @@ def stay_near(bus: str, devices: Path = PCI) -> None:
 
 
 def near_cores(told: str, usable: Collection[int]) -> frozenset[int]:
-    """Those of the usable cores that are near; all where none is. told: the near ones, in the kernel's way."""
+    """Those of the usable cores that are near; all where none is. told: near ones, in the kernel's way."""
     return frozenset(_numbers(told.strip())) & frozenset(usable) or frozenset(usable)
 
 

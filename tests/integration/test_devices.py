@@ -1,0 +1,204 @@
+"""Runs on devices that aren't there (see tests/devices.py): all that isn't about speed holds as on a GPU."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+import pytest
+
+from batchonnx import api
+from batchonnx.errors import DeviceError, RowError
+from batchonnx.job.load import job_from_dict
+from batchonnx.job.spec import JobFile
+from batchonnx.scoring import scorer
+from batchonnx.scoring.progress import Progress, RunSummary
+from tests import models
+from tests.devices import FakeDevice, use_devices
+
+ROWS, WIDTH = 6000, 64
+ROW_BYTES = 4 * WIDTH
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Vectors in twelve files, and a network for them."""
+    models.network(tmp_path / "m.onnx")
+    (tmp_path / "in").mkdir()
+    x = np.random.default_rng(1).standard_normal((ROWS, WIDTH)).astype(np.float32)
+    for number, part in enumerate(np.split(x, 12)):
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(part.ravel()), WIDTH)
+        ids = pa.array(np.arange(len(part)) + number * len(part))
+        pq.write_table(pa.table({"id": ids, "x": vectors}), tmp_path / "in" / f"{number:02}.parquet")
+    return tmp_path
+
+
+def job(folder: Path, out: str = "out", **engine: Any) -> JobFile:
+    return job_from_dict(
+        {
+            "model": {"path": "m.onnx"},
+            "input": {"path": "in"},
+            "keep": ["id"],
+            "outputs": {
+                "best": {"from": "y", "argmax": True},
+                "share": {"from": "y", "softmax": True, "index": 3},
+                "y": {"from": "y"},
+            },
+            "output": {"path": out, "overwrite": True},
+            "engine": {"device": "cuda", **engine},
+        },
+        folder,
+    )
+
+
+def run(asked: JobFile, **how: Any) -> RunSummary:
+    return api.run(asked, **how)
+
+
+def predictions(folder: Path, out: str = "out") -> pa.Table:
+    return pads.dataset(folder / out).to_table().sort_by("id")
+
+
+def assert_as_on_the_cpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All rows, once each, with what the CPU predicts of them."""
+    monkeypatch.undo()
+    run(job(folder, "cpu", device="cpu", batch_rows=64))
+    found, expected = predictions(folder), predictions(folder, "cpu")
+    assert found.column("id").equals(expected.column("id"))
+    assert found.column("best").equals(expected.column("best"))
+    for name in ("share", "y"):
+        near = [np.stack(table.column(name).to_numpy()) for table in (found, expected)]
+        assert np.allclose(*near, rtol=1e-5, atol=1e-6)
+
+
+def test_a_device_gives_what_the_cpu_gives(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = FakeDevice()
+    use_devices(monkeypatch, device)
+    summary = run(job(folder, batch_rows=100))
+    assert (summary.rows_in, summary.predicted) == (ROWS, ROWS)
+    assert [one.name for one in summary.devices] == ["GPU 0: Fake 0"]
+    assert 0 < summary.devices[0].busy <= 1
+    assert device.most > 0
+    assert_as_on_the_cpu(folder, monkeypatch)
+
+
+def test_memory_that_runs_out_halves_the_batch_once_for_all(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = FakeDevice(memory=3 * 130 * ROW_BYTES)  # three batches in flight of at most 130 rows
+    use_devices(monkeypatch, device)
+    summary = run(job(folder, batch_rows=500, workers=3))
+    assert summary.predicted == ROWS
+    assert 1 <= summary.halved <= 60
+    assert summary.batch_rows in (125, 62)
+    assert any("in place of 500" in note for note in summary.notes)
+    assert max(device.rows[-20:]) <= 130
+    assert_as_on_the_cpu(folder, monkeypatch)
+
+
+def test_memory_that_others_hold_is_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = FakeDevice(memory=0)
+    use_devices(monkeypatch, device)
+    waits: list[float] = []
+
+    def sleep(wait_s: float) -> None:
+        waits.append(wait_s)
+        device.memory = 1 << 30 if len(waits) > 3 else 0
+
+    monkeypatch.setattr(scorer, "sleep", sleep)
+    assert run(job(folder, batch_rows=4, workers=1)).predicted == ROWS
+    assert len(waits) > 3
+    assert_as_on_the_cpu(folder, monkeypatch)
+
+
+def test_memory_that_never_comes_is_told_as_what_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_devices(monkeypatch, FakeDevice(memory=ROW_BYTES - 1))
+    monkeypatch.setattr(scorer, "sleep", lambda wait_s: None)
+    with pytest.raises(RowError) as raised:
+        run(job(folder, batch_rows=4))
+    assert "allocate memory" in raised.value.problems[0].facts["found"]
+    assert not (folder / "out").exists()
+
+
+def test_all_devices_work_and_one_that_is_lost_costs_no_row(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices = [FakeDevice(call_s=0.001), FakeDevice(call_s=0.001, lost_at=40), FakeDevice(call_s=0.001)]
+    use_devices(monkeypatch, *devices)
+    summary = run(job(folder, batch_rows=20, workers=6))
+    assert summary.predicted == ROWS
+    assert all(device.calls > 30 for device in devices)
+    assert [one.is_lost for one in summary.devices] == [False, True, False]
+    assert summary.lost == 2  # workers
+    (note,) = [note for note in summary.notes if "lost" in note]
+    assert "GPU 1: Fake 1" in note
+    assert "uncorrectable ECC error" in note
+    assert api.verify(folder / "out").rows_in == ROWS
+    assert_as_on_the_cpu(folder, monkeypatch)
+
+
+@pytest.mark.parametrize("lost_at", [1, 2, 7, 30])
+def test_without_a_device_left_the_run_ends_and_goes_on_later(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, lost_at: int
+) -> None:
+    use_devices(monkeypatch, FakeDevice(lost_at=lost_at), FakeDevice(lost_at=2 * lost_at))
+    with pytest.raises(DeviceError) as raised:
+        run(job(folder, batch_rows=100, workers=2))
+    assert set(raised.value.problems[0].facts) == {"GPU 0: Fake 0", "GPU 1: Fake 1"}
+    assert not (folder / "out").exists()
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    use_devices(monkeypatch, FakeDevice())
+    summary = run(job(folder, batch_rows=100))
+    assert summary.predicted == ROWS
+    assert summary.resumed == 0 if lost_at == 1 else summary.resumed >= 0
+    assert_as_on_the_cpu(folder, monkeypatch)
+
+
+def test_the_batch_size_is_found_and_remembered_until_the_device_is_another(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = FakeDevice(call_s=0.002)  # rows cost nothing: the largest that has memory is best
+    device.memory = 3 * 300 * ROW_BYTES
+    use_devices(monkeypatch, device)
+    first = run(job(folder))
+    assert first.batch_rows in (128, 256)
+    assert first.halved == 0
+    device.rows.clear()
+    again = run(job(folder, "again"))
+    assert again.batch_rows == first.batch_rows
+    assert set(device.rows) <= {first.batch_rows, *range(first.batch_rows)}
+    assert len(device.rows) < 100  # nothing was measured
+    slow = FakeDevice(row_s=0.0002)  # calls cost nothing: a small one is as good
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "other"))
+    use_devices(monkeypatch, slow)
+    assert run(job(folder, "slow")).batch_rows <= 64
+
+
+def test_what_holds_the_device_back_is_told_on_the_way_and_at_the_end(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from batchonnx.report.live import progress_line
+    from batchonnx.report.summary import format_summary
+
+    use_devices(monkeypatch, FakeDevice(call_s=0.01))
+    seen: list[Progress] = []
+    summary = run(job(folder, batch_rows=100), on_progress=seen.append)
+    assert any("GPU" in progress_line(one, 1.0) for one in seen)
+    told = format_summary(summary)
+    assert "  device   GPU " in told
+    assert "GPU 0: Fake 0: a batch on it " in told
+    idle = dataclasses.replace(summary.devices[0], busy=0.41)
+    summary = dataclasses.replace(summary, devices=(idle,), busy_s={"read": 3.0, "predict": 2.0})
+    expected = "GPU 41% busy: waiting for read; more read-ahead or more cores would help"
+    assert expected in format_summary(summary)
