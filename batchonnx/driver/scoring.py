@@ -64,7 +64,7 @@ def score(
 
 def _has_measured(former: Manifest, plan: Plan) -> bool:
     """Whether a former run's batch size is this one's as well. On devices sizes are kept elsewhere."""
-    on_cpu = former.work is None or getattr(former.work, "device", "cpu") == "cpu"
+    on_cpu = former.work is None or former.work.device == "cpu"
     return former.model == plan.model.digest and on_cpu and plan.device.is_cpu
 
 

@@ -61,8 +61,8 @@ class RunSummary:
     there. start_s: until the first worker could be given shards. scoring_s: from then to the last commit;
     each None without a cluster. lost: workers that died. copied: shards that a
     second worker was given, since the first was late or silent.
-    table, table_version: where the parts were added; None where the result is a folder. devices: as in
-    `Progress`.
+    device: of the sessions, by the job file's words. devices: as in `Progress`.
+    table, table_version: where the parts were added; None where the result is a folder.
     bytes: of all parts. first_row_s: from the run's start to the first predicted batch.
     model_calls: calls of the session, the ones for choosing batch_rows left out.
     """
@@ -99,4 +99,5 @@ class RunSummary:
     requests: Mapping[str, int] = field(default_factory=dict)
     table: str | None = None
     table_version: int | None = None
+    device: str = "cpu"
     devices: tuple[DeviceUse, ...] = ()
