@@ -185,8 +185,8 @@ class Worker:
         scorer = self._scorer(chunk)
         for arranged in scorer.arrange(chunk):
             yield from scorer.in_order(arranged, self._score_piece(scorer, arranged.piece))
-            if self._model.lanes is not None and scorer.fits < self._batch.settled:
-                self._batch.lower(scorer.fits)
+            if self._model.lanes is not None:
+                self._batch.fit(scorer.fits)
 
     def _score_piece(self, scorer: Scorer, piece: Piece) -> Iterator[Scored]:
         """Predictions in the order of work; workers that are or become idle take their share of what is left.
@@ -230,7 +230,7 @@ class Worker:
         if self._made is None:
             batch_rows = self._batch.settle(chunk, untried=untried)
             self._made = Scorer(self._plan, self._model, batch_rows, self._budget, self.clock)
-        elif self._batch.settled < self._made.batch_rows:
+        elif self._batch.settled != self._made.batch_rows:
             self._made.resize(self._batch.settled)
         return self._made
 

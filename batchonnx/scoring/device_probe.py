@@ -6,8 +6,9 @@ memory. Sizes are tried with as many batches in flight as there will be, encoded
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from time import perf_counter
 
 from batchonnx.planning.plan import Plan
@@ -35,7 +36,7 @@ def best_size(plan: Plan, model: Model, chunk: Chunk) -> int:
     key = size_key(plan, model)
     found = find_size(key)
     if found is None:
-        rates = dict(_measure(plan, model, chunk))
+        rates = dict(search(partial(_rate, plan, model, chunk), plan.largest_measured))
         found = knee(rates) if rates else 1
         keep_size(key, found)
     return min(found, plan.largest_measured)
@@ -47,12 +48,12 @@ def knee(rates: Mapping[int, float]) -> int:
     return min(size for size, rate in rates.items() if rate >= AS_GOOD * best)
 
 
-def _measure(plan: Plan, model: Model, chunk: Chunk) -> Iterator[tuple[int, float]]:
-    """Doubled sizes, until two gain nothing, memory runs out, or time does."""
+def search(rate_of: Callable[[int], float | None], largest: int) -> Iterator[tuple[int, float]]:
+    """Doubled sizes and their rates, until two gain nothing, memory runs out (None), or time does."""
     begin, best, idle = perf_counter(), 0.0, 0
-    size = min(SMALLEST, plan.largest_measured)
-    while size <= plan.largest_measured and idle < 2 and perf_counter() - begin < BUDGET_S:
-        rate = _rate(plan, model, chunk.repeated(size), size)
+    size = min(SMALLEST, largest)
+    while size <= largest and idle < 2 and perf_counter() - begin < BUDGET_S:
+        rate = rate_of(size)
         if rate is None:
             return
         yield size, rate
@@ -63,6 +64,7 @@ def _measure(plan: Plan, model: Model, chunk: Chunk) -> Iterator[tuple[int, floa
 def _rate(plan: Plan, model: Model, chunk: Chunk, size: int) -> float | None:
     """Rows/s, the better of two trials; None if there isn't memory for such batches, all those in flight."""
     scorers = [Scorer(plan, model, size) for _ in range(IN_FLIGHT)]
+    chunk = chunk.repeated(size)
     # The first batch of a chunk is a full one; of texts, one of the longest.
     pieces = [next(iter(scorer.arrange(chunk))).piece.part(0, 1) for scorer in scorers]
     works = list(zip(scorers, pieces, strict=True))

@@ -51,6 +51,9 @@ AS_GOOD, NEARLY_AS_GOOD = 0.97, 0.8
 
 UNTYPED_ROWS = 256
 
+PATIENCE = 2
+"""Chunks that went well before a batch that was made smaller for want of memory is made larger again."""
+
 
 CALL_BYTES = 64 << 20
 """What the model gives in one call, at most, where sizes are measured: on the way to the file each worker
@@ -76,7 +79,7 @@ class BatchSize:
     """Rows in one call of the model: as asked, or as the first chunk shows to be fastest.
 
     lesson: what is known; None until the first chunk was looked at. on_lesson: told what that has shown,
-    and each time when a device's memory turns out to be enough for less.
+    and each time when a device's memory turns out to be enough for less, or for more again.
 
     Shared by all workers of a process: the first that has rows measures while the others wait, since
     trials that disturb each other are worth nothing (a batch of 64 rows was taken once in five runs,
@@ -97,15 +100,15 @@ class BatchSize:
         self.lesson = lesson
         self._plan, self._model, self._on_lesson = plan, model, on_lesson
         self._lock = threading.Lock()
-        self._lowered = 0
+        self._most, self._well, self._patience = 0, 0, PATIENCE
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know."""
-        if not self._lowered or self.lesson is None:
+        if not self._most or self.lesson is None:
             return ()
-        told = f"the device's memory ran out: batches have {self.lesson.batch_rows:,} rows since then"
-        return (f"{told}, in place of {self._lowered:,}",)
+        told = f"the device's memory ran out: batches had {self.lesson.batch_rows:,} rows in the end"
+        return (f"{told}, {self._most:,} before",)
 
     @property
     def settled(self) -> int:
@@ -123,14 +126,30 @@ class BatchSize:
                 self._on_lesson(self.lesson)
             return self.lesson.batch_rows
 
-    def lower(self, batch_rows: int) -> None:
-        """A device's memory is enough for no more than so many rows."""
+    def fit(self, rows: int) -> None:
+        """A chunk was scored on a device, which had memory for so many rows in one call.
+
+        Too few halve the batch, for all workers; after some chunks that went well it is doubled again, since
+        others may have had the memory. Each time that was too early it takes twice as many chunks.
+        """
         with self._lock:
-            if self.lesson is not None and batch_rows < self.lesson.batch_rows:
-                self._lowered = self._lowered or self.lesson.batch_rows
-                keep_size(size_key(self._plan, self._model), batch_rows)
-                self.lesson = dataclasses.replace(self.lesson, batch_rows=batch_rows)
-                self._on_lesson(self.lesson)
+            assert self.lesson is not None
+            now = self.lesson.batch_rows
+            self._well += 1
+            if rows < now:
+                if self._most:
+                    self._patience *= 2
+                self._most, self._well = max(self._most, now), 0
+                self._change(rows)
+            elif now < self._most and self._well >= self._patience:
+                self._well = 0
+                self._change(min(2 * now, self._most))
+
+    def _change(self, rows: int) -> None:
+        assert self.lesson is not None
+        self.lesson = dataclasses.replace(self.lesson, batch_rows=rows)
+        keep_size(size_key(self._plan, self._model), rows)
+        self._on_lesson(self.lesson)
 
     def _learn(self, chunk: Chunk) -> Lesson:
         rows = self._given or self._measured(chunk)

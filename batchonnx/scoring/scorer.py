@@ -106,7 +106,7 @@ class Scorer:
         self.first_at: float | None = None
 
     def resize(self, batch_rows: int) -> None:
-        """From the next chunk on, so many rows in one call; no more than there were."""
+        """From the next chunk on, so many rows in one call; no more than the scorer was made for."""
         self.batch_rows = self.fits = batch_rows
         self._arrangement = arrangement(self._plan, batch_rows, self._model.threads)
 
