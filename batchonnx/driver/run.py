@@ -23,6 +23,7 @@ from batchonnx.ledger.output import Cleared, Output, Run
 from batchonnx.ledger.outputs import output_at
 from batchonnx.ledger.records import Commit, Manifest, PlanRecord, lines_of
 from batchonnx.parts.layout import Layout
+from batchonnx.planning.devices import choose_device, device_notes
 from batchonnx.planning.lines import check_lines
 from batchonnx.planning.models import open_models
 from batchonnx.planning.parts import check_parts
@@ -32,6 +33,8 @@ from batchonnx.proof.gate import Measured, check_result, require_passed
 from batchonnx.proof.published import read_parts
 from batchonnx.runtime.chain import open_again
 from batchonnx.runtime.cores import divide_cores, usable_cores
+from batchonnx.runtime.device import CPU
+from batchonnx.runtime.providers import words_for
 from batchonnx.runtime.session import Model
 from batchonnx.scoring.hook_processes import hook_processes
 from batchonnx.scoring.probe import with_types
@@ -59,12 +62,14 @@ class RunOptions:
 
 
 def open_job(job: JobFile) -> tuple[Plan, Model]:
-    """The job's plan, and its model on one thread."""
+    """The job's plan, and its model on one thread; on the CPU, where workers are actors on other machines."""
     use_stores(job)
-    model = open_models(job)
-    plan = make_plan(job, model.signature)
+    device, why = choose_device(job)
+    model = open_models(job, device if job.job.engine.name == "local" else CPU)
+    notes = device_notes(job, device, why, model.placement)
+    plan = make_plan(job, model.signature, device)
     check_table(plan)
-    return plan, model
+    return dataclasses.replace(plan, notes=(*plan.notes, *notes)), model
 
 
 def run_job(
@@ -158,7 +163,7 @@ def _run(
     if job.job.engine.name == "local":
         budget = divide_cores(usable_cores(), _workers(job), plan.chunks)
         workers, threads = budget.workers, budget.threads_per_worker
-    if threads > 1:
+    if threads > 1 and model.device.is_cpu:
         model = open_again(plan.model, threads)
         threads = model.threads
     plan = with_types(plan, model)
@@ -189,6 +194,7 @@ def _run(
         first_row_s=first_at - begin.clock if first_at is not None else None,
         busy_s=engine.busy_s,
         engine=engine.name,
+        device=words_for(plan.device),
         **dataclasses.asdict(engine.phases),
         workers=engine.workers,
         threads_per_worker=engine.threads,
@@ -241,7 +247,7 @@ def _complete(
     lesson = probe_of(engine.lesson) if engine.lesson is not None else None
     replaces = former.run if former is not None else None
     past = remember(output, former) if former is not None else ((), ())
-    work = describe_work(engine, begin, resumed=len(run.commits) - len(kept), kept=len(kept))
+    work = describe_work(plan, engine, begin, resumed=len(run.commits) - len(kept), kept=len(kept))
     manifest = describe_result(plan, run, engine.commits, lesson, replaces, gate, work, past)
     run.complete(manifest, kept)
     return manifest

@@ -6,7 +6,8 @@ from batchonnx.errors import DependencyError, DeviceError
 from batchonnx.job.spec import JobFile
 from batchonnx.runtime.cuda import read_driver
 from batchonnx.runtime.device import CPU, PLUGIN, Device
-from batchonnx.runtime.providers import CUDA, PROVIDERS
+from batchonnx.runtime.placement import Placement, told_of
+from batchonnx.runtime.providers import CUDA, PROVIDERS, words_for
 from batchonnx.runtime.require import require_device
 
 
@@ -28,6 +29,16 @@ def choose_device(job: JobFile) -> tuple[Device, str | None]:
         return Device(PLUGIN + job.resolve(rest), 0, options), None
     provider = PROVIDERS[kind]
     return Device(provider.name, int(rest or 0), {**provider.options, **options}, share), None
+
+
+def device_notes(job: JobFile, device: Device, why: str | None, placement: Placement | None) -> list[str]:
+    """What the user should know of the choice. why: see `choose_device`. placement: None if nobody has asked.
+
+    Raises DeviceError if the device leaves to the CPU what the job forbids.
+    """
+    notes = [f"engine.device: auto is {words_for(device)}: {why}"] if why is not None else []
+    told = told_of(placement, job.job.engine.fallback) if placement is not None else None
+    return notes if told is None else [*notes, told]
 
 
 def _auto(job: JobFile, share: float) -> tuple[Device, str]:

@@ -61,7 +61,8 @@ def format_summary(summary: RunSummary) -> str:
 def _crew(summary: RunSummary) -> str:
     where = "Ray, " if summary.engine == "ray" else ""
     threads = plural(summary.threads_per_worker, "thread")
-    return f"{where}{plural(summary.workers, 'worker')} x {threads}"
+    device = f" on {summary.device}" if summary.device != "cpu" else ""
+    return f"{where}{plural(summary.workers, 'worker')} x {threads}{device}"
 
 
 def _phases(summary: RunSummary) -> str | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from batchonnx.runtime.device import Device
+
 
 @dataclass(frozen=True)
 class Provider:
@@ -132,6 +134,16 @@ OPENVINO = Provider(
 
 PROVIDERS: Mapping[str, Provider] = {"cuda": CUDA, "tensorrt": TENSORRT, "openvino": OPENVINO}
 """By the job file's words."""
+
+
+def words_for(device: Device) -> str:
+    """A device by the job file's words: cpu, cuda:0, openvino, plugin:LIBRARY."""
+    if device.is_cpu:
+        return "cpu"
+    word = next((word for word, provider in PROVIDERS.items() if provider.name == device.provider), None)
+    if word is None:
+        return device.provider
+    return f"{word}:{device.index}" if PROVIDERS[word].is_nvidia else word
 
 
 def provider_named(name: str) -> Provider | None:

@@ -42,6 +42,7 @@ class RunSummary:
     there. start_s: until the first worker could be given shards. scoring_s: from then to the last commit;
     each None without a cluster. lost: workers that died. copied: shards that a
     second worker was given, since the first was late or silent.
+    device: of the sessions, by the job file's words.
     table, table_version: where the parts were added; None where the result is a folder.
     bytes: of all parts. first_row_s: from the run's start to the first predicted batch.
     model_calls: calls of the session, the ones for choosing batch_rows left out.
@@ -79,3 +80,4 @@ class RunSummary:
     requests: Mapping[str, int] = field(default_factory=dict)
     table: str | None = None
     table_version: int | None = None
+    device: str = "cpu"

@@ -28,6 +28,7 @@ from batchonnx.errors import BatchonnxError, DeviceError, InputError, Problem, S
 from batchonnx.ledger.output import Ticket
 from batchonnx.ledger.process import this_machine
 from batchonnx.ledger.records import Commit
+from batchonnx.planning.devices import device_notes
 from batchonnx.planning.plan import Plan
 from batchonnx.planning.shards import Shard
 from batchonnx.planning.stores import use_stores
@@ -78,8 +79,9 @@ class Hello:
 
 @dataclass(frozen=True)
 class Entered:
-    """An actor takes part in the run; or trouble: why it can't."""
+    """An actor takes part in the run; or trouble: why it can't. notes: what the user should know."""
 
+    notes: Sequence[str] = ()
     trouble: BaseException | None = None
 
 
@@ -182,6 +184,7 @@ class Actor:
 
     def __init__(self) -> None:
         end_with_parent()
+        _hide_gpus()
         self._inbox = Inbox()
         self._made: list[Commit] = []
         self._trouble: BaseException | None = None
@@ -201,7 +204,9 @@ class Actor:
 
         In lists, so that Ray doesn't fetch them: the files are asked for by the first actor of a machine.
         """
-        return Entered(self._caught(lambda: self._enter(setup[0], files[0])))
+        notes: list[str] = []
+        trouble = self._caught(lambda: notes.extend(self._enter(setup[0], files[0])))
+        return Entered(notes, trouble)
 
     def first(self, shard: int, measured: int | None) -> First:
         """Look at the first rows of a shard: they settle the batch size. measured: what is known of it."""
@@ -250,7 +255,7 @@ class Actor:
             trouble=trouble,
         )
 
-    def _enter(self, setup: Any, files: Any) -> None:
+    def _enter(self, setup: Any, files: Any) -> list[str]:
         import ray
 
         told: Setup = ray.get(setup)
@@ -259,10 +264,12 @@ class Actor:
         self._suspects = set(told.suspects)
         use_stores(told.plan.job)
         self._model, self._plan = _open_model(told.plan, told.threads, lambda: ray.get(files))
+        notes = device_notes(told.plan.job, told.plan.device, None, self._model.placement)
         _require_input(told.plan)
         self._for_life.enter_context(hook_processes(self._plan))
         Scorer(self._plan, self._model, 1)  # imports the hooks
         self._scoring = told.ticket.enter(self._suspects)
+        return notes
 
     def _look_at(self, shard: Shard, measured: int | None) -> First:
         plan = self._plan
@@ -301,6 +308,14 @@ class Actor:
         except BaseException as error:  # handed over: the driver raises it
             return _portable(error)
         return None
+
+
+def _hide_gpus() -> None:
+    """An actor that Ray has given no GPU would see them all."""
+    import ray
+
+    if not ray.get_gpu_ids():
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def _open_model(plan: Plan, threads: int, fetch: Callable[[], Any]) -> tuple[Model, Plan]:

@@ -138,8 +138,8 @@ class RayEngine:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Which workers died or were refused, by their hosts."""
-        return self._losses.notes
+        """What workers tell of their devices, and which died or were refused, by their hosts."""
+        return (*self._dispatch.notes, *self._losses.notes)
 
     # The run
 

@@ -73,7 +73,8 @@ class Engine(Section):
     )
     fallback: Literal["warn", "allow", "forbid"] = Field(
         "warn",
-        description="Heavy operators that the device leaves to the CPU: named in a note, allowed, or an error.",
+        description="Heavy operators that the device leaves to the CPU: warn names them in a note, "
+        "forbid makes them an error, allow says nothing.",
     )
     workers: Literal["auto"] | Annotated[int, Field(ge=1)] | Span = Field(
         "auto",
