@@ -25,6 +25,7 @@ from batchonnx.ledger.outputs import output_at
 from batchonnx.ledger.records import Commit, Manifest, PlanRecord, lines_of
 from batchonnx.parts.layout import Layout
 from batchonnx.planning.devices import choose_device, device_notes
+from batchonnx.planning.engine_shapes import with_engine_shapes
 from batchonnx.planning.lines import check_lines
 from batchonnx.planning.models import open_models
 from batchonnx.planning.parts import check_parts
@@ -68,7 +69,7 @@ def open_job(job: JobFile) -> tuple[Plan, Model]:
     device, why = choose_device(job)
     model = open_models(job, device if job.job.engine.name == "local" else CPU)
     notes = device_notes(job, device, why, model.placement)
-    plan = make_plan(job, model.signature, device)
+    plan = with_engine_shapes(make_plan(job, model.signature, device))
     check_table(plan)
     return dataclasses.replace(plan, notes=(*plan.notes, *notes)), model
 
@@ -163,14 +164,14 @@ def _run(
     workers, threads = 0, 1
     if job.job.engine.name == "local":
         budget = divide_cores(usable_cores(), _workers(job), plan.chunks)
-        workers, threads = budget.workers, budget.threads_per_worker
-    if threads > 1 and model.device.is_cpu:
-        model = open_again(plan.model, threads)
+        workers, threads = budget.workers, budget.threads_per_worker if plan.device.is_cpu else 1
+    is_here = job.job.engine.name == "local"
+    if is_here and ((threads > 1 and plan.device.is_cpu) or plan.device != model.device):
+        model = open_again(plan.model, threads, plan.device)
         threads = model.threads
     devices = open_devices(plan, model)
     if not model.device.is_cpu:
         workers = feeders(usable_cores(), len(devices.models), _workers(job), plan.chunks)
-        threads = model.threads
     plan = with_types(plan, model)
     check_lines(plan.job, plan.keep, plan.outputs)
     check_parts(plan.job, {field.name: field.type for field in output_schema(plan)})

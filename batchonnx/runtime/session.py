@@ -179,7 +179,7 @@ def open_session(file: ModelFile, options: Any, device: Device = CPU) -> Any:
     import onnxruntime
 
     require_device(device)
-    named = session_arguments(device, options)
+    named = session_arguments(device, options, file.digest)
     try:
         session = onnxruntime.InferenceSession(str(file.local), options, enable_fallback=0, **named)
     except Exception as error:
