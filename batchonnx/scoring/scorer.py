@@ -348,7 +348,8 @@ class Scorer:
         except OutOfMemory as error:
             if rows > 1 and fixed is None:
                 self.halved += 1
-                self.fits = max(1, min(self.fits, self.batch_rows >> depth + 1))
+                # No less, however small the pieces: other workers' batches are too large just now as well.
+                self.fits = max(1, self.batch_rows // 2)
                 halves = columns.slice(0, rows // 2), columns.slice(rows // 2)
                 return pa.concat_batches([self._attempt(half, depth + 1) for half in halves])
             values = self._later(names, tensors, error)

@@ -92,17 +92,23 @@ def test_a_device_gives_what_the_cpu_gives(folder: Path, monkeypatch: pytest.Mon
     assert_as_on_the_cpu(folder, monkeypatch)
 
 
-def test_memory_that_runs_out_halves_the_batch_once_for_all(
+def test_memory_that_runs_out_halves_the_batch_for_what_is_left(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    device = FakeDevice(memory=3 * 130 * ROW_BYTES)  # three batches in flight of at most 130 rows
-    use_devices(monkeypatch, device)
-    summary = run(job(folder, batch_rows=500, workers=3))
+    use_devices(monkeypatch, FakeDevice(memory=130 * ROW_BYTES))
+    summary = run(job(folder, batch_rows=500, workers=1))
     assert summary.predicted == ROWS
-    assert 1 <= summary.halved <= 60
-    assert summary.batch_rows in (125, 62)
-    assert any("500 before" in note for note in summary.notes)
-    assert max(device.rows[-20:]) <= 130
+    assert summary.batch_rows == 125
+    assert summary.halved == 7  # 500 in three pieces; twice 250, at once and when that was tried again
+    assert any("125 rows in the end, 500 before" in note for note in summary.notes)
+    assert_as_on_the_cpu(folder, monkeypatch)
+
+
+def test_workers_that_run_out_of_memory_together_lose_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_devices(monkeypatch, FakeDevice(memory=300 * ROW_BYTES), FakeDevice(memory=100 * ROW_BYTES))
+    assert run(job(folder, batch_rows=500, workers=6)).predicted == ROWS
     assert_as_on_the_cpu(folder, monkeypatch)
 
 
