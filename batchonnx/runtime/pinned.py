@@ -41,7 +41,7 @@ class Staging:
 def _pages(size: int, is_locked: bool) -> np.ndarray:
     """uint8[size], at the begin of a page."""
     buffer = np.frombuffer(mmap.mmap(-1, size), np.uint8)
-    runtime = _runtime() if is_locked else None
+    runtime = cuda_runtime() if is_locked else None
     # ctypes lets go of the interpreter during the call.
     if runtime is not None and runtime.cudaHostRegister(_at(buffer), ctypes.c_size_t(size), _PORTABLE) == 0:
         weakref.finalize(buffer, runtime.cudaHostUnregister, _at(buffer))
@@ -52,7 +52,8 @@ def _at(buffer: np.ndarray) -> ctypes.c_void_p:
     return ctypes.c_void_p(buffer.ctypes.data)
 
 
-def _runtime() -> ctypes.CDLL | None:
+def cuda_runtime() -> ctypes.CDLL | None:
+    """CUDA's, if an execution provider has loaded it."""
     for name in _RUNTIMES:
         try:
             return ctypes.CDLL(name, mode=os.RTLD_NOLOAD | os.RTLD_NOW)

@@ -3,12 +3,12 @@
     python -m tests.benchmarks.gpu                     a GPU: some eight minutes, about 2 GB of disk
     python -m tests.benchmarks.gpu --device cpu --seconds 3     whether it works, where there is no GPU
 
-    tensors  a CNN of ResNet-50's size on images that are tensors already: `raw` binds ready arrays and calls the
-             session, in one thread, at the best of some batch sizes; `data` is Ray Data with the same session
+    tensors  a CNN of ResNet-50's size on images that are tensors already: `raw` binds ready arrays and calls
+             the session, in one thread, at the best of some batch sizes; `data` is Ray Data with that session
     sizes    the same CNN: what `batch_rows: auto` finds, beside each size given
     jpeg     the same CNN on JPEGs of 256 x 256, cut and scaled
     text     MiniLM (jobs/models/minilm, if python jobs/get_glosses.py has made it; else a transformer of its
-             size, and a tokenizer of docstrings) on docstrings: `loop` pads batches of 32, in the order of rows
+             size, and a tokenizer of docstrings) on docstrings: `loop` pads batches of 32, as they come
 
 All weights and images are made here; every contender runs in a process of its own.
 """
@@ -216,6 +216,7 @@ def text_model(folder: Path, texts: list[str]) -> str:
 CNN_JOB = {
     "model": {"path": "resnet.onnx"},
     "input": {"path": "in"},
+    "features": {"pixels": {"column": "pixels", "shape": [3, SIDE, SIDE]}},
     "outputs": {"best": {"from": "scores", "argmax": True}},
 }
 IMAGE = {"size": [SIDE, SIDE], "layout": "NCHW"}
@@ -270,7 +271,8 @@ class Bench:
             yield "  data  left out: pip install -e '.[bench]'"
             return
         theirs = self.apart("ray_data", rows, bare["batch_rows"])
-        yield f"  data  {theirs['rate']:10,.1f} rows/s, its start in it; ours {rows / mine['seconds']:,.1f} so"
+        whole = rows / mine["seconds"]
+        yield f"  data  {theirs['rate']:10,.1f} rows/s, its start in it; with its start, ours {whole:,.1f}"
 
     def sizes(self) -> Iterator[str]:
         """auto beside each size."""
