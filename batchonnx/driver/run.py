@@ -165,7 +165,8 @@ def _run(
         budget = divide_cores(usable_cores(), _workers(job), plan.chunks)
         workers, threads = budget.workers, budget.threads_per_worker
     is_here = job.job.engine.name == "local"
-    if is_here and (threads > 1 and plan.device.is_cpu or plan.device != model.device):
+    threads = threads if plan.device.is_cpu else 1
+    if is_here and (threads > 1 or plan.device != model.device):
         model = open_again(plan.model, threads, plan.device)
         threads = model.threads
     plan = with_types(plan, model)
