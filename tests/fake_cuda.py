@@ -53,7 +53,7 @@ def driver(folder: Path) -> Path:
 
 
 def libraries(folder: Path, provider: Path, *, cudnn: bool) -> Path:
-    """What ONNX Runtime's provider links of CUDA's mathematics, with its symbols, and cuDNN if it is to be there.
+    """What ONNX Runtime's provider links of CUDA's mathematics, by its symbols; cuDNN if it is to be there.
 
     provider: libonnxruntime_providers_cuda.so.
     """

@@ -164,9 +164,10 @@ def _run(
     workers, threads = 0, 1
     if job.job.engine.name == "local":
         budget = divide_cores(usable_cores(), _workers(job), plan.chunks)
-        workers, threads = budget.workers, budget.threads_per_worker if plan.device.is_cpu else 1
+        workers, threads = budget.workers, budget.threads_per_worker
     is_here = job.job.engine.name == "local"
-    if is_here and ((threads > 1 and plan.device.is_cpu) or plan.device != model.device):
+    threads = threads if plan.device.is_cpu else 1
+    if is_here and (threads > 1 or plan.device != model.device):
         model = open_again(plan.model, threads, plan.device)
         threads = model.threads
     devices = open_devices(plan, model)

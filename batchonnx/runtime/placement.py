@@ -78,7 +78,7 @@ def told_of(placement: Placement, fallback: str) -> str | None:
 
     Raises DeviceError if heavy operators are left to the CPU and that is forbidden, or if nobody knows.
     """
-    provider = placement.provider
+    provider = placement.provider.rpartition("/")[2]  # of a plugin, its library's name
     facts = {"job": "engine.fallback: forbid"}
     if placement.nodes is None:
         if fallback == "forbid":

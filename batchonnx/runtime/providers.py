@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from batchonnx.runtime.device import Device
+from batchonnx.runtime.device import PLUGIN, Device
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,8 @@ def words_for(device: Device) -> str:
     """A device by the job file's words: cpu, cuda:0, openvino, plugin:LIBRARY."""
     if device.is_cpu:
         return "cpu"
+    if device.library is not None:
+        return PLUGIN + Path(device.library).name
     word = next((word for word, provider in PROVIDERS.items() if provider.name == device.provider), None)
     if word is None:
         return device.provider

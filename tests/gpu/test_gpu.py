@@ -110,7 +110,7 @@ def test_texts_are_pooled_there_as_on_the_cpu(tmp_path: Path) -> None:
     pq.write_table(pa.table({"id": np.arange(200), "text": some}), tmp_path / "in.parquet")
     asked = {
         "model": {"path": "m.onnx"},
-        "features": {"input_ids": {"column": "text", "tokenizer": "tokenizer.json"}},
+        "features": {"input_ids": {"column": "text", "tokenizer": "tokenizer.json", "max_length": 64}},
         "outputs": {"vector": {"from": "hidden", "pool": "mean", "normalize": True}},
     }
     api.run(write_job(tmp_path, "cpu", asked, device="cpu"))

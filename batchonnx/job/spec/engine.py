@@ -14,6 +14,8 @@ LARGEST_BATCH = 2**31 - 1
 RAY_ONLY = ("address", "resources", "wait_s", "shared_output")
 
 
+_DEVICES = "cpu, cuda, tensorrt, openvino, auto, plugin:LIBRARY"
+
 DeviceName = (
     Literal["cpu", "cuda", "tensorrt", "openvino", "auto"]
     | Annotated[
@@ -104,6 +106,13 @@ class Engine(Section):
     batch_rows: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         "auto", description="Rows in one call of the model; auto measures a few sizes first."
     )
+
+    @field_validator("device", mode="before")
+    @classmethod
+    def _by_its_name(cls, device: object) -> object:
+        if device == "gpu":
+            raise rule("a device without a name", found="gpu", fix="say cuda, or auto", expected=_DEVICES)
+        return device
 
     @field_validator("batch_rows", mode="after")
     @classmethod
