@@ -35,7 +35,5 @@ def verdict(devices: Sequence[DeviceUse], busy_s: Mapping[str, float]) -> str | 
     stages = {stage: busy_s.get(stage, 0.0) for stage in HELP}
     stage = max(stages, key=lambda name: stages[name])
     if stages[stage] < IDLE * sum(busy_s.values()) or not stages[stage]:
-        return (
-            f"{head}: calls are too short, or too few at a time; more rows in one, or more workers would help"
-        )
+        return f"{head}: calls are too short; more rows in each, or more workers would help"
     return f"{head}: waiting for {stage}; {HELP[stage]}"

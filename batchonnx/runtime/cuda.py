@@ -47,6 +47,14 @@ def read_driver() -> Driver:
     return Driver((version.value // 1000, version.value % 1000 // 10), gpus)
 
 
+def gpu_name(index: int) -> str:
+    """Of one of them; empty if the driver doesn't tell."""
+    try:
+        return read_driver().gpus[index].name
+    except (NoDriver, IndexError):
+        return ""
+
+
 def free_bytes(index: int) -> int:
     """Memory of a GPU that nobody has taken yet. Raises NoDriver.
 

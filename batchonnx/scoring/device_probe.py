@@ -33,13 +33,17 @@ GAIN = 1.03
 
 def best_size(plan: Plan, model: Model, chunk: Chunk) -> int:
     """Rows in one call; as found before, or measured on this chunk, which has some."""
-    key = size_key(plan, model)
+    key, largest = size_key(plan, model), plan.largest_measured
     found = find_size(key)
     if found is None:
-        rates = dict(search(partial(_rate, plan, model, chunk), plan.largest_measured))
+        # A short job isn't held up, and teaches others nothing.
+        is_short = plan.rows is not None and plan.rows < largest
+        most = 1 << max(1, plan.rows or 1).bit_length() - 1 if is_short else largest
+        rates = dict(search(partial(_rate, plan, model, chunk), most))
         found = knee(rates) if rates else 1
-        keep_size(key, found)
-    return min(found, plan.largest_measured)
+        if max(rates, default=1) < most or not is_short:
+            keep_size(key, found)
+    return min(found, largest)
 
 
 def knee(rates: Mapping[int, float]) -> int:

@@ -14,6 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from batchonnx.planning.plan import Plan
+from batchonnx.runtime.cuda import gpu_name
+from batchonnx.runtime.providers import provider_named
 from batchonnx.runtime.session import Model
 from batchonnx.runtime.wheels import require_one_wheel
 
@@ -29,14 +31,17 @@ def size_key(plan: Plan, model: Model) -> str:
         name: value for name, value in plan.identity.items() if name.startswith(("features.", "outputs."))
     }
     columns = [str(plan.listing.schema.field(name).type) for name in plan.columns]
-    told = [plan.model.digest, device.provider, sorted(device.options.items()), wheel, version(wheel)]
+    provider = provider_named(device.provider)
+    name = gpu_name(device.index) if provider is not None and provider.is_nvidia else ""
+    told = [plan.model.digest, device.provider, name, device.share, sorted(device.options.items())]
+    told += [wheel, version(wheel)]
     return hashlib.sha256(json.dumps([*told, settings, columns]).encode()).hexdigest()
 
 
 def find_size(key: str) -> int | None:
     """Rows in one call; None if they aren't known."""
     found = _read().get(key)
-    return found if isinstance(found, int) and found > 0 else None
+    return found if type(found) is int and found > 0 else None
 
 
 def keep_size(key: str, rows: int) -> None:

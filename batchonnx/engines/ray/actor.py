@@ -33,7 +33,7 @@ from batchonnx.planning.plan import Plan
 from batchonnx.planning.shards import Shard
 from batchonnx.planning.stores import use_stores
 from batchonnx.runtime.chain import open_again
-from batchonnx.runtime.session import Model
+from batchonnx.runtime.session import DeviceLost, Model
 from batchonnx.runtime.signature import ModelSignature
 from batchonnx.runtime.wheels import WHEELS
 from batchonnx.scoring.hook_processes import hook_processes
@@ -297,6 +297,10 @@ class Actor:
                 with self._changed:
                     self._made.append(commit)
                     self._changed.notify()
+        except DeviceLost:
+            # Nothing runs here any more: the driver gives its shards to others, as after any death.
+            traceback.print_exc()
+            os._exit(1)
         except BaseException as error:  # handed over: the driver raises it
             with self._changed:
                 self._trouble = _portable(error)
