@@ -16,9 +16,11 @@ from batchonnx import api
 from batchonnx.errors import DeviceError, RowError
 from batchonnx.job.load import job_from_dict
 from batchonnx.job.spec import JobFile
+from batchonnx.report.live import progress_line
+from batchonnx.report.summary import format_summary
 from batchonnx.scoring import scorer
 from batchonnx.scoring.progress import Progress, RunSummary
-from tests import models
+from tests import models, texts
 from tests.devices import FakeDevice, use_devices
 
 ROWS, WIDTH = 6000, 64
@@ -79,6 +81,47 @@ def assert_as_on_the_cpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("share", "y"):
         near = [np.stack(table.column(name).to_numpy()) for table in (found, expected)]
         assert np.allclose(*near, rtol=1e-5, atol=1e-6)
+
+
+def test_a_chain_and_pooled_texts_go_through_a_device_as_through_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts.save_tokenizer(tmp_path / "tokenizer.json")
+    texts.save_encoder(tmp_path / "encoder.onnx")
+    models.identity(tmp_path / "head.onnx", "float32", ["n", "t", texts.WIDTH])
+    rng = np.random.default_rng(0)
+    some = [" ".join(rng.choice(texts.WORDS, rng.integers(1, 40))) for _ in range(500)]
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table({"id": np.arange(500), "text": some}), tmp_path / "in" / "0.parquet")
+    feature = {"column": "text", "tokenizer": "tokenizer.json", "max_length": 48}
+    head = {"path": "head.onnx", "inputs": {"x": "encoder.hidden"}}
+    single, several = (
+        {"model": {"path": "encoder.onnx"}, "outputs": {"v": {"from": "hidden", "pool": "mean"}}},
+        {
+            "models": {"encoder": {"path": "encoder.onnx"}, "head": head},
+            "outputs": {"v": {"from": "head.y", "pool": "mean"}},
+        },
+    )
+    found: dict[str, pa.Table] = {}
+    for device in ("cuda", "cpu"):
+        if device == "cuda":
+            use_devices(monkeypatch, FakeDevice(), FakeDevice())
+        for name, what in (("single", single), ("several", several)):
+            asked = {
+                **what,
+                "input": {"path": "in"},
+                "keep": ["id"],
+                "features": {"input_ids": feature},
+                "output": {"path": f"{name}-{device}"},
+                "engine": {"device": device, "batch_rows": 16},
+            }
+            run(job_from_dict(asked, tmp_path))
+            found[f"{name} {device}"] = predictions(tmp_path, f"{name}-{device}")
+        monkeypatch.undo()
+    expected = np.stack(found["single cpu"].column("v").to_numpy())
+    for table in found.values():
+        assert table.column("id").to_pylist() == list(range(500))
+        assert np.allclose(np.stack(table.column("v").to_numpy()), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_device_gives_what_the_cpu_gives(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,9 +235,6 @@ def test_the_batch_size_is_found_and_remembered_until_the_device_is_another(
 def test_what_holds_the_device_back_is_told_on_the_way_and_at_the_end(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from batchonnx.report.live import progress_line
-    from batchonnx.report.summary import format_summary
-
     use_devices(monkeypatch, FakeDevice(call_s=0.01))
     seen: list[Progress] = []
     summary = run(job(folder, batch_rows=100), on_progress=seen.append)

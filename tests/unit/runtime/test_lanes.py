@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gc
 import resource
+import shutil
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -136,3 +139,43 @@ def test_what_a_device_says_tells_whether_memory_or_the_device_or_a_row_is_the_t
         model.run(["scores"], {"x": rows(1)})
     assert type(raised.value) is kind
     assert text[:20] in str(raised.value)
+
+
+RUNTIME = """
+#include <stddef.h>
+int locked = 0;
+int fails = 0;
+int cudaHostRegister(void *at, size_t size, unsigned flags) { if (fails) return 1; locked++; return 0; }
+int cudaHostUnregister(void *at) { locked--; return 0; }
+"""
+LOCKED = """
+import ctypes, gc, sys
+import numpy as np
+from batchonnx.runtime.pinned import Staging
+runtime = ctypes.CDLL(sys.argv[1], mode=ctypes.RTLD_GLOBAL)
+locked, fails = (ctypes.c_int.in_dll(runtime, name) for name in ("locked", "fails"))
+staging, x = Staging(is_locked=True), np.arange(10_000)
+assert np.array_equal(staging.put("x", x), x) and locked.value == 1
+assert np.array_equal(staging.put("x", x[:5]), x[:5]) and locked.value == 1  # the same buffer
+assert np.array_equal(staging.put("x", np.tile(x, 9)), np.tile(x, 9)) and locked.value == 1  # a larger one
+staging.put("y", x)
+assert locked.value == 2
+fails.value = 1
+assert np.array_equal(staging.put("z", x), x) and locked.value == 2  # what can't be locked is only slower
+assert Staging(is_locked=False).put("x", x) is not None and locked.value == 2
+del staging
+gc.collect()
+assert locked.value == 0
+"""
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc to make a CUDA runtime with")
+def test_buffers_are_locked_once_and_unlocked_when_they_go(tmp_path: Path) -> None:
+    (tmp_path / "runtime.c").write_text(RUNTIME)
+    library = tmp_path / "libcudart.so.13"
+    made = ["gcc", "-shared", "-fPIC", "-Wl,-soname,libcudart.so.13", "-o", str(library)]
+    subprocess.run([*made, str(tmp_path / "runtime.c")], check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", LOCKED, str(library)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
