@@ -54,6 +54,7 @@ class LocalEngine:
         self.apart, self.lost, self.copied = len(run.suspects - run.commits.keys()), 0, 0
         self.phases = Phases()
         self._workers: list[Worker] = []
+        self._former = self._former_rows = 0
         self._commits: list[Commit] = []
         self._error: BaseException | None = None
         self._lock = threading.Lock()
@@ -90,6 +91,9 @@ class LocalEngine:
         on_progress: Callable[[Progress], None] | None,
     ) -> None:
         """Score what is left with the devices that are left, as long as those last."""
+        # What a lost worker had scored and not committed counts once: when it is scored again.
+        self._former, self._former_rows = len(self._workers), sum(c.rows_in for c in self._commits)
+        self._budget.recount(sum(commit.quarantined for commit in self.commits))
         shards = _ShardQueue(self._left(), self._run.suspects, drain)
         threads = []
         for place, worker, device in self._hire():
@@ -209,7 +213,7 @@ class LocalEngine:
         return Progress(
             shards=len(self._done) + len(self._commits),
             shards_total=len(self._plan.shards),
-            rows_in=sum(worker.rows_in for worker in self._workers),
+            rows_in=self._former_rows + sum(w.rows_in for w in self._workers[self._former :]),
             rows_before=sum(commit.rows_in for commit in self._done.values()),
             quarantined=self._budget.spent,
             rows_total=self._plan.rows,

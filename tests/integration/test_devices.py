@@ -186,8 +186,10 @@ def test_all_devices_work_and_one_that_is_lost_costs_no_row(
 ) -> None:
     devices = [FakeDevice(call_s=0.001), FakeDevice(call_s=0.001, lost_at=40), FakeDevice(call_s=0.001)]
     use_devices(monkeypatch, *devices)
-    summary = run(job(folder, batch_rows=20, workers=6))
+    seen: list[Progress] = []
+    summary = run(job(folder, batch_rows=20, workers=6), on_progress=seen.append)
     assert summary.predicted == ROWS
+    assert max(one.rows_in for one in seen) <= ROWS
     assert all(device.calls > 30 for device in devices)
     assert [one.is_lost for one in summary.devices] == [False, True, False]
     assert summary.lost == 2  # workers
