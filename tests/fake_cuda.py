@@ -16,6 +16,7 @@ import pytest
 _DRIVER = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,6 +30,9 @@ int cuDeviceGetCount(int *count) { *count = told("FAKE_CU_GPUS", 1); return 0; }
 int cuDeviceGet(int *device, int index) { *device = index; return 0; }
 int cuDeviceGetName(char *name, int size, int device) { strncpy(name, "Fake GPU", size); return 0; }
 int cuDeviceTotalMem_v2(size_t *bytes, int device) { *bytes = 8UL << 30; return 0; }
+int cuDeviceGetPCIBusId(char *bus, int size, int device) {
+    return snprintf(bus, size, "0000:%02X:00.0", 0x3b + device) < 0;
+}
 int cuDevicePrimaryCtxRetain(void **context, int device) { *context = (void *)1; return 0; }
 int cuCtxPushCurrent_v2(void *context) { return 0; }
 int cuCtxPopCurrent_v2(void **context) { *context = (void *)1; return 0; }

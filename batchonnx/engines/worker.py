@@ -178,15 +178,28 @@ class Worker:
             if self._sandbox is not None:
                 self._sandbox.close()
             self._spare.leave()
-        self._spare.serve(lambda piece: list(self._scorer(piece.chunk).score_piece(piece)))
+        self.lend()
+
+    def lend(self) -> None:
+        """Score for the others alone, until none of them has a shard. Raises DeviceLost."""
+        self._spare.serve(self._score_for_another)
+
+    def _score_for_another(self, piece: Piece) -> list[Scored]:
+        scorer = self._scorer(piece.chunk)
+        scored = list(scorer.score_piece(piece))
+        self._settle(scorer)
+        return scored
+
+    def _settle(self, scorer: Scorer) -> None:
+        if self._model.lanes is not None:
+            self._batch.fit(scorer.fits)
 
     def _score(self, chunk: Chunk) -> Iterator[Scored]:
         """Predictions in the order of rows."""
         scorer = self._scorer(chunk)
         for arranged in scorer.arrange(chunk):
             yield from scorer.in_order(arranged, self._score_piece(scorer, arranged.piece))
-            if self._model.lanes is not None:
-                self._batch.fit(scorer.fits)
+            self._settle(scorer)
 
     def _score_piece(self, scorer: Scorer, piece: Piece) -> Iterator[Scored]:
         """Predictions in the order of work; workers that are or become idle take their share of what is left.

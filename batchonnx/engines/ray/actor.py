@@ -10,8 +10,8 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter
@@ -33,11 +33,13 @@ from batchonnx.planning.plan import Plan
 from batchonnx.planning.shards import Shard
 from batchonnx.planning.stores import use_stores
 from batchonnx.runtime.chain import open_again
+from batchonnx.runtime.lanes import IN_FLIGHT
 from batchonnx.runtime.session import DeviceLost, Model
 from batchonnx.runtime.signature import ModelSignature
 from batchonnx.runtime.wheels import WHEELS
 from batchonnx.scoring.hook_processes import hook_processes
 from batchonnx.scoring.probe import BatchSize, Lesson
+from batchonnx.scoring.progress import STAGES
 from batchonnx.scoring.quarantine import ErrorBudget
 from batchonnx.scoring.read import read_chunks
 from batchonnx.scoring.scorer import Scorer
@@ -189,7 +191,7 @@ class Actor:
         self._made: list[Commit] = []
         self._trouble: BaseException | None = None
         self._changed = threading.Condition()
-        self._worker: Worker | None = None
+        self._workers: list[Worker] = []
         self._for_life = ExitStack()
 
     def hello(self) -> Hello:
@@ -232,8 +234,8 @@ class Actor:
 
     def turn(self, orders: Orders) -> Report:
         """Take shards; give what is done."""
-        worker = self._worker
-        assert worker is not None, "begin comes first"
+        workers = self._workers
+        assert workers, "begin comes first"
         self._suspects |= orders.suspects
         self._inbox.put([self._shards[number] for number in orders.shards])
         returned = self._inbox.clear() if orders.gives_back else []
@@ -244,14 +246,15 @@ class Actor:
             )
             made, self._made = self._made, []
             trouble = self._trouble
+        first = [worker.first_at for worker in workers if worker.first_at is not None]
         return Report(
             commits=made,
             returned=returned,
-            rows_in=worker.rows_in,
-            calls=worker.calls,
-            halved=worker.halved,
-            busy_s=asdict(worker.clock),
-            first_s=perf_counter() - worker.first_at if worker.first_at is not None else None,
+            rows_in=sum(worker.rows_in for worker in workers),
+            calls=sum(worker.calls for worker in workers),
+            halved=sum(worker.halved for worker in workers),
+            busy_s={stage: sum(getattr(worker.clock, stage) for worker in workers) for stage in STAGES},
+            first_s=perf_counter() - min(first) if first else None,
             trouble=trouble,
         )
 
@@ -288,8 +291,15 @@ class Actor:
         batch = BatchSize(self._plan, self._model, lesson=lesson)
         spare, stop = SpareHands(1), threading.Event()
         name = f"worker-{os.getpid()}"
-        self._worker = Worker(self._plan, self._model, batch, budget, self._scoring, spare, stop, name)
-        threading.Thread(target=self._work, args=(self._worker,), name=name, daemon=True).start()
+        # The shards are the first one's; others score batches of its chunks, so that several are in flight.
+        count = IN_FLIGHT if self._model.lanes is not None else 1
+        self._workers = [
+            Worker(self._plan, self._model, batch, budget, self._scoring, spare, stop, name)
+            for _ in range(count)
+        ]
+        threading.Thread(target=self._work, args=(self._workers[0],), name=name, daemon=True).start()
+        for worker in self._workers[1:]:
+            threading.Thread(target=_lend, args=(worker,), name=f"{name}-lent", daemon=True).start()
 
     def _work(self, worker: Worker) -> None:
         try:
@@ -312,6 +322,12 @@ class Actor:
         except BaseException as error:  # handed over: the driver raises it
             return _portable(error)
         return None
+
+
+def _lend(worker: Worker) -> None:
+    """A device that is lost is the first worker's to tell of."""
+    with suppress(DeviceLost):
+        worker.lend()
 
 
 def _hide_gpus() -> None:
