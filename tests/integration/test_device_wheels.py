@@ -1,7 +1,7 @@
 """Real wheels of ONNX Runtime for other devices, on this machine, whatever it has of those.
 
-CUDA's is met by a driver and libraries that are made here, and refuse (see `tests.fake_cuda`); OpenVINO's runs
-models on any CPU, as a wheel of its own; a plugin does that beside the wheel for CPUs.
+CUDA's is met by a driver and libraries that are made here, and refuse (see `tests.fake_cuda`); OpenVINO's
+runs models on any CPU, as a wheel of its own; a plugin does that beside the wheel for CPUs.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -200,20 +201,23 @@ def test_the_options_that_are_advised_are_the_providers(cuda: Site, provider: Pr
     assert {option for option in asked if option.encode() not in words} == set()
 
 
+def scores(folder: Path) -> np.ndarray:
+    """A result's predictions, [n, 2]."""
+    column = batchonnx.dataset(folder / "out").to_table()["scores"].combine_chunks()
+    return np.asarray(column.flatten().to_numpy(zero_copy_only=False)).reshape(-1, 2)
+
+
 def test_openvino_scores_a_job_as_the_cpu_does(openvino: Site, folder: Path) -> None:
     batchonnx.run(folder / write_job(folder))
-    cpu = batchonnx.dataset(folder / "out").to_table()
+    cpu = scores(folder)
     job = write_job(folder, device="openvino", fallback="forbid", workers=2, batch_rows=256)
     again = openvino.run("run", job, cwd=folder)
     assert again.returncode == 2, "other bits are another run"
-    assert "device" in again.stderr
     done = openvino.run("run", job, "--json", "--overwrite", cwd=folder)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert (told["device"], told["predicted"], told["notes"]) == ("openvino", 5000, [])
-    found = batchonnx.dataset(folder / "out").to_table()
-    ours, theirs = (np.stack(table["scores"].combine_chunks().to_numpy(False)) for table in (cpu, found))
-    np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(scores(folder), cpu, rtol=1e-4, atol=1e-5)
     proof = openvino.run("verify", "out", "--deep", cwd=folder)
     assert proof.returncode == 0, proof.stderr
     card = openvino.run("model", "inspect", "m.onnx", "--json", cwd=folder)
@@ -238,14 +242,22 @@ def test_a_plugin_scores_a_job_and_what_it_leaves_to_the_cpu_is_told(
     site = Site(folder.parent / f"{folder.name}-site")
     plugin = fetched(tmp_path_factory.mktemp("plugin"), "onnxruntime-ggml==0.2.0")
     library = str(next(plugin.rglob("libonnxruntime_ggml.so")))
-    relu = onnx.helper.make_node("Abs", ["scores"], ["size"])
+    batchonnx.run(folder / write_job(folder))
+    cpu = scores(folder)
+    device = f"plugin:{library}"
+    whole = site.run("run", write_job(folder, device=device, fallback="forbid"), "--overwrite", cwd=folder)
+    assert whole.returncode == 0, whole.stderr
+    # Its weights are halves.
+    np.testing.assert_allclose(scores(folder), cpu, rtol=1e-2, atol=1e-2)
+    shutil.rmtree(folder / "out")
+    cosh = onnx.helper.make_node("Cosh", ["scores"], ["cosh"])
     model = onnx.load(folder / "m.onnx")
-    model.graph.node.append(relu)
-    model.graph.output.append(models.value("size", "float32", ["n", 2]))
+    model.graph.node.append(cosh)
+    model.graph.output.append(models.value("cosh", "float32", ["n", 2]))
     onnx.save(model, folder / "m.onnx")
-    (problem,) = refused(site, folder, {}, device=f"plugin:{library}", fallback="forbid")
+    (problem,) = refused(site, folder, {}, device=device, fallback="forbid")
     assert "1 Gemm" in problem["facts"]["found"]
-    done = site.run("run", write_job(folder, device=f"plugin:{library}"), "--json", cwd=folder)
+    done = site.run("run", write_job(folder, device=device), "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["device"] == "plugin:libonnxruntime_ggml.so"
