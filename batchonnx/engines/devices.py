@@ -9,6 +9,7 @@ from batchonnx.errors import DeviceError, Problem
 from batchonnx.runtime.cuda import Gpu
 from batchonnx.runtime.near import stay_near
 from batchonnx.runtime.nvml import Gauge
+from batchonnx.runtime.providers import words_for
 from batchonnx.runtime.session import DeviceLost, Model
 from batchonnx.scoring.progress import DeviceUse
 
@@ -24,6 +25,7 @@ class Devices:
         self.lost: dict[int, str] = {}
         self._gauge = Gauge([gpu.bus if gpu is not None else "" for gpu in gpus])
         self._begun = perf_counter()
+        self._ended: float | None = None
         self._seen: list[list[float]] = [[] for _ in models]
         self._memory: list[int | None] = [None for _ in models]
 
@@ -36,7 +38,7 @@ class Devices:
         """As the user is told of it."""
         gpu = self._gpus[number]
         device = self.models[number].device
-        return f"GPU {device.index}: {gpu.name}" if gpu is not None else device.provider
+        return f"GPU {device.index}: {gpu.name}" if gpu is not None else words_for(device)
 
     def lose(self, number: int, error: DeviceLost) -> None:
         """It is of no use any more; only what was said first is kept."""
@@ -55,6 +57,14 @@ class Devices:
             fix = "see dmesg and nvidia-smi; the same command goes on where this run stopped"
             raise DeviceError(Problem("no device is left that works", facts, fix))
 
+    def begin(self) -> None:
+        """Scoring begins: what is told of use is told from here on."""
+        self._begun = perf_counter()
+
+    def end(self) -> None:
+        """Scoring has ended."""
+        self._ended = perf_counter()
+
     def look(self) -> None:
         """Take note of how they are now; called every now and then."""
         for number, sample in enumerate(self._gauge.look()):
@@ -65,8 +75,8 @@ class Devices:
             )
 
     def use(self) -> tuple[DeviceUse, ...]:
-        """Since the run's begin; nothing on the CPU."""
-        elapsed = max(perf_counter() - self._begun, 1e-9)
+        """While rows were scored; nothing on the CPU."""
+        elapsed = max((self._ended or perf_counter()) - self._begun, 1e-9)
         return tuple(
             DeviceUse(
                 self.name(number),

@@ -71,6 +71,7 @@ class LocalEngine:
         shards are left, once `drain` is set and those in work are done.
         """
         begin = perf_counter()
+        self._devices.begin()
         try:
             while True:
                 lost = len(self._devices.lost)
@@ -79,6 +80,7 @@ class LocalEngine:
                     break
                 self._devices.require_one()
         finally:
+            self._devices.end()
             self._run.end()
         if drain.is_set() and self._left():
             raise interrupted(len(self._done) + len(self._commits), len(self._plan.shards))

@@ -21,15 +21,17 @@ HELP = {
 
 
 def verdict(devices: Sequence[DeviceUse], busy_s: Mapping[str, float]) -> str | None:
-    """`GPU 41% busy: waiting for read; more read-ahead or more cores would help`; None without a device.
+    """`GPU 41% busy: waiting for read; more read-ahead or more cores would help`; or None.
 
-    busy_s: stage -> seconds, of all workers together.
+    busy_s: stage -> seconds, of all workers together. None without a device that works, or where nothing was
+    scored.
     """
     working = [device for device in devices if not device.is_lost]
-    if not working:
+    if not working or not any(busy_s.values()):
         return None
     busy = sum(device.busy for device in working) / len(working)
-    head = f"{'GPU' if len(devices) == 1 else f'{len(devices)} GPUs'} {busy:.0%} busy"
+    kind = "GPU" if all(device.name.startswith("GPU") for device in working) else "device"
+    head = f"{kind if len(working) == 1 else f'{len(working)} {kind}s'} {busy:.0%} busy"
     if busy >= FULL:
         return f"{head}: nothing holds it back"
     stages = {stage: busy_s.get(stage, 0.0) for stage in HELP}

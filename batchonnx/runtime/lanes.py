@@ -53,9 +53,10 @@ class Lanes:
 
     def __init__(self, session: Any, signature: ModelSignature, device: Device) -> None:
         self._session, self._device = session, device
-        numbers = [s for s in (*signature.inputs, *signature.outputs) if s.kind == "tensor"]
-        self._binds = hasattr(session, "io_binding") and all(s.dtype != "string" for s in numbers)
-        self._tensors = {spec.name for spec in numbers}
+        # Text and maps can't be bound, nor can several sessions in a row.
+        specs = (*signature.inputs, *signature.outputs)
+        are_numbers = all(spec.kind == "tensor" and spec.dtype != "string" for spec in specs)
+        self._binds = hasattr(session, "io_binding") and are_numbers
         is_locked = MEMORY.get(device.provider) == "cuda"
         self._free: LifoQueue[Staging] = LifoQueue()  # the last one used: its buffers fit
         for _ in range(IN_FLIGHT):
@@ -86,7 +87,7 @@ class Lanes:
         tail: with its session. Raises what ONNX Runtime raises.
         """
         with self._lane() as staging:
-            if not self._binds or not self._tensors.issuperset(name for name in names if tail is None):
+            if not self._binds:
                 return list(self._session.run(list(names), tensors, options))
             return self._bound(staging, names, tensors, options, tail)
 

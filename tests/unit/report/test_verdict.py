@@ -32,14 +32,15 @@ def gpu(busy: float, *, is_lost: bool = False) -> DeviceUse:
         (
             [gpu(0.5), gpu(0.7), gpu(0.1, is_lost=True)],
             {"write": 2.0, "predict": 9.0},
-            "3 GPUs 60% busy: waiting for write; a faster place for the output would help, or fewer columns",
+            "2 GPUs 60% busy: waiting for write; a faster place for the output would help, or fewer columns",
         ),
         (
             [gpu(0.5)],
             {"encode": 0.01, "predict": 9.0},
             "GPU 50% busy: calls are too short; more rows in each, or more workers would help",
         ),
-        ([gpu(0.0)], {}, "GPU 0% busy: calls are too short; more rows in each, or more workers would help"),
+        ([gpu(0.0)], {"read": 0.0}, None),
+        ([DeviceUse("openvino", 0.95)], {"predict": 1.0}, "device 95% busy: nothing holds it back"),
     ],
 )
 def test_the_line(devices: list[DeviceUse], busy_s: Mapping[str, float], told: str | None) -> None:

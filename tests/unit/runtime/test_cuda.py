@@ -31,9 +31,7 @@ def answer(folder: Path | None, **env: str) -> str:
 
 
 def test_its_gpus_are_named_with_their_memory(folder: Path) -> None:
-    one, two = (
-        f"Gpu(name='Fake GPU', total_bytes={8 << 30}, bus='0000:{bus}:00.0')" for bus in ("3b", "3c")
-    )
+    one, two = (f"Gpu(name='Fake GPU', total_bytes={8 << 30}, bus='0000:{bus}:00.0')" for bus in ("3b", "3c"))
     assert answer(folder, FAKE_CU_GPUS="2", FAKE_CU_VERSION="12040") == (
         f"Driver(cuda=(12, 4), gpus=({one}, {two})) 4"
     )
