@@ -42,7 +42,7 @@ class Devices:
 
     def lose(self, number: int, error: DeviceLost) -> None:
         """It is of no use any more; only what was said first is kept."""
-        self.lost.setdefault(number, str(error))
+        self.lost.setdefault(number, error.found)
 
     def stay_near(self, number: int) -> None:
         """Keep the calling worker to cores near its device."""

@@ -101,25 +101,23 @@ class Lanes:
     ) -> list[Any]:
         staged = {name: staging.put(name, tensor) for name, tensor in tensors.items()}
         reduced = tail[0] if tail is not None else None
-        kept = reduced.sources if reduced is not None else ()
         asked = [name for name in names if reduced is None or name not in reduced.outputs]
+        places = dict.fromkeys(asked, ("cpu", 0))
+        for name in reduced.sources if reduced is not None else ():
+            places.setdefault(name, (MEMORY[self._device.provider], self._device.index))
         # A fresh binding for each call: one that is used again gives the memory of its last outputs.
         binding = self._session.io_binding()
         for name, tensor in staged.items():
             _bind(binding, name, tensor)
         # Copies from page-locked memory are only queued by then, in another stream than the model's.
         binding.synchronize_inputs()
-        memory = MEMORY.get(self._device.provider, "cpu")
-        for name in asked:
-            binding.bind_output(name, "cpu")
-        for name in kept:
-            if name not in asked:
-                binding.bind_output(name, memory, self._device.index)
+        for name, place in places.items():
+            binding.bind_output(name, *place)
         self._session.run_with_iobinding(binding, options)
-        values = dict(zip([*asked, *(n for n in kept if n not in asked)], binding.get_outputs(), strict=True))
+        values = dict(zip(places, binding.get_outputs(), strict=True))
         found = {name: values[name].numpy() for name in asked}
         if tail is not None:
-            found |= _end(tail, {name: values[name] for name in kept}, staged, options)
+            found |= _end(tail, values, staged, options)
         return [found[name] for name in names]
 
     @contextmanager
@@ -152,8 +150,8 @@ def _end(
     for name in reduced.fed:
         _bind(binding, name, staged[name])
     binding.synchronize_inputs()
-    for name, value in values.items():
-        binding.bind_ortvalue_input(name, value)
+    for name in reduced.sources:
+        binding.bind_ortvalue_input(name, values[name])
     for name in reduced.outputs:
         binding.bind_output(name, "cpu")
     session.run_with_iobinding(binding, options)

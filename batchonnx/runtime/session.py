@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from batchonnx.errors import ModelFileError, Problem
+from batchonnx.errors import DeviceError, ModelFileError, Problem
 from batchonnx.runtime.device import CPU, Device
 from batchonnx.runtime.diagnose import clean, diagnose, not_a_model
 from batchonnx.runtime.graph import declared_inputs, declared_outputs, dtype_name, parse_model
@@ -18,7 +18,7 @@ from batchonnx.runtime.lanes import MEMORY, Lanes, Tail
 from batchonnx.runtime.model_file import ModelFile, find_model
 from batchonnx.runtime.on_device import is_on, session_arguments
 from batchonnx.runtime.placement import Placement, read_placement
-from batchonnx.runtime.providers import CUDA
+from batchonnx.runtime.providers import CUDA, words_for
 from batchonnx.runtime.refusal import refusal
 from batchonnx.runtime.require import require_device
 from batchonnx.runtime.signature import ModelSignature, TensorSpec
@@ -54,8 +54,20 @@ class OutOfMemory(PredictError):
     """The session couldn't allocate what a batch needs."""
 
 
-class DeviceLost(Exception):
-    """The device that the session is on is of no use any more; ONNX Runtime's own words."""
+class DeviceLost(DeviceError):
+    """The device that the session is on is of no use any more, for this process at least."""
+
+    @classmethod
+    def of(cls, device: Device, found: str) -> DeviceLost:
+        """found: ONNX Runtime's own words."""
+        fix = "see dmesg and nvidia-smi; where it works, or on another one, the same command goes on"
+        title = f"{words_for(device)} was lost"
+        return cls(Problem(title, {"found": found}, fix))
+
+    @property
+    def found(self) -> str:
+        """ONNX Runtime's own words."""
+        return self.problems[0].facts["found"]
 
 
 class ProcessDied(PredictError):
@@ -114,7 +126,7 @@ class Model:
                 raise Cancelled from error
             text = clean(str(error))
             if self.lanes is not None and _LOST.search(str(error)):
-                raise DeviceLost(text) from error
+                raise DeviceLost.of(self.device, text) from error
             raise (OutOfMemory if _OUT_OF_MEMORY.search(text) else PredictError)(text) from error
 
     def _tail_session(self, tail: Tail) -> Any:

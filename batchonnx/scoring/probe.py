@@ -115,14 +115,15 @@ class BatchSize:
         """Rows in one call; 0 as long as nobody needed to know."""
         return self.lesson.batch_rows if self.lesson is not None else 0
 
-    def settle(self, chunk: Chunk, *, untried: bool = False) -> int:
+    def settle(self, chunk: Chunk, model: Model | None = None, *, untried: bool = False) -> int:
         """The number of rows; measured on this chunk, which has some, if it isn't known yet.
 
-        untried: don't run the model on the chunk, whose rows may end the process.
+        model: of the worker that asks, where each device has its own. untried: don't run it on the chunk,
+        whose rows may end the process.
         """
         with self._lock:
             if self.lesson is None:
-                self.lesson = self._blind() if untried else self._learn(chunk)
+                self.lesson = self._blind() if untried else self._learn(chunk, model or self._model)
                 self._on_lesson(self.lesson)
             return self.lesson.batch_rows
 
@@ -151,17 +152,17 @@ class BatchSize:
         keep_size(size_key(self._plan, self._model), rows)
         self._on_lesson(self.lesson)
 
-    def _learn(self, chunk: Chunk) -> Lesson:
-        rows = self._given or self._measured(chunk)
-        scorer = Scorer(self._plan, self._model, rows)
+    def _learn(self, chunk: Chunk, model: Model) -> Lesson:
+        rows = self._given or self._measured(chunk, model)
+        scorer = Scorer(self._plan, model, rows)
         looked_at = scorer.shortest(chunk, NEIGHBOURS)
-        return Lesson(rows, neighbour_difference(self._plan, self._model, scorer.encoder, looked_at))
+        return Lesson(rows, neighbour_difference(self._plan, model, scorer.encoder, looked_at))
 
-    def _measured(self, chunk: Chunk) -> int:
-        if self._model.lanes is not None:
-            return best_size(self._plan, self._model, chunk)
+    def _measured(self, chunk: Chunk, model: Model) -> int:
+        if model.lanes is not None:
+            return best_size(self._plan, model, chunk)
         measure = _measure if text_of(self._plan.features) is None else _measure_texts
-        return choose_size(dict(measure(self._plan, self._model, chunk)))
+        return choose_size(dict(measure(self._plan, model, chunk)))
 
     def _blind(self) -> Lesson:
         return Lesson(self._given or untried_rows(self._plan), None)

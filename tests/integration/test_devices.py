@@ -218,6 +218,16 @@ def test_without_a_device_left_the_run_ends_and_goes_on_later(
     assert_as_on_the_cpu(folder, monkeypatch)
 
 
+def test_a_device_that_is_lost_while_sizes_are_tried_leaves_that_to_another(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_devices(monkeypatch, FakeDevice(call_s=0.001, lost_at=5), FakeDevice(call_s=0.001))
+    summary = run(job(folder))
+    assert summary.predicted == ROWS
+    assert [one.is_lost for one in summary.devices] in ([True, False], [False, False])
+    assert_as_on_the_cpu(folder, monkeypatch)
+
+
 def test_the_batch_size_is_found_and_remembered_until_the_device_is_another(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
