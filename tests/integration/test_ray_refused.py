@@ -100,11 +100,10 @@ def test_a_worker_without_a_gpu_sees_none(
     cluster: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    (folder / "hooks_seen.py").write_text(
-        "import os\n\ndef encode(rows):\n    raise OSError('sees ' + repr(os.environ['CUDA_VISIBLE_DEVICES']))\n"
-    )
+    told = "import os\n\nSEEN = os.environ['CUDA_VISIBLE_DEVICES']\n\n"
+    (folder / "hooks_seen.py").write_text(f"{told}def encode(rows):\n    raise OSError(f'sees {{SEEN!r}}')\n")
     features = {"x": {"columns": ["f0"], "python": "hooks_seen:encode"}}
-    assert "sees ''" in refusal(folder, 2, features=features)
+    assert "sees ''" in refusal(folder, 3, features=features)
 
 
 def test_a_hook_whose_module_isn_t_there_is_told_with_the_worker_s_host(
