@@ -103,7 +103,7 @@ def test_a_worker_without_a_gpu_sees_none(
     told = "import os\n\nSEEN = os.environ['CUDA_VISIBLE_DEVICES']\n\n"
     (folder / "hooks_seen.py").write_text(f"{told}def encode(rows):\n    raise OSError(f'sees {{SEEN!r}}')\n")
     features = {"x": {"columns": ["f0"], "python": "hooks_seen:encode"}}
-    assert "sees ''" in refusal(folder, 3, features=features)
+    assert "sees ''" in refusal(folder, 2, features=features)
 
 
 def test_a_hook_whose_module_isn_t_there_is_told_with_the_worker_s_host(
