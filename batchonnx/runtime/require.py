@@ -15,7 +15,7 @@ from batchonnx.runtime.device import Device
 from batchonnx.runtime.providers import Provider, provider_named
 from batchonnx.runtime.wheels import require_one_wheel, require_onnxruntime
 
-OLDEST_DRIVER = {11: "450.80", 12: "525.60", 13: "580"}
+OLDEST_DRIVER = {12: "525.60", 13: "580"}
 """CUDA's major version -> the oldest Linux driver that runs programs built for it."""
 
 _CPU_INSTEAD = "or set engine.device: cpu"
