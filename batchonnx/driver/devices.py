@@ -29,10 +29,11 @@ def open_devices(plan: Plan, model: Model) -> Devices:
     return Devices([model, *others], gpus[:used])
 
 
-def feeders(cores: int, devices: int, asked: int | None, chunks: int) -> int:
-    """Workers that feed devices. asked: by the job; None: each core has one, and each batch in flight.
+def feeders(devices: Devices, cores: int, asked: int | None, chunks: int) -> int:
+    """Workers that feed devices. asked: by the job; None: one for each core, and each batch on a GPU.
 
-    One that waits for its device needs no core. Never more than there are chunks, nor fewer than devices.
+    One that waits for its GPU needs no core. Never more than there are chunks, nor fewer than devices.
     """
-    wanted = asked if asked is not None else cores + IN_FLIGHT * devices
-    return max(devices, min(wanted, chunks))
+    waiting = IN_FLIGHT * sum(gpu is not None for gpu in devices.gpus)
+    wanted = asked if asked is not None else cores + waiting
+    return max(len(devices.models), min(wanted, chunks))

@@ -172,7 +172,7 @@ def _run(
         threads = model.threads
     devices = open_devices(plan, model)
     if not model.device.is_cpu:
-        workers = feeders(usable_cores(), len(devices.models), _workers(job), plan.chunks)
+        workers = feeders(devices, usable_cores(), _workers(job), plan.chunks)
     plan = with_types(plan, model)
     check_lines(plan.job, plan.keep, plan.outputs)
     check_parts(plan.job, {field.name: field.type for field in output_schema(plan)})

@@ -21,7 +21,7 @@ class Devices:
     """
 
     def __init__(self, models: Sequence[Model], gpus: Sequence[Gpu | None]) -> None:
-        self.models, self._gpus = list(models), list(gpus)
+        self.models, self.gpus = list(models), list(gpus)
         self.lost: dict[int, str] = {}
         self._gauge = Gauge([gpu.bus if gpu is not None else "" for gpu in gpus])
         self._begun = perf_counter()
@@ -36,7 +36,7 @@ class Devices:
 
     def name(self, number: int) -> str:
         """As the user is told of it."""
-        gpu = self._gpus[number]
+        gpu = self.gpus[number]
         device = self.models[number].device
         return f"GPU {device.index}: {gpu.name}" if gpu is not None else words_for(device)
 
@@ -46,7 +46,7 @@ class Devices:
 
     def stay_near(self, number: int) -> None:
         """Keep the calling worker to cores near its device."""
-        gpu = self._gpus[number]
+        gpu = self.gpus[number]
         if gpu is not None and gpu.bus:
             stay_near(gpu.bus)
 
@@ -86,7 +86,7 @@ class Devices:
                 gpu.total_bytes if gpu is not None else None,
                 number in self.lost,
             )
-            for number, (model, gpu) in enumerate(zip(self.models, self._gpus, strict=True))
+            for number, (model, gpu) in enumerate(zip(self.models, self.gpus, strict=True))
             if model.lanes is not None
         )
 

@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from batchonnx.runtime.cores import usable_cores
 from batchonnx.runtime.device import Device
 from batchonnx.runtime.pinned import Staging
 from batchonnx.runtime.signature import ModelSignature
 
 IN_FLIGHT = 3
-"""Batches of one device at a time: one is copied to it, one computes, one comes back."""
+"""Batches of a GPU at a time: one is copied to it, one computes, one comes back."""
 
 MEMORY: Mapping[str, str] = {
     "CPUExecutionProvider": "cpu",
@@ -49,6 +50,7 @@ class Lanes:
     """Runs one session on one device, for any number of threads; so many calls at a time as there are lanes.
 
     session: ONNX Runtime's own, or what is called like it. busy_s: seconds in which a call was in flight.
+    count: of lanes; a device that computes on the machine's own cores takes a batch for each of them.
     """
 
     def __init__(self, session: Any, signature: ModelSignature, device: Device) -> None:
@@ -59,7 +61,8 @@ class Lanes:
         self._binds = hasattr(session, "io_binding") and are_numbers
         is_locked = MEMORY.get(device.provider) == "cuda"
         self._free: LifoQueue[Staging] = LifoQueue()  # the last one used: its buffers fit
-        for _ in range(IN_FLIGHT):
+        self.count = IN_FLIGHT if is_locked else max(IN_FLIGHT, usable_cores())
+        for _ in range(self.count):
             self._free.put(Staging(is_locked=is_locked))
         self._in_flight, self._since, self._busy_s = 0, 0.0, 0.0
         self._lock = threading.Lock()

@@ -13,7 +13,6 @@ from time import perf_counter
 
 from batchonnx.planning.plan import Plan
 from batchonnx.planning.texts import text_of
-from batchonnx.runtime.lanes import IN_FLIGHT
 from batchonnx.runtime.session import Model
 from batchonnx.scoring.arrange import Piece
 from batchonnx.scoring.chunk import Chunk
@@ -71,7 +70,9 @@ def _rate(plan: Plan, model: Model, chunk: Chunk, size: int) -> float | None:
 
     Of texts, rows of `lattice.NOMINAL_TOKENS`; what only fills a batch up isn't counted.
     """
-    scorers = [Scorer(plan, model, size) for _ in range(IN_FLIGHT)]
+    assert model.lanes is not None
+    at_once = model.lanes.count
+    scorers = [Scorer(plan, model, size) for _ in range(at_once)]
     chunk = chunk.repeated(size)
     # The first batch of a chunk is a full one; of texts, one of the longest.
     pieces = [next(iter(scorer.arrange(chunk))).piece.part(0, 1) for scorer in scorers]
@@ -79,12 +80,12 @@ def _rate(plan: Plan, model: Model, chunk: Chunk, size: int) -> float | None:
     text = text_of(plan.features)
     rows = size * stop / fed if text is not None and text.lengths else stop
     works = list(zip(scorers, pieces, strict=True))
-    with ThreadPoolExecutor(IN_FLIGHT) as pool:
+    with ThreadPoolExecutor(at_once) as pool:
         _seconds(pool, works, 1)  # memory is taken, kernels are chosen
         once = _seconds(pool, works, 1)
         times = max(1, int(TRIAL_S / once))
         took = min(_seconds(pool, works, times), _seconds(pool, works, times))
-    return None if any(scorer.halved for scorer in scorers) else rows * IN_FLIGHT * times / took
+    return None if any(scorer.halved for scorer in scorers) else rows * at_once * times / took
 
 
 def _seconds(pool: ThreadPoolExecutor, works: Sequence[tuple[Scorer, Piece]], times: int) -> float:
