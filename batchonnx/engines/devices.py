@@ -23,7 +23,7 @@ class Devices:
     def __init__(self, models: Sequence[Model], gpus: Sequence[Gpu | None]) -> None:
         self.models, self.gpus = list(models), list(gpus)
         self.lost: dict[int, str] = {}
-        self._gauge = Gauge([gpu.bus if gpu is not None else "" for gpu in gpus])
+        self._gauge = Gauge([gpu.bus if gpu is not None else None for gpu in gpus])
         self._begun = perf_counter()
         self._ended: float | None = None
         self._seen: list[list[float]] = [[] for _ in models]

@@ -16,10 +16,13 @@ class Sample:
 
 
 class Gauge:
-    """Looks at GPUs, if the package nvidia-ml-py is there (the extra `gpu` has it). buses: see `cuda.Gpu`."""
+    """Looks at GPUs, if the package nvidia-ml-py is there (the extra `gpu` has it).
 
-    def __init__(self, buses: Sequence[str]) -> None:
-        self._handles = [_handle(bus) for bus in buses]
+    buses: see `cuda.Gpu`; None: nothing that NVML could tell of.
+    """
+
+    def __init__(self, buses: Sequence[str | None]) -> None:
+        self._handles = [_handle(bus) if bus else None for bus in buses]
 
     def look(self) -> list[Sample]:
         """Of each GPU, now; some 0.1 ms."""
