@@ -38,6 +38,7 @@ from batchonnx.runtime.cores import divide_cores, usable_cores
 from batchonnx.runtime.device import CPU
 from batchonnx.runtime.providers import words_for
 from batchonnx.runtime.session import Model
+from batchonnx.scoring.device_probe import known_size
 from batchonnx.scoring.hook_processes import hook_processes
 from batchonnx.scoring.probe import with_types
 from batchonnx.scoring.progress import Progress, RunSummary
@@ -71,6 +72,8 @@ def open_job(job: JobFile) -> tuple[Plan, Model]:
     notes = device_notes(job, device, why, model.placement)
     plan = with_engine_shapes(make_plan(job, model.signature, device))
     check_table(plan)
+    if (rows := known_size(plan, model)) is not None:
+        notes.append(f"engine.batch_rows: auto is {rows:,} on this device, as was found before")
     return dataclasses.replace(plan, notes=(*plan.notes, *notes)), model
 
 

@@ -46,6 +46,13 @@ def best_size(plan: Plan, model: Model, chunk: Chunk) -> int:
     return min(found, largest)
 
 
+def known_size(plan: Plan, model: Model) -> int | None:
+    """Rows in one call as found before; None where they have to be measured, or nobody asks for it."""
+    is_open = plan.job.job.engine.batch_rows == "auto" and plan.fixed_batch is None
+    found = find_size(size_key(plan, model)) if is_open and model.lanes is not None else None
+    return min(found, plan.largest_measured) if found is not None else None
+
+
 def knee(rates: Mapping[int, float]) -> int:
     """The smallest size that is about as fast as the best. rates: size -> rows/s, at least one."""
     best = max(rates.values())

@@ -237,6 +237,8 @@ def test_the_batch_size_is_found_and_remembered_until_the_device_is_another(
     first = run(job(folder))
     assert first.batch_rows in (128, 256)
     assert first.halved == 0
+    told = f"auto is {first.batch_rows} on this device, as was found before"
+    assert any(told in note for note in api.plan(job(folder, "again")).notes)
     device.rows.clear()
     again = run(job(folder, "again"))
     assert again.batch_rows == first.batch_rows
