@@ -42,8 +42,10 @@ def check_gpu() -> Symptoms:
         yield Symptom("gpu", "good", f"{cards}a tiny model runs on {words_for(device)}", alike=alike)
     else:
         # Without a GPU it is no fault: an image may have been made for machines that have one.
-        level = "hint" if driver is None and provider.is_nvidia else "bad"
-        yield Symptom("gpu", level, f"{wheel}: {_told(problem)}"[:400], problem.fix, alike=alike)
+        is_fault = driver is not None or not provider.is_nvidia
+        yield Symptom(
+            "gpu", "bad" if is_fault else "hint", f"{wheel}: {_told(problem)}"[:400], problem.fix, alike=alike
+        )
 
 
 def _told(problem: Problem) -> str:
