@@ -103,6 +103,21 @@ def test_so_many_calls_are_in_flight_as_there_are_lanes(
     assert model.lanes.busy_s > 0
 
 
+@pytest.mark.parametrize(
+    "dtype", ["bool", "float16", "float32", "float64", "uint8", "int16", "uint32", "int64"]
+)
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 3, 4)])
+def test_values_of_every_type_and_rank_pass_unchanged(
+    tmp_path: Path, dtype: str, shape: tuple[int, ...]
+) -> None:
+    dims = [f"d{axis}" for axis in range(len(shape))]
+    model = open_model(str(models.identity(tmp_path / "m.onnx", dtype, dims)))
+    values = np.asarray(np.random.default_rng(0).integers(0, 200, shape)).astype(dtype)
+    (found,) = lanes_of(model).run(["y"], {"x": values}, None)
+    assert (found.dtype, found.shape) == (values.dtype, shape)
+    assert np.array_equal(found, values)
+
+
 def test_text_and_maps_go_without_a_binding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_devices(monkeypatch, FakeDevice())
     path = models.identity(tmp_path / "m.onnx", "string", ["n"])
