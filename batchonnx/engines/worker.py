@@ -241,9 +241,9 @@ class Worker:
     def _scorer(self, chunk: Chunk, *, untried: bool = False) -> Scorer:
         """This worker's scorer, made when the first rows are there to settle the batch size."""
         if self._made is None:
-            batch_rows = self._batch.settle(chunk, self._model, untried=untried)
-            self._made = Scorer(self._plan, self._model, batch_rows, self._budget, self.clock)
-        elif self._batch.settled != self._made.batch_rows:
+            self._batch.settle(chunk, self._model, untried=untried)
+            self._made = Scorer(self._plan, self._model, self._batch.most, self._budget, self.clock)
+        if self._batch.settled != self._made.batch_rows:
             self._made.resize(self._batch.settled)
         return self._made
 

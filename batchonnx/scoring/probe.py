@@ -111,6 +111,11 @@ class BatchSize:
         return (f"{told}, {self._most:,} before",)
 
     @property
+    def most(self) -> int:
+        """Rows in one call, at most: as many as there were before memory ran out."""
+        return max(self._most, self.settled)
+
+    @property
     def settled(self) -> int:
         """Rows in one call; 0 as long as nobody needed to know."""
         return self.lesson.batch_rows if self.lesson is not None else 0
@@ -149,7 +154,8 @@ class BatchSize:
     def _change(self, rows: int) -> None:
         assert self.lesson is not None
         self.lesson = dataclasses.replace(self.lesson, batch_rows=rows)
-        keep_size(size_key(self._plan, self._model), rows)
+        if self._given is None:
+            keep_size(size_key(self._plan, self._model), rows)
         self._on_lesson(self.lesson)
 
     def _learn(self, chunk: Chunk, model: Model) -> Lesson:

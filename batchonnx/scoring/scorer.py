@@ -330,16 +330,14 @@ class Scorer:
 
     def attempt(self, columns: pa.RecordBatch) -> pa.RecordBatch:
         """Kept columns and predictions of one batch, through all stages. Raises RowFault if it fails."""
-        return self._attempt(columns, 0)
+        return self._attempt(columns, is_whole=True)
 
-    def _attempt(self, columns: pa.RecordBatch, depth: int) -> pa.RecordBatch:
-        """depth: how often it was halved. A whole batch is filled up as it is where no row is bad; what is
-        left of one only where the model wants it.
-        """
+    def _attempt(self, columns: pa.RecordBatch, *, is_whole: bool) -> pa.RecordBatch:
+        """is_whole: fill the batch up as it is where no row is bad; else only where the model wants it."""
         rows, fixed = columns.num_rows, self._plan.fixed_batch
         names = self._decoder.model_outputs
         tensors = self.encoder.load(columns)(0, rows)
-        fed = fixed or rows if depth else self._arrangement.fed(rows, tensors)
+        fed = self._arrangement.fed(rows, tensors) if is_whole else fixed or rows
         if fed > rows:
             tensors = self._pad(tensors, fed - rows)
         self.calls += 1
@@ -351,7 +349,7 @@ class Scorer:
                 # No less, however small the pieces: other workers' batches are too large just now as well.
                 self.fits = max(1, self.batch_rows // 2)
                 halves = columns.slice(0, rows // 2), columns.slice(rows // 2)
-                return pa.concat_batches([self._attempt(half, depth + 1) for half in halves])
+                return pa.concat_batches([self._attempt(half, is_whole=False) for half in halves])
             values = self._later(names, tensors, error)
         if fed > rows and fixed is None:
             values = self._unpad(names, values, fed, rows)

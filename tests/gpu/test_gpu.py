@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import json
+import os
 import resource
 import subprocess
 import sys
@@ -20,7 +22,7 @@ import yaml
 
 from batchonnx import api
 from batchonnx.runtime import pinned
-from batchonnx.runtime.cuda import free_bytes
+from batchonnx.runtime.cuda import free_bytes, read_driver
 from batchonnx.runtime.device import Device
 from batchonnx.runtime.session import Model, open_model
 from tests import models, texts
@@ -201,3 +203,19 @@ def test_the_summary_has_what_nvml_tells(tmp_path: Path, is_fake: bool) -> None:
     (device,) = summary.devices
     assert device.memory is not None
     assert 0 < device.memory <= (device.memory_total or 0)
+
+
+def test_the_gpus_that_cuda_visible_devices_leaves_are_used(tmp_path: Path, is_fake: bool) -> None:
+    if is_fake:
+        pytest.skip("there is no driver that reads it")
+    models.network(tmp_path / "m.onnx")
+    pq.write_table(table_of(vectors(100_000)), tmp_path / "in.parquet", row_group_size=10_000)
+    path = write_job(tmp_path, "out", VECTORS, device="cuda", batch_rows=1024)
+    count = len(read_driver().gpus)
+    for visible, code, used in (("0", 0, 1), (",".join(map(str, range(count))), 0, count), ("", 3, None)):
+        command = [sys.executable, "-m", "batchonnx", "run", str(path), "--json", "--fresh"]
+        env = {**os.environ, "CUDA_VISIBLE_DEVICES": visible}
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stderr
+        if used is not None:
+            assert len(json.loads(done.stdout)["devices"]) == used
