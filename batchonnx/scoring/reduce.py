@@ -107,7 +107,9 @@ class _Graph:
             places = self.unless_nan(x, places, keepdims=0)
             return replace(done, source=self.give(binding, places, "int64", ()), row_shape=(), is_placed=True)
         if binding.top_k is not None:
-            k = self.node("Min", [self.width(x), self.constant([binding.top_k], "int64")])
+            k = self.constant([binding.top_k], "int64")
+            if shape == (None,):
+                k = self.node("Min", [self.width(x), k])
             top, places = self.nodes_of("TopK", [x, k], 2, axis=1, largest=1, sorted=1)
             places = self.unless_nan(x, places, keepdims=1)
             source = self.give(binding, top, dtype, (None,))
@@ -133,7 +135,7 @@ class _Graph:
             )
             counts = self.node("ReduceSum", [self.cast(mask, dtype), axes], keepdims=1)
             return self.node("Div", [total, self.node("Max", [counts, self.constant(1, dtype)])])
-        number = self.cast(mask, "int32")
+        number = self.cast(mask, "float32")  # CUDA ranks no integers
         place = self.node("ArgMax", [number], axis=1, keepdims=1, select_last_index=int(pool == "last"))
         return self.node("GatherND", [x, place], batch_dims=1)
 
@@ -164,7 +166,7 @@ class _Graph:
 
     def unless_nan(self, x: str, places: str, keepdims: int) -> str:
         """Places in rows of scores; -1 in those with a NaN."""
-        found = self.cast(self.node("IsNaN", [x]), "int32")
+        found = self.cast(self.node("IsNaN", [x]), "float32")
         found = self.node("ReduceMax", [found, self.constant([1], "int64")], keepdims=keepdims)
         return self.node("Where", [self.cast(found, "bool"), self.constant(-1, "int64"), places])
 
