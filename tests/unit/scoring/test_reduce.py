@@ -163,6 +163,20 @@ def test_without_a_mask_padding_is_told_by_its_id(echoes: Any, pool: str, length
     assert np.allclose(found, expected)
 
 
+def test_fewer_classes_than_are_asked_for_are_all_given() -> None:
+    spec = TensorSpec("y", "float32", ("n", None))
+    binding = OutputBinding("c", spec, None, (None,), top_k=5)
+    binding = dataclasses.replace(binding, type=column_type(binding))
+    reduced = reduce_all([binding], [], None)
+    assert reduced.tail is not None
+    x = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+    session = onnxruntime.InferenceSession(reduced.tail.graph, providers=["CPUExecutionProvider"])
+    values = dict(zip(reduced.tail.outputs, session.run(reduced.tail.outputs, {"y": x}), strict=True))
+    (found,) = Decoder(reduced.outputs, {}).decode([values], [4])
+    (expected,) = Decoder([binding], {}).decode([{"y": x}], [4])
+    assert found.equals(expected)
+
+
 def test_what_isn_t_about_rows_of_floats_is_left_to_decode() -> None:
     spec = TensorSpec("y", "int64", ("n", 5))
     outputs = [
