@@ -18,9 +18,9 @@ KEPT_FREE = 0.1
 
 
 def session_arguments(device: Device, options: Any, model: str = "") -> dict[str, Any]:
-    """Of an InferenceSession that is to be on a device. options: onnxruntime.SessionOptions, changed.
-    model: its digest, for what is kept from one run to the next.
+    """Of an InferenceSession that is to be on a device.
 
+    options: onnxruntime.SessionOptions, changed. model: its digest, for what is kept from one run to the next.
     The libraries have been loaded (see `require.require_device`). Raises DeviceError for a plugin that
     can't be used.
     """
@@ -60,7 +60,10 @@ def _streams(device: Device, options: Any) -> dict[str, str]:
 
     Two threads made 61 calls/s of a CNN with a stream for each, and 30 without.
     """
-    if device.options["device_type"] != "CPU" or {"num_streams", "num_of_threads"} & device.options.keys():
+    if (
+        device.options.get("device_type", "CPU") != "CPU"
+        or {"num_streams", "num_of_threads"} & device.options.keys()
+    ):
         return {}
     # Ray's actors have one worker, and cores that this tells of.
     cores = int(os.environ.get("OMP_NUM_THREADS") or usable_cores())

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from batchonnx.errors import DeviceError, Problem
 from batchonnx.runtime.cuda import LIBRARY, NO_DEVICE, Driver, NoDriver, read_driver
 from batchonnx.runtime.device import Device
-from batchonnx.runtime.providers import Provider, provider_named
+from batchonnx.runtime.providers import TENSORRT, Provider, provider_named
 from batchonnx.runtime.wheels import require_one_wheel, require_onnxruntime
 
 OLDEST_DRIVER = {12: "525.60", 13: "580"}
@@ -53,7 +53,8 @@ def _missing(provider: Provider, device: Device) -> Iterator[Problem]:
     if absent:
         remedy = provider.remedy.format(cuda=built_for)
         facts = {"missing": ", ".join(absent), "wheel": f"{provider.wheel} {version(provider.wheel)}"}
-        fix = f"{remedy}, or add the folder that has them to LD_LIBRARY_PATH; {_CPU_INSTEAD}"
+        beside = " (TensorRT: its tensorrt_libs)" if provider is TENSORRT else ""
+        fix = f"{remedy}, or add the folder that has them{beside} to LD_LIBRARY_PATH; {_CPU_INSTEAD}"
         yield Problem(f"{_kind(absent)} for {provider.name}", facts, fix)
 
 
