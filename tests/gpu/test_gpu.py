@@ -108,15 +108,15 @@ def test_texts_are_pooled_there_as_on_the_cpu(tmp_path: Path) -> None:
     encoder(tmp_path / "m.onnx")
     texts.save_tokenizer(tmp_path / "tokenizer.json")
     rng = np.random.default_rng(0)
-    some = [" ".join(rng.choice(texts.WORDS, rng.integers(1, 60))) for _ in range(200)]
-    pq.write_table(pa.table({"id": np.arange(200), "text": some}), tmp_path / "in.parquet")
+    some = [" ".join(rng.choice(texts.WORDS, rng.integers(1, 60))) for _ in range(100)]
+    pq.write_table(pa.table({"id": np.arange(100), "text": some}), tmp_path / "in.parquet")
     asked = {
         "model": {"path": "m.onnx"},
         "features": {"input_ids": {"column": "text", "tokenizer": "tokenizer.json", "max_length": 64}},
         "outputs": {"vector": {"from": "hidden", "pool": "mean", "normalize": True}},
     }
     api.run(write_job(tmp_path, "cpu", asked, device="cpu"))
-    api.run(write_job(tmp_path, "gpu", asked, device="cuda", provider_options=EXACT))
+    api.run(write_job(tmp_path, "gpu", asked, device="cuda", batch_rows=32, provider_options=EXACT))
     assert_alike(tmp_path, "cpu", "gpu")
 
 

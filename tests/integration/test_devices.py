@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -260,3 +263,16 @@ def test_what_holds_the_device_back_is_told_on_the_way_and_at_the_end(
     summary = dataclasses.replace(summary, devices=(idle,), busy_s={"read": 3.0, "predict": 2.0})
     expected = "GPU 41% busy: waiting for read; more read-ahead or more cores would help"
     assert expected in format_summary(summary)
+
+
+@pytest.mark.slow
+def test_the_tests_and_the_benchmark_for_a_gpu_work_without_one(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    tests = ["pytest", "-q", "-p", "no:cacheprovider", "tests/gpu"]
+    benchmark = ["tests.benchmarks.gpu", "--device", "cpu", "--seconds", "0.5", "--only", "jpeg"]
+    for command in (tests, benchmark):
+        env = {**os.environ, "BATCHONNX_GPU_TESTS": "fake"}
+        done = subprocess.run(
+            [sys.executable, "-m", *command], cwd=root, env=env, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
