@@ -20,7 +20,7 @@ KEPT_FREE = 0.1
 def session_arguments(device: Device, options: Any, model: str = "") -> dict[str, Any]:
     """Of an InferenceSession that is to be on a device.
 
-    options: onnxruntime.SessionOptions, changed. model: its digest, for what is kept from one run to the next.
+    options: onnxruntime.SessionOptions, changed. model: its digest, for what is kept between runs.
     The libraries have been loaded (see `require.require_device`). Raises DeviceError for a plugin that
     can't be used.
     """
