@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from math import ceil
 
+from batchonnx.runtime.session import DeviceLost
 from batchonnx.scoring.arrange import Piece
 from batchonnx.scoring.scorer import Scored
 
@@ -27,7 +28,7 @@ class Shared:
         self._piece, self._hands = piece, hands
         self._lock = threading.Lock()
         self._taken = 0
-        self._results: list[Future[list[Scored]]] = []
+        self._results: list[tuple[Piece, Future[list[Scored]]]] = []
 
     @property
     def is_taken(self) -> bool:
@@ -35,16 +36,22 @@ class Shared:
         return self._taken == len(self._piece.cuts)
 
     def work(self, score: Score) -> bool:
-        """Take some batches and score them; False if none was left. What that raises is the owner's."""
+        """Take some batches and score them; False if none was left. What that raises is the owner's.
+
+        Raises DeviceLost, where whoever has taken them can't score any more.
+        """
         with self._lock:
             first, total = self._taken, len(self._piece.cuts)
             if first == total:
                 return False
             self._taken += ceil((total - first) / (TURNS * self._hands))
             part, result = self._piece.part(first, self._taken), Future[list[Scored]]()
-            self._results.append(result)
+            self._results.append((part, result))
         try:
             result.set_result(score(part))
+        except DeviceLost as error:
+            result.set_exception(error)
+            raise
         except BaseException as error:  # handed over: the owner raises it
             result.set_exception(error)
         return True
@@ -58,8 +65,13 @@ class Shared:
         """The owner's side: what became of the whole piece, in order, while it works along."""
         number = 0
         while self.work(score) or number < len(self._results):
-            while number < len(self._results) and (self.is_taken or self._results[number].done()):
-                yield from self._results[number].result()
+            while number < len(self._results) and (self.is_taken or self._results[number][1].done()):
+                part, result = self._results[number]
+                try:
+                    scored = result.result()
+                except DeviceLost:  # another's
+                    scored = score(part)
+                yield from scored
                 number += 1
 
 
@@ -100,7 +112,10 @@ class SpareHands:
             self._changed.notify_all()
 
     def serve(self, score: Score) -> None:
-        """Score what is shared until no owner is left; the caller has left already."""
+        """Score what is shared until no owner is left; the caller has left already.
+
+        Raises DeviceLost, which the owner of a piece is told of as well.
+        """
         while (shared := self._wait()) is not None:
             while shared.work(score):
                 pass

@@ -177,13 +177,27 @@ class Worker:
             if self._sandbox is not None:
                 self._sandbox.close()
             self._spare.leave()
-        self._spare.serve(self._score_part)
+        self.lend()
+
+    def lend(self) -> None:
+        """Score for the others alone, until none of them has a shard. Raises DeviceLost."""
+        self._spare.serve(self._score_for_another)
+
+    def _score_for_another(self, piece: Piece) -> list[Scored]:
+        scored = self._score_part(piece)
+        self._settle(self._scorer(piece.chunk))
+        return scored
+
+    def _settle(self, scorer: Scorer) -> None:
+        if self._model.lanes is not None:
+            self._batch.fit(scorer.fits)
 
     def _score(self, chunk: Chunk) -> Iterator[Scored]:
         """Predictions in the order of rows."""
         scorer = self._scorer(chunk)
         for arranged in scorer.arrange(chunk):
             yield from scorer.in_order(arranged, self._score_piece(scorer, arranged.piece))
+            self._settle(scorer)
 
     def _score_piece(self, scorer: Scorer, piece: Piece) -> Iterator[Scored]:
         """Predictions in the order of work; workers that are or become idle take their share of what is left.
@@ -210,14 +224,16 @@ class Worker:
         yield from scorer.score_apart(chunk, self._sandbox.attempt)
 
     def _score_part(self, piece: Piece) -> list[Scored]:
-        """Some batches of a shared piece, a colleague's or one of this worker's own."""
+        """Some batches of a piece that is shared."""
         return list(self._scorer(piece.chunk).score_piece(piece))
 
     def _scorer(self, chunk: Chunk, *, untried: bool = False) -> Scorer:
         """This worker's scorer, made when the first rows are there to settle the batch size."""
         if self._made is None:
-            batch_rows = self._batch.settle(chunk, untried=untried)
-            self._made = Scorer(self._plan, self._model, batch_rows, self._budget, self.clock)
+            self._batch.settle(chunk, self._model, untried=untried)
+            self._made = Scorer(self._plan, self._model, self._batch.most, self._budget, self.clock)
+        if self._batch.settled != self._made.batch_rows:
+            self._made.resize(self._batch.settled)
         return self._made
 
     def _write(self, steps: Iterator[_Step]) -> Iterator[Commit]:

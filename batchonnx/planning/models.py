@@ -12,6 +12,7 @@ from batchonnx.job.spec import Model as AskedModel
 from batchonnx.job.spec.session import EXTENSIONS
 from batchonnx.runtime.chain import chain
 from batchonnx.runtime.custom_ops import find_libraries
+from batchonnx.runtime.device import CPU, Device
 from batchonnx.runtime.session import Model, open_model
 from batchonnx.runtime.signature import Dim, Member, ModelSignature, OpLibrary, TensorSpec, output_key
 
@@ -21,16 +22,17 @@ Links = Mapping[str, Mapping[str, str]]
 Where = Callable[[str], str]
 
 
-def open_models(job: JobFile, threads: int = 1) -> Model:
-    """The job's model; of several, the chain of them, which is one model to whoever runs it.
+def open_models(job: JobFile, device: Device = CPU) -> Model:
+    """The job's model on one thread; of several, the chain of them, which is one model to whoever runs it.
 
-    Raises ModelFileError, DependencyError, and ContractError for a model that can't feed on the others.
+    Raises ModelFileError, DependencyError, DeviceError, and ContractError for a model that can't feed on the
+    others.
     """
     libraries = op_libraries(job)
 
     def opened(asked: AskedModel) -> Model:
         path = job.resolve(asked.path)
-        return open_model(path, threads=threads, sha256=asked.sha256, libraries=libraries)
+        return open_model(path, sha256=asked.sha256, device=device, libraries=libraries)
 
     if job.job.model is not None:
         return opened(job.job.model)

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from batchonnx import api
 from batchonnx.engines.spare import Score, Shared, SpareHands
 from batchonnx.job.load import job_from_dict
+from batchonnx.runtime.device import Device
+from batchonnx.runtime.session import DeviceLost
 from batchonnx.scoring.arrange import Piece
 from batchonnx.scoring.chunk import Chunk, Segment
 from batchonnx.scoring.scorer import Scored
@@ -133,6 +135,43 @@ def test_nothing_is_left_to_take_of_a_piece_whose_owner_stops() -> None:
     spare.leave()
     spare.serve(count)
     assert len(taken) == 1
+
+
+def lost(piece: Piece) -> list[Scored]:
+    raise DeviceLost.of(Device("CUDAExecutionProvider"), "CUDA failure 999: unknown error")
+
+
+def test_one_who_loses_its_device_leaves_and_the_owner_scores_what_it_had_taken() -> None:
+    spare, begun, seen = SpareHands(2), threading.Event(), []
+
+    def lost_later(piece: Piece) -> list[Scored]:
+        begun.set()
+        return lost(piece)
+
+    def serve() -> None:
+        try:
+            spare.serve(lost_later)
+        except DeviceLost as error:
+            seen.append(error)
+
+    def owner(piece: Piece) -> list[Scored]:
+        assert begun.wait(10)
+        return double(piece)
+
+    spare.leave()
+    helper = threading.Thread(target=serve, daemon=True)
+    helper.start()
+    while not spare.idle:
+        pass
+    assert values_of(list(spare.share(piece_of(40), owner))) == [2 * row for row in range(80)]
+    helper.join(10)
+    assert len(seen) == 1
+    assert spare.idle == 0
+
+
+def test_an_owner_that_loses_its_device_ends() -> None:
+    with pytest.raises(DeviceLost, match="unknown error"):
+        list(SpareHands(1).share(piece_of(40), lost))
 
 
 def test_nobody_is_idle_while_all_have_shards() -> None:
