@@ -1,0 +1,45 @@
+"""How long a row takes, about: enough to choose how many of them to try a job on."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from time import perf_counter
+
+from batchonnx.planning.plan import Plan
+from batchonnx.runtime.session import Model
+from batchonnx.scoring.hook_processes import hook_processes
+from batchonnx.scoring.probe import untried_rows, with_types
+from batchonnx.scoring.quarantine import ErrorBudget
+from batchonnx.scoring.read import begin_reading
+from batchonnx.scoring.scorer import Scorer
+
+ENOUGH_S, GROWTH = 0.1, 8
+
+
+def seconds_per_row(plan: Plan, model: Model) -> float:
+    """To encode, predict and decode one of the first rows in one thread; 0 where there is no row.
+
+    Raises what scoring raises.
+    """
+    plan = with_types(plan, model)
+    asked = plan.job.job.engine.batch_rows
+    batch_rows = plan.fixed_batch or (asked if asked != "auto" else untried_rows(plan))
+    errors = ErrorBudget(plan.job.job.errors.max_bad_rows, plan.rows)
+    for shard in plan.shards:
+        reading = begin_reading(plan, shard)
+        with closing(reading), hook_processes(plan):
+            chunks = reading.chunks(plan.whole_rows)
+            chunk = next((chunk for chunk in chunks if chunk.columns.num_rows), None)
+            if chunk is None:
+                continue
+            rows = 1
+            while True:
+                part = chunk.slice(0, rows)
+                begin = perf_counter()
+                for _ in Scorer(plan, model, batch_rows, errors).score(part):
+                    pass
+                took = perf_counter() - begin
+                if took >= ENOUGH_S or rows >= chunk.columns.num_rows:
+                    return took / part.columns.num_rows
+                rows *= GROWTH
+    return 0.0
