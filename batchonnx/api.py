@@ -38,6 +38,8 @@ from batchonnx.proof.history import ListedRun, list_runs
 from batchonnx.proof.published import read_parts
 from batchonnx.proof.rescore import rescore
 from batchonnx.proof.verify import Proof, read_result, verify_result
+from batchonnx.rehearsal.forecast import PROBE_S, Forecast, make_forecast
+from batchonnx.rehearsal.prices import Prices
 from batchonnx.report.page.make import Page, make_page
 from batchonnx.runtime.session import open_model
 from batchonnx.schedule.backfill import OnTick, ticks_between
@@ -58,6 +60,7 @@ __all__ = [
     "diff",
     "explain",
     "export",
+    "forecast",
     "init",
     "load_job",
     "next_ticks",
@@ -78,6 +81,24 @@ def plan(job: JobFile | str | Path, variables: Mapping[str, str] | None = None) 
     Raises JobFileError, ModelFileError, InputError, ContractError, HookError, DependencyError.
     """
     return open_job(_load(job, variables))[0]
+
+
+def forecast(
+    job: JobFile | str | Path,
+    variables: Mapping[str, str] | None = None,
+    *,
+    prices: Prices | None = None,
+    budget_s: float = PROBE_S,
+    engine: Literal["local", "ray"] | None = None,
+) -> Forecast:
+    """Try the job on a few of its own rows, and say what all of them will take: time, memory, size, cost.
+
+    The tries are runs in processes of their own, into a scratch folder beside the output, which is removed.
+    prices: see `docs/forecast.md`; left out: no cost. budget_s: about how long the larger of two tries
+    scores; a job that takes less is tried as a whole. engine: in place of the job's own.
+    Raises what `plan` raises, DriverError with whatever has ended a try, StorageError.
+    """
+    return make_forecast(_on(_load(job, variables), engine), prices, budget_s)
 
 
 def run(

@@ -11,6 +11,7 @@ import click
 
 from batchonnx.cli.look import write
 from batchonnx.cli.screen import complain, say
+from batchonnx.cli.seconds import SECONDS
 from batchonnx.cli.stopping import stopping
 from batchonnx.errors import OutputExistsError, Problem
 
@@ -71,22 +72,64 @@ def init(
 @_job_argument
 @_set_option
 @_date_option
+@click.option("--probe", is_flag=True, help="Try a few rows, and say what all of them will take.")
+@click.option(
+    "--budget", type=SECONDS, metavar="TIME", help="With --probe: how long the larger try scores; 5s if left out."
+)
+@click.option(
+    "--prices",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="With --probe: a YAML table of prices, for what the run costs.",
+)
+@click.option(
+    "--engine", type=click.Choice(["local", "ray"]), help="With --probe, in place of the job's own: what to try."
+)
 @_json_option
-def plan(job: Path, settings: tuple[str, ...], date: str | None, as_json: bool) -> None:
-    """Say what a run of JOB will do; reads no row, runs no model.
+def plan(
+    job: Path,
+    settings: tuple[str, ...],
+    date: str | None,
+    probe: bool,
+    budget: float | None,
+    prices: Path | None,
+    engine: Literal["local", "ray"] | None,
+    as_json: bool,
+) -> None:
+    """Say what a run of JOB will do; reads no row, runs no model, unless you ask it to --probe.
 
     Checks model against data, and reports every mismatch at once.
+
+    With --probe it runs a sample of the job's own rows, in a scratch folder beside the output, and tells how
+    long the whole will take, with how much memory, how many requests, and at what cost.
 
     \b
     Examples:
       batchonnx plan jobs/score.yaml
       batchonnx plan jobs/score.yaml --set day=2026-11-22 --json
+      batchonnx plan jobs/score.yaml --probe --prices prices.yaml
     """
+    if not probe and (asked := [name for name, told in _told(budget, prices, engine) if told is not None]):
+        raise click.UsageError(f"--{asked[0]} goes with --probe")
+
     from batchonnx import api
     from batchonnx.report.plan_view import format_plan, plan_as_dict
 
-    made = api.plan(load_dated(job, settings, date))
-    say(json.dumps(plan_as_dict(made), indent=1) if as_json else format_plan(made))
+    loaded = load_dated(job, settings, date)
+    made = api.plan(loaded)
+    if not probe:
+        say(json.dumps(plan_as_dict(made), indent=1) if as_json else format_plan(made))
+        return
+    from batchonnx.rehearsal.forecast import PROBE_S
+    from batchonnx.rehearsal.forecast_view import forecast_as_dict, format_forecast
+    from batchonnx.rehearsal.prices import read_prices
+
+    if not as_json:
+        say(format_plan(made))
+    table = read_prices(prices) if prices is not None else None
+    found = api.forecast(loaded, prices=table, budget_s=budget or PROBE_S, engine=engine)
+    told = {**plan_as_dict(made), "forecast": forecast_as_dict(found)}
+    say(json.dumps(told, indent=1) if as_json else format_forecast(found))
 
 
 @click.command()
@@ -178,6 +221,12 @@ def schema() -> None:
     from batchonnx.job.schema import job_schema
 
     say(json.dumps(job_schema(), indent=2))
+
+
+def _told(
+    budget: float | None, prices: Path | None, engine: str | None
+) -> tuple[tuple[str, object], ...]:
+    return ("budget", budget), ("prices", prices), ("engine", engine)
 
 
 def load_dated(job: Path, settings: tuple[str, ...], date: str | None) -> JobFile:

@@ -12,11 +12,14 @@ from batchonnx.driver.run import open_job
 from batchonnx.job.spec import JobFile
 from batchonnx.planning.plan import Plan
 from batchonnx.planning.sample import Sample
-from batchonnx.rehearsal.pace import seconds_per_row
+from batchonnx.rehearsal.pace import about_rows, seconds_per_row
 from batchonnx.rehearsal.prices import Cost, Prices, cost_of
 from batchonnx.rehearsal.rehearse import Rehearsal, rehearse
 from batchonnx.rehearsal.scratch import into, scratch_place
 from batchonnx.runtime.cores import usable_cores
+
+PROBE_S = 5.0
+"""How long the larger try scores if nobody says."""
 
 PIECES = 4
 """For each worker in the larger sample, so that none waits long for the others; one in the smaller."""
@@ -80,47 +83,49 @@ def make_forecast(job: JobFile, prices: Prices | None, budget_s: float) -> Forec
     Raises what `api.plan` raises, DriverError with what has ended a try, StorageError.
     """
     plan, model = open_job(job)
+    rows = float(plan.rows) if plan.rows is not None else about_rows(plan)
     row_s = seconds_per_row(plan, model)
     del model  # its memory is the tries' now
-    small, large = choose_samples(plan, row_s, _workers(job), budget_s)
+    small, large = choose_samples(plan, rows, row_s, _workers(job), budget_s)
     with scratch_place(job) as place:
         tries = [rehearse(into(job, place, "small"), small)] if small is not None else []
         tries.append(rehearse(into(job, place, "large"), large))
-    return foretell(plan, tries, prices)
+    return foretell(plan, rows, tries, prices)
 
 
-def choose_samples(plan: Plan, row_s: float, workers: int, budget_s: float) -> tuple[Sample | None, Sample]:
+def choose_samples(
+    plan: Plan, rows: float, row_s: float, workers: int, budget_s: float
+) -> tuple[Sample | None, Sample]:
     """A smaller and a larger one; the whole job, alone, where that is what the budget allows.
 
-    row_s: seconds to score a row in one thread. Pieces are whole shards unless those are too large.
+    rows: in all shards, about. row_s: seconds to score one in one thread. Pieces are whole shards unless
+    those are too large.
     """
     shards = len(plan.shards)
     wanted = budget_s * workers / row_s if row_s else float("inf")
-    known = plan.rows
-    each = (known / shards) if known is not None else None
-    if known is not None and known <= wanted:
+    if rows <= wanted:
         return None, Sample(shards)
-    if each is None or wanted / each >= 2 * workers:
-        pieces = shards if each is None else int(wanted / each)
-        pieces = min(pieces, shards, PIECES * workers) if each is None else pieces
-        rows = None if each is not None else max(1, int(wanted / pieces))
-        return Sample(max(1, pieces // PIECES), rows), Sample(pieces, rows)
+    each = rows / shards
+    if wanted / each >= 2 * workers:
+        pieces = int(wanted / each)
+        return Sample(max(1, pieces // PIECES)), Sample(pieces)
     # Beginnings of shards if there are enough of them; else rows are skipped, which costs a little.
     pieces = min(PIECES * workers, shards) if shards >= 2 * workers else PIECES * workers
-    rows = max(1, int(wanted / pieces))
-    return Sample(max(1, pieces // PIECES), rows), Sample(pieces, rows)
+    length = max(1, int(wanted / pieces))
+    return Sample(max(1, pieces // PIECES), length), Sample(pieces, length)
 
 
-def foretell(plan: Plan, tries: list[Rehearsal], prices: Prices | None) -> Forecast:
+def foretell(plan: Plan, rows: float, tries: list[Rehearsal], prices: Prices | None) -> Forecast:
     """From what the tries took, of the smaller sample and the larger one, to what the plan will take."""
     last = tries[-1]
     tried = last.summary.rows_in - _left_out(plan, last)
-    rows = float(plan.rows) if plan.rows is not None else _counted(plan, last, tried)
-    row_s = last.wall_s / max(1, tried)
+    rows = rows if len(tries) > 1 else tried
+    first_s = last.wall_s - last.summary.elapsed_s + (last.summary.first_row_s or 0.0)
+    row_s = max(0.0, last.wall_s - first_s) / max(1, tried)
     if len(tries) > 1:
         before = tries[0].summary.rows_in - _left_out(plan, tries[0])
         row_s = max(0.0, last.wall_s - tries[0].wall_s) / max(1, tried - before)
-    startup_s = max(0.0, last.wall_s - row_s * tried) if len(tries) > 1 else last.summary.first_row_s or 0.0
+    startup_s = max(0.0, last.wall_s - row_s * tried)
     beyond_s = max(0.0, rows - tried) * row_s
     seconds = last.wall_s + beyond_s
     half = SURE * seconds + 2 * _unsteadiness(last) * beyond_s
@@ -180,12 +185,6 @@ def _left_out(plan: Plan, tried: Rehearsal) -> int:
     if tried.watched.rows is None or plan.rows is None:
         return plan.pruned_rows
     return plan.pruned_rows + plan.rows - tried.watched.rows
-
-
-def _counted(plan: Plan, last: Rehearsal, tried: int) -> float:
-    """About how many rows there are, by the bytes of those that were read."""
-    share = last.watched.bytes / max(1, sum(shard.bytes for shard in plan.shards))
-    return tried / share if share else 0.0
 
 
 def _by_shards(name: str, shards: int, tries: list[Rehearsal]) -> float:

@@ -55,8 +55,7 @@ def _run(asked: dict[str, Any], stop: threading.Event) -> tuple[RunSummary, Watc
     job = job_from_dict(asked["job"], asked["folder"])
     summary = run_job(job, RunOptions(narrow=narrow), stop, note)
     ((plan, planned_s, base_bytes),) = planned
-    size = sum(shard.bytes for shard in plan.shards)
-    seen = Watched(plan.rows, len(plan.shards), size, planned_s, base_bytes, peak_bytes(), trace)
+    seen = Watched(plan.rows, len(plan.shards), planned_s, base_bytes, peak_bytes(), trace)
     return summary, seen
 
 

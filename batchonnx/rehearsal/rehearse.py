@@ -29,14 +29,13 @@ DIED = 3
 class Watched:
     """What a process sees of its own run.
 
-    rows, shards, bytes: of the sample; rows None where only reading tells. planned_s: from the process's start until
+    rows, shards: of the sample; rows None where only reading tells. planned_s: from the process's start until
     plan and model were there. base_bytes: its memory then. peak_bytes: the most there was. trace: seconds
     since the process's start and rows read by then, from time to time.
     """
 
     rows: int | None
     shards: int
-    bytes: int
     planned_s: float
     base_bytes: int
     peak_bytes: int

@@ -39,6 +39,10 @@ Four look at a Ray cluster of this machine:
 One turns text into vectors:
 
     text    glosses and docstrings through MiniLM, beside a loop and the model alone (jobs/get_glosses.py)
+
+One asks how far off a forecast is:
+
+    foretold what plan --probe says beside what the run takes (some minutes)
 """
 
 from __future__ import annotations
@@ -56,6 +60,7 @@ from pathlib import Path
 
 from tests.benchmarks import driver_load, stores
 from tests.benchmarks.data import CASES, Case, make_case
+from tests.benchmarks.foretold import foretold
 from tests.benchmarks.images import images
 from tests.benchmarks.on_ray import kills, on_ray
 from tests.benchmarks.ray_data import beside_ray_data
@@ -190,6 +195,7 @@ RECORDS = {
     "kills": kills,
     "driver": driver,
     "text": text,
+    "foretold": foretold,
 }
 FILES, COMMITS = 10_000, 100_000
 
