@@ -28,6 +28,9 @@ SURE, UNSURE = 0.1, 0.25
 """A run that was tried as it will be comes out within so much of itself on a machine that does nothing else;
 one of another size may do worse, by what sharing cores, disk and network costs."""
 
+TELLING_S = 0.2
+"""A try that scores for less says nothing of its speed."""
+
 WINDOWS = 5
 OTHER_CORES = (1, 2, 4, 8, 16, 32, 64)
 
@@ -86,9 +89,16 @@ def make_forecast(job: JobFile, prices: Prices | None, budget_s: float) -> Forec
     rows = float(plan.rows) if plan.rows is not None else about_rows(plan)
     row_s = seconds_per_row(plan, model)
     del model  # its memory is the tries' now
-    small, large = choose_samples(plan, rows, row_s, _workers(job), budget_s)
+    workers = _workers(job)
+    small, large = choose_samples(plan, rows, row_s, workers, budget_s)
+    tries: list[Rehearsal] = []
     with scratch_place(job) as place:
-        tries = [rehearse(into(job, place, "small"), small)] if small is not None else []
+        if small is not None:
+            tries.append(rehearse(into(job, place, "small"), small))
+            scoring_s = tries[0].wall_s - _first_s(tries[0])
+            if scoring_s > TELLING_S:  # workers that share cores may be slower than one that was alone
+                row_s = scoring_s * workers / max(1, _read(plan, tries[0]))
+                large = choose_samples(plan, rows, row_s, workers, budget_s)[1]
         tries.append(rehearse(into(job, place, "large"), large))
     return foretell(plan, rows, tries, prices)
 
@@ -118,12 +128,11 @@ def choose_samples(
 def foretell(plan: Plan, rows: float, tries: list[Rehearsal], prices: Prices | None) -> Forecast:
     """From what the tries took, of the smaller sample and the larger one, to what the plan will take."""
     last = tries[-1]
-    tried = last.summary.rows_in - _left_out(plan, last)
+    tried = _read(plan, last)
     rows = rows if len(tries) > 1 else tried
-    first_s = last.wall_s - last.summary.elapsed_s + (last.summary.first_row_s or 0.0)
-    row_s = max(0.0, last.wall_s - first_s) / max(1, tried)
+    row_s = max(0.0, last.wall_s - _first_s(last)) / max(1, tried)
     if len(tries) > 1:
-        before = tries[0].summary.rows_in - _left_out(plan, tries[0])
+        before = _read(plan, tries[0])
         row_s = max(0.0, last.wall_s - tries[0].wall_s) / max(1, tried - before)
     startup_s = max(0.0, last.wall_s - row_s * tried)
     beyond_s = max(0.0, rows - tried) * row_s
@@ -180,11 +189,16 @@ def _workers(job: JobFile) -> int:
     return asked.max if not isinstance(asked, str) else usable_cores()
 
 
-def _left_out(plan: Plan, tried: Rehearsal) -> int:
-    """Rows that count as filtered in a try since they weren't read."""
-    if tried.watched.rows is None or plan.rows is None:
-        return plan.pruned_rows
-    return plan.pruned_rows + plan.rows - tried.watched.rows
+def _read(plan: Plan, tried: Rehearsal) -> int:
+    """Rows of a try that were read: all others count as filtered out in its summary."""
+    if tried.watched.rows is not None:
+        return tried.watched.rows
+    return tried.summary.rows_in - plan.pruned_rows
+
+
+def _first_s(tried: Rehearsal) -> float:
+    """From the start of a try's process to its first prediction."""
+    return tried.wall_s - tried.summary.elapsed_s + (tried.summary.first_row_s or 0.0)
 
 
 def _by_shards(name: str, shards: int, tries: list[Rehearsal]) -> float:

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -19,9 +20,13 @@ from batchonnx.errors import BatchonnxError
 from batchonnx.job.load import job_from_dict
 from batchonnx.planning.plan import Plan
 from batchonnx.planning.sample import Sample, take_sample
-from batchonnx.rehearsal.rehearse import ASKED, TOLD, Watched
+from batchonnx.rehearsal.failing import fail_requests
+from batchonnx.rehearsal.rehearse import ASKED, DONE, TOLD, Faults, Watched
 from batchonnx.runtime.machine import peak_bytes, resident_bytes
 from batchonnx.scoring.progress import Progress, RunSummary
+
+OF_THE_COMMAND = ("batchonnx.api", "batchonnx.report.live")
+"""What `batchonnx run` imports besides: a try is to begin no sooner."""
 
 
 def main(folder: Path) -> int:
@@ -29,9 +34,13 @@ def main(folder: Path) -> int:
     asked = json.loads((folder / ASKED).read_text())
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
+    for name in OF_THE_COMMAND:
+        import_module(name)
     told: dict[str, Any]
     try:
-        summary, watched = _run(asked, stop)
+        if asked["faults"] is not None:
+            fail_requests(Faults(**asked["faults"]))
+        summary, watched = _run(asked, folder / DONE, stop)
         told, code = {"summary": asdict(summary), "watched": asdict(watched)}, 0
     except BatchonnxError as error:
         told, code = error.as_dict(), error.exit_code
@@ -39,7 +48,7 @@ def main(folder: Path) -> int:
     return code
 
 
-def _run(asked: dict[str, Any], stop: threading.Event) -> tuple[RunSummary, Watched]:
+def _run(asked: dict[str, Any], done: Path, stop: threading.Event) -> tuple[RunSummary, Watched]:
     sample = Sample(**asked["sample"])
     planned: list[tuple[Plan, float, int]] = []
     trace: list[tuple[float, int]] = []
@@ -47,10 +56,12 @@ def _run(asked: dict[str, Any], stop: threading.Event) -> tuple[RunSummary, Watc
     def narrow(plan: Plan) -> Plan:
         taken = take_sample(plan, sample)
         planned.append((taken, perf_counter() - asked["began"], resident_bytes()))
+        done.write_text("0")
         return taken
 
     def note(progress: Progress) -> None:
         trace.append((perf_counter() - asked["began"], progress.rows_in))
+        done.write_text(str(progress.shards))
 
     job = job_from_dict(asked["job"], asked["folder"])
     summary = run_job(job, RunOptions(narrow=narrow), stop, note)

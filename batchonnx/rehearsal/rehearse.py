@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from time import perf_counter
@@ -21,8 +22,17 @@ from batchonnx.planning.sample import Sample
 from batchonnx.scoring.progress import RunSummary
 
 MODULE = "batchonnx.rehearsal.process"
-ASKED, TOLD, SAID = "asked.json", "told.json", "said.txt"
+ASKED, TOLD, SAID, DONE = "asked.json", "told.json", "said.txt", "done.txt"
+"""What is asked of the process, what it tells at its end, what it prints, and how many shards are committed."""
 DIED = 3
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Requests of the driver's own process that fail. share: of all; seed: which, and how."""
+
+    share: float
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,8 +65,7 @@ class Rehearsal:
 class RehearsalProcess:
     """A run that is under way. As a context it is killed, if it lives, and leaves nothing but its output."""
 
-    def __init__(self, job: JobFile, sample: Sample, environment: Mapping[str, str] | None = None) -> None:
-        """environment: variables in place of this process's own."""
+    def __init__(self, job: JobFile, sample: Sample, faults: Faults | None = None) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="batchonnx-rehearsal-"))
         self._began = perf_counter()
         asked = {
@@ -64,6 +73,7 @@ class RehearsalProcess:
             "folder": str(job.folder),
             "sample": asdict(sample),
             "began": self._began,
+            "faults": asdict(faults) if faults is not None else None,
         }
         (self._folder / ASKED).write_text(json.dumps(asked))
         command = [sys.executable, "-m", MODULE, str(self._folder)]
@@ -73,7 +83,6 @@ class RehearsalProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=said,
-                env={**os.environ, **(environment or {})},
                 start_new_session=True,  # Ctrl-C is for who asked; this one is ended by `__exit__`
             )
 
@@ -96,6 +105,13 @@ class RehearsalProcess:
         """Whether it still runs."""
         return self._process.poll() is None
 
+    @property
+    def committed(self) -> int | None:
+        """Shards that were committed a moment ago; None as long as the run has no plan."""
+        with suppress(OSError, ValueError):
+            return int((self._folder / DONE).read_text())
+        return None
+
     def kill(self) -> None:
         """`kill -9`."""
         self._process.kill()
@@ -104,14 +120,21 @@ class RehearsalProcess:
         """`kill`: it is to end cleanly."""
         self._process.send_signal(signal.SIGTERM)
 
-    def wait(self) -> int:
-        """Its exit code, as `batchonnx run` would have it; below zero: the signal that has ended it."""
-        return self._process.wait()
+    def wait(self, timeout_s: float | None = None) -> int:
+        """Its exit code, as `batchonnx run` would have it; below zero: the signal that has ended it.
 
-    def result(self) -> Rehearsal:
+        timeout_s: after so long it is killed.
+        """
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+    def result(self, timeout_s: float | None = None) -> Rehearsal:
         """Wait for it. Raises DriverError with whatever has ended the run."""
         usage_before = os.times()
-        code = self.wait()
+        code = self.wait(timeout_s)
         wall_s = perf_counter() - self._began
         usage = os.times()
         told: dict[str, Any] = {}

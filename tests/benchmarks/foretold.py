@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from tests.benchmarks import stores, text
 from tests.benchmarks.data import JOBS, make_case
 
-ROWS = {"glosses": 8_000, "docstrings": 2_400}
+ROWS = {"glosses": 4_000, "docstrings": 1_200}
 LOCAL = ("tiny", "middle", "flights", "glosses", "docstrings", "emoji")
 IN_S3 = ("tiny", "middle")
 GOAL = 0.25
