@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Literal
@@ -38,6 +38,7 @@ from batchonnx.proof.history import ListedRun, list_runs
 from batchonnx.proof.published import read_parts
 from batchonnx.proof.rescore import rescore
 from batchonnx.proof.verify import Proof, read_result, verify_result
+from batchonnx.rehearsal.chaos.drill import Drill, hold_drill
 from batchonnx.rehearsal.forecast import PROBE_S, Forecast, make_forecast
 from batchonnx.rehearsal.prices import Prices
 from batchonnx.report.page.make import Page, make_page
@@ -54,6 +55,7 @@ from batchonnx.storage.paths import is_ranged, open_filesystem
 
 __all__ = [
     "backfill",
+    "chaos",
     "clean",
     "convert",
     "dataset",
@@ -178,6 +180,24 @@ def diff(a: str | Path, b: str | Path, *, key: str | None = None, tolerance: flo
     ChangedError where rows are known by place, a filter has to be asked again, and the input has changed.
     """
     return diff_results(_output(a), _output(b), key, tolerance)
+
+
+def chaos(
+    job: JobFile | str | Path,
+    variables: Mapping[str, str] | None = None,
+    *,
+    engine: Literal["local", "ray"] | None = None,
+    rounds: int = 3,
+    seed: int = 0,
+    on_act: Callable[[str], None] = lambda act: None,
+) -> Drill:
+    """Kill, stop and hinder runs of a sample of the job, in a scratch folder, and say which promises held.
+
+    engine: in place of the job's own. rounds: how often the driver is killed. seed: which moments. on_act:
+    told what is done next. Raises what `plan` raises, DriverError if even an undisturbed run of the sample
+    fails, StorageError.
+    """
+    return hold_drill(_on(_load(job, variables), engine), rounds, seed, on_act)
 
 
 def clean(output: str | Path) -> list[Cleared]:

@@ -18,20 +18,20 @@ from batchonnx.errors import OutputExistsError, Problem
 if TYPE_CHECKING:
     from batchonnx.job.spec import JobFile
 
-_set_option = click.option(
+set_option = click.option(
     "--set",
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
     help="Fill {{ KEY }} in the job file. May be repeated.",
 )
-_date_option = click.option(
+date_option = click.option(
     "--date",
     metavar="DATE",
     help="The logical date: fill {{ date }}. One of the schedule's, if there is one.",
 )
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, errors included.")
-_job_argument = click.argument("job", type=click.Path(path_type=Path))
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, errors included.")
+job_argument = click.argument("job", type=click.Path(path_type=Path))
 
 
 @click.command()
@@ -40,7 +40,7 @@ _job_argument = click.argument("job", type=click.Path(path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Write the job here, not to the screen.")
 @click.option("--then", multiple=True, help="A model that feeds on the ones before; may be repeated.")
 @click.option("--output", help="Folder for the predictions, relative to the job file.")
-@_json_option
+@json_option
 def init(
     model: str, data: str, out: Path | None, then: tuple[str, ...], output: str | None, as_json: bool
 ) -> None:
@@ -69,12 +69,15 @@ def init(
 
 
 @click.command()
-@_job_argument
-@_set_option
-@_date_option
+@job_argument
+@set_option
+@date_option
 @click.option("--probe", is_flag=True, help="Try a few rows, and say what all of them will take.")
 @click.option(
-    "--budget", type=SECONDS, metavar="TIME", help="With --probe: how long the larger try scores; 5s if left out."
+    "--budget",
+    type=SECONDS,
+    metavar="TIME",
+    help="With --probe: how long the larger try scores; 5s if left out.",
 )
 @click.option(
     "--prices",
@@ -83,9 +86,11 @@ def init(
     help="With --probe: a YAML table of prices, for what the run costs.",
 )
 @click.option(
-    "--engine", type=click.Choice(["local", "ray"]), help="With --probe, in place of the job's own: what to try."
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    help="With --probe, in place of the job's own: what to try.",
 )
-@_json_option
+@json_option
 def plan(
     job: Path,
     settings: tuple[str, ...],
@@ -133,9 +138,9 @@ def plan(
 
 
 @click.command()
-@_job_argument
-@_set_option
-@_date_option
+@job_argument
+@set_option
+@date_option
 @click.option(
     "--overwrite", is_flag=True, default=None, help="Replace a former result when this one is complete."
 )
@@ -150,7 +155,7 @@ def plan(
 @click.option(
     "--report", type=click.Path(path_type=Path), metavar="FILE", help="Write a page on the result, HTML."
 )
-@_json_option
+@json_option
 def run(
     job: Path,
     settings: tuple[str, ...],
@@ -223,9 +228,7 @@ def schema() -> None:
     say(json.dumps(job_schema(), indent=2))
 
 
-def _told(
-    budget: float | None, prices: Path | None, engine: str | None
-) -> tuple[tuple[str, object], ...]:
+def _told(budget: float | None, prices: Path | None, engine: str | None) -> tuple[tuple[str, object], ...]:
     return ("budget", budget), ("prices", prices), ("engine", engine)
 
 

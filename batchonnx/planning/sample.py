@@ -32,7 +32,9 @@ def take_sample(plan: Plan, sample: Sample) -> Plan:
         chosen = [shards[place * len(shards) // sample.pieces] for place in range(sample.pieces)]
         pieces = [_part(shard, 0, sample.rows) for shard in chosen]
     else:
-        pieces = [piece for place, shard in enumerate(shards) for piece in _divided(shard, place, plan, sample)]
+        pieces = [
+            piece for place, shard in enumerate(shards) for piece in _divided(shard, place, plan, sample)
+        ]
     numbered = tuple(dataclasses.replace(piece, number=number) for number, piece in enumerate(pieces))
     taken = sum(piece.rows or 0 for piece in numbered)
     return dataclasses.replace(

@@ -141,7 +141,8 @@ def foretell(plan: Plan, rows: float, tries: list[Rehearsal], prices: Prices | N
     summary = last.summary
     shards = len(plan.shards)
     requests = {
-        name: _by_shards(name, shards, tries) for name in sorted({n for t in tries for n in t.summary.requests})
+        name: _by_shards(name, shards, tries)
+        for name in sorted({n for t in tries for n in t.summary.requests})
     }
     output_bytes = summary.bytes * rows / max(1, tried)
     threads = summary.threads_per_worker
@@ -150,7 +151,9 @@ def foretell(plan: Plan, rows: float, tries: list[Rehearsal], prices: Prices | N
     def crew(workers: int, took: float, low: float, high: float, *, is_tried: bool) -> Crew:
         cores = workers * threads
         hours = took / 3600
-        cost = cost_of(prices, hours * cores, hours * gpus * workers, requests, output_bytes) if prices else None
+        cost = (
+            cost_of(prices, hours * cores, hours * gpus * workers, requests, output_bytes) if prices else None
+        )
         each = max(0, last.watched.peak_bytes - last.watched.base_bytes) / max(1, summary.workers)
         memory = int(last.watched.base_bytes + each * workers) if summary.engine == "local" else None
         return Crew(

@@ -37,7 +37,9 @@ def _lines(forecast: Forecast) -> Iterator[str]:
         kinds = ", ".join(f"{kind} {price:.4g}" for kind, price in asdict(given.cost).items() if price)
         yield f"  cost     {given.cost.total:.4g} {forecast.currency}: {kinds or 'nothing'}; storage is for a month"
     yield ""
-    yield from _table(["workers", "cores", "time", "between", "CPU hours", "GPU hours", "memory", "cost"], forecast)
+    yield from _table(
+        ["workers", "cores", "time", "between", "CPU hours", "GPU hours", "memory", "cost"], forecast
+    )
     yield ""
     yield "  * as the job asks, and as it was tried; the others are reckoned from that, on as many cores"
 

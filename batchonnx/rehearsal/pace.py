@@ -54,7 +54,9 @@ def seconds_per_row(plan: Plan, model: Model) -> float:
                 continue
             rows = 1
             while True:
-                took = min(_took(plan, model, batch_rows, errors, chunk.slice(0, rows)) for _ in range(TRIALS))
+                took = min(
+                    _took(plan, model, batch_rows, errors, chunk.slice(0, rows)) for _ in range(TRIALS)
+                )
                 if took >= ENOUGH_S or rows >= chunk.columns.num_rows:
                     return took / min(rows, chunk.columns.num_rows)
                 rows *= GROWTH

@@ -141,7 +141,8 @@ class RehearsalProcess:
         if (self._folder / TOLD).exists():
             told = json.loads((self._folder / TOLD).read_text())
         if code != 0:
-            raise DriverError(code if code > 0 else DIED, *_problems(told, code, (self._folder / SAID).read_text(errors="replace")))
+            said = (self._folder / SAID).read_text(errors="replace")
+            raise DriverError(code if code > 0 else DIED, *_problems(told, code, said))
         known = {field.name for field in fields(RunSummary)}
         found = {key: value for key, value in told["summary"].items() if key in known}
         summary = RunSummary(**(found | {"notes": tuple(found["notes"])}))

@@ -1,4 +1,4 @@
-"""Where a rehearsal writes: beside the job's output, on the same disk or in the same bucket, and never in it."""
+"""Where a rehearsal writes: beside the job's output, on the same disk or in the same bucket, never in it."""
 
 from __future__ import annotations
 

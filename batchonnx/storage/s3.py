@@ -65,8 +65,8 @@ class S3Access:
 _made: WeakSet[S3] = WeakSet()
 
 before_requests: list[Callable[..., Any]] = []
-"""Called with `request=` before each is sent, by clients that are made from now on; what one gives is taken for
-the store's answer, what it raises for the network's. Empty, but where failures are tried."""
+"""Called with `request=` before each is sent, by clients that are made from now on; what one gives is taken
+for the store's answer, what it raises for the network's. Empty, but where failures are tried."""
 
 
 def requests_sent() -> Counter[str]:

@@ -136,9 +136,7 @@ def _in_turn(
     return seconds
 
 
-def copy_of_job(
-    home: Path, target: Path, source: str, output: str = "s3://lake/out/{{ run }}"
-) -> Path:
+def copy_of_job(home: Path, target: Path, source: str, output: str = "s3://lake/out/{{ run }}") -> Path:
     """A folder with the same job over another input, and into the store."""
     target.mkdir(parents=True, exist_ok=True)
     text = (home / "job.yaml").read_text()

@@ -31,10 +31,10 @@ def kill_the_driver(stage: Stage, number: int) -> Iterator[Finding]:
                 if not run.is_alive:
                     late += 1
                     break
-                committed = max(committed, run.committed or 0)
                 run.kill()
                 run.wait()
                 kills += 1
+                committed = stage.committed(name, run)
             yield stage.look_for_nothing(name, f"kill -9, round {number}")
         yield from _go_on(stage, name, committed, f"kill -9, round {number}")
     if late and not kills:
@@ -47,13 +47,18 @@ def end_it(stage: Stage) -> Iterator[Finding]:
     with stage.start(name) as run:
         is_there = stage.wait_for_work(run)
         sleep(stage.any_moment() / 2)
-        committed = run.committed or 0
         run.terminate()
         code = run.wait()
+        committed = stage.committed(name, run)
     if not is_there or code == 0:
         yield Finding("a clean end", "not tried", "the run was over before it was asked to end")
     else:
-        yield held("a clean end", code == STOPPED, "SIGTERM ended a run with exit code 130", f"SIGTERM: exit code {code}")
+        yield held(
+            "a clean end",
+            code == STOPPED,
+            "SIGTERM ended a run with exit code 130",
+            f"SIGTERM: exit code {code}",
+        )
         yield stage.look_for_nothing(name, "SIGTERM")
     yield from _go_on(stage, name, committed, "SIGTERM")
 
@@ -72,7 +77,9 @@ def run_it_twice(stage: Stage) -> Iterator[Finding]:
         finally:
             os.kill(first.pid, signal.SIGCONT)
         told = "a second run of the same output was refused, with exit code 3"
-        yield held("one writer", code == BUSY, told, f"a second run of the same output ended with exit code {code}")
+        yield held(
+            "one writer", code == BUSY, told, f"a second run of the same output ended with exit code {code}"
+        )
         yield from _through(stage, name, first, "one writer", "the first of two runs")
 
 
@@ -116,7 +123,9 @@ def _through(
         found = run.result(LONGEST_S)
     except DriverError as error:
         problem = error.problems[0]
-        yield Finding(promise, "broken", f"{after}: {problem.title} ({problem.facts.get('found', 'no more is known')})")
+        yield Finding(
+            promise, "broken", f"{after}: {problem.title} ({problem.facts.get('found', 'no more is known')})"
+        )
         return
     lost = f", {found.summary.lost} found dead" if found.summary.lost else ""
     yield Finding(promise, "held", f"{after}{lost}; the run came to its end")

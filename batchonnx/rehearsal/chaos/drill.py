@@ -83,7 +83,9 @@ def _sampled(job: JobFile) -> tuple[JobFile, Sample, bool]:
     workers = engine.workers if isinstance(engine.workers, int) else usable_cores()
     rows = plan.rows if plan.rows is not None else int(about_rows(plan))
     wanted = min(rows, WORK_S * workers / row_s) if row_s else rows
-    asks = any(path.startswith("s3://") for path in (plan.output, *(file.path for file in plan.listing.files)))
+    asks = any(
+        path.startswith("s3://") for path in (plan.output, *(file.path for file in plan.listing.files))
+    )
     return job, Sample(SHARDS, max(1, ceil(wanted / SHARDS))), asks
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict
 
+from batchonnx.errors import Problem
 from batchonnx.rehearsal.chaos.drill import Drill
 from batchonnx.report.text import count, duration, plural, printable
 
@@ -19,6 +20,20 @@ def format_drill(drill: Drill) -> str:
 def drill_as_dict(drill: Drill) -> dict[str, object]:
     """For `--json`; keys are documented in docs/chaos.md."""
     return {**asdict(drill), "is_green": drill.is_green}
+
+
+def broken(drill: Drill) -> list[Problem]:
+    """Each promise that didn't hold, as what ends the command."""
+    fix = "please report it, with the seed, the job and the versions: a promise of batchonnx was broken"
+    return [
+        Problem(
+            f'the promise "{verdict.promise}" was broken',
+            {"job": drill.job, "seed": str(drill.seed), "found": "; ".join(verdict.told[:SHOWN])},
+            fix,
+        )
+        for verdict in drill.verdicts
+        if verdict.status == "broken"
+    ]
 
 
 def _lines(drill: Drill) -> Iterator[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 from time import perf_counter, sleep
 
@@ -13,6 +15,7 @@ from batchonnx.errors import BatchonnxError, StorageError
 from batchonnx.job.spec import JobFile
 from batchonnx.ledger.outputs import output_at
 from batchonnx.ledger.records import files_of
+from batchonnx.ledger.run_folder import COMMITS, staging_of
 from batchonnx.planning.sample import Sample
 from batchonnx.proof.verify import verify_result
 from batchonnx.rehearsal.chaos.promise import Finding, held
@@ -65,6 +68,13 @@ class Stage:
         """Seconds from a run's plan to some moment before its end."""
         return self.draw.uniform(0.0, self.work_s)
 
+    def committed(self, name: str, run: RehearsalProcess) -> int:
+        """Shards that an unfinished run has committed, at least: by its records on a disk, else as it told."""
+        if "://" in self.place:
+            return run.committed or 0
+        records = staging_of(Path(os.path.realpath(f"{self.place}/{name}"))) / COMMITS
+        return len(list(records.glob("*.json")))
+
     def published(self, name: str) -> Bytes | None:
         """The bytes of the result of that name, as its manifest tells; None if there is none."""
         manifest = output_at(f"{self.place}/{name}").read_manifest()
@@ -81,7 +91,9 @@ class Stage:
         except BatchonnxError as error:
             yield Finding("every row once", "broken", f"{after}: {error.problems[0].title}")
         found = self.published(name) or {}
-        differ = sorted(path for path in {*found, *self.expected} if found.get(path) != self.expected.get(path))
+        differ = sorted(
+            path for path in {*found, *self.expected} if found.get(path) != self.expected.get(path)
+        )
         told = f"{len(self.expected)} files of each result are an undisturbed run's, byte for byte"
         broken = f"{after}: {len(differ)} of {len(self.expected)} files differ, {', '.join(differ[:3])}"
         yield held("the same bytes", not differ, told, broken)
