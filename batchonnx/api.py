@@ -41,6 +41,7 @@ from batchonnx.proof.verify import Proof, read_result, verify_result
 from batchonnx.rehearsal.chaos.drill import Drill, hold_drill
 from batchonnx.rehearsal.forecast import PROBE_S, Forecast, make_forecast
 from batchonnx.rehearsal.prices import Prices
+from batchonnx.rehearsal.tune.tune import TUNE_S, Tuning, tune_job
 from batchonnx.report.page.make import Page, make_page
 from batchonnx.runtime.session import open_model
 from batchonnx.schedule.backfill import OnTick, ticks_between
@@ -73,6 +74,7 @@ __all__ = [
     "report",
     "run",
     "runs",
+    "tune",
     "verify",
 ]
 
@@ -180,6 +182,16 @@ def diff(a: str | Path, b: str | Path, *, key: str | None = None, tolerance: flo
     ChangedError where rows are known by place, a filter has to be asked again, and the input has changed.
     """
     return diff_results(_output(a), _output(b), key, tolerance)
+
+
+def tune(
+    job: JobFile | str | Path, variables: Mapping[str, str] | None = None, *, budget_s: float = TUNE_S
+) -> Tuning:
+    """Try settings of the job's engine on its own rows, in a scratch folder; the job stays as it is.
+
+    budget_s: about how long it may take. Raises what `plan` raises, what scoring raises, StorageError.
+    """
+    return tune_job(_load(job, variables), budget_s)
 
 
 def chaos(

@@ -10,7 +10,7 @@ import click
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
-class Seconds(click.ParamType):
+class Seconds(click.ParamType[float]):
     """Above zero, in seconds where no unit is written."""
 
     name = "time"

@@ -71,14 +71,14 @@ def _insert(text: str, root: Any, section: str, values: Mapping[str, Value], sho
         return f"{text[:at]} {{{told}}}{text[at:]}"
     if not isinstance(node, yaml.MappingNode) or node.start_mark.index < key.end_mark.index:
         raise _by_hand(section, values, shown, "an alias")
-    for name, value in reversed(values.items()):
+    for name, value in reversed(list(values.items())):
         text = _set(text, section, name, value, shown, newline)
     return text
 
 
 def _set(text: str, section: str, name: str, value: Value, shown: str, newline: str) -> str:
     """One value. Parsed anew for each: what was put in has moved the rest."""
-    root = yaml.compose(text, Loader=yaml.CSafeLoader)
+    root: Any = yaml.compose(text, Loader=yaml.CSafeLoader)
     node = next(node for key, node in root.value if key.value == section)
     for key, old in node.value:
         if key.value == name:

@@ -72,4 +72,5 @@ def _answer(request: Any, status: int, code: bytes) -> Any:
 def _closed(request: Any) -> Exception:
     from botocore.exceptions import ConnectionClosedError
 
-    return ConnectionClosedError(endpoint_url=request.url)
+    error: Exception = ConnectionClosedError(endpoint_url=request.url)
+    return error

@@ -216,7 +216,7 @@ def _by_shards(name: str, shards: int, tries: list[Rehearsal]) -> float:
 
 
 def _unsteadiness(tried: Rehearsal) -> float:
-    """How far the mean speed of a try may be off: the spread of its windows, over the root of their number."""
+    """How far a try's mean speed may be off: the spread of its windows, over the root of their number."""
     trace = [point for point in tried.watched.trace if point[1]]
     if len(trace) < 2 * WINDOWS:
         return SURE

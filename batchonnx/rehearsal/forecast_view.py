@@ -21,10 +21,12 @@ def forecast_as_dict(forecast: Forecast) -> dict[str, object]:
 
 def _lines(forecast: Forecast) -> Iterator[str]:
     given = forecast.crews[0]
-    tried = f"{count(forecast.tried_rows)} of {count(forecast.rows)} rows were tried, in {duration(forecast.tried_s)}"
-    yield f"  forecast {tried}; engine: {forecast.engine}, batches of {count(forecast.batch_rows)} rows"
+    tried = f"{count(forecast.tried_rows)} of {count(forecast.rows)} rows were tried"
+    how = f"{forecast.engine} engine, batches of {count(forecast.batch_rows)} rows"
+    yield f"  forecast {tried} in {duration(forecast.tried_s)}; {how}"
     between = f"{duration(given.low)} to {duration(given.high)}"
-    yield f"  time     {duration(given.seconds)} ({between}), {duration(forecast.startup_s)} of it whatever the rows"
+    fixed = f"{duration(forecast.startup_s)} of it whatever the rows"
+    yield f"  time     {duration(given.seconds)} ({between}), {fixed}"
     yield f"  rate     {count(forecast.rows_per_s)} rows/s"
     if forecast.busy:
         shares = ", ".join(f"{stage} {share:.0%}" for stage, share in forecast.busy.items())
@@ -35,7 +37,8 @@ def _lines(forecast: Forecast) -> Iterator[str]:
         yield f"  store    about {count(sum(forecast.requests.values()))} requests: {told}"
     if given.cost is not None:
         kinds = ", ".join(f"{kind} {price:.4g}" for kind, price in asdict(given.cost).items() if price)
-        yield f"  cost     {given.cost.total:.4g} {forecast.currency}: {kinds or 'nothing'}; storage is for a month"
+        total = f"{given.cost.total:.4g} {forecast.currency}"
+        yield f"  cost     {total}: {kinds or 'nothing'}; storage is for a month"
     yield ""
     yield from _table(
         ["workers", "cores", "time", "between", "CPU hours", "GPU hours", "memory", "cost"], forecast

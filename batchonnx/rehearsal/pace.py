@@ -1,4 +1,4 @@
-"""How many rows there are and how long one takes, about: enough to choose how many of them to try a job on."""
+"""How many rows there are and how long one takes, about: enough to choose how many to try a job on."""
 
 from __future__ import annotations
 
@@ -54,11 +54,10 @@ def seconds_per_row(plan: Plan, model: Model) -> float:
                 continue
             rows = 1
             while True:
-                took = min(
-                    _took(plan, model, batch_rows, errors, chunk.slice(0, rows)) for _ in range(TRIALS)
-                )
+                part = chunk.slice(0, min(rows, chunk.columns.num_rows))
+                took: float = min(_took(plan, model, batch_rows, errors, part) for _ in range(TRIALS))
                 if took >= ENOUGH_S or rows >= chunk.columns.num_rows:
-                    return took / min(rows, chunk.columns.num_rows)
+                    return took / part.columns.num_rows
                 rows *= GROWTH
     return 0.0
 

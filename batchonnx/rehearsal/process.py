@@ -1,6 +1,7 @@
 """One run of a sample, in a process of its own: `python -m batchonnx.rehearsal.process FOLDER`.
 
-FOLDER holds `asked.json`, and `told.json` when the run has ended, well or not; one that is killed tells nothing.
+FOLDER holds `asked.json`, and `told.json` when the run has ended, well or not; one that is killed tells
+nothing.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from batchonnx.scoring.progress import RunSummary
 
 MODULE = "batchonnx.rehearsal.process"
 ASKED, TOLD, SAID, DONE = "asked.json", "told.json", "said.txt", "done.txt"
-"""What is asked of the process, what it tells at its end, what it prints, and how many shards are committed."""
+"""What is asked of the process, what it tells at its end, what it prints, how many shards are committed."""
 DIED = 3
 
 

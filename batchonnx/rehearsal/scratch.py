@@ -27,7 +27,7 @@ def scratch_place(job: JobFile) -> Iterator[str]:
     try:
         yield place
     finally:
-        _remove(place)
+        remove_place(place)
         for folder in made:
             if not any(folder.iterdir()):
                 folder.rmdir()
@@ -61,7 +61,8 @@ def _make_folders(folder: Path) -> list[Path]:
     return new
 
 
-def _remove(place: str) -> None:
+def remove_place(place: str) -> None:
+    """Whatever a rehearsal has written there. Raises StorageError."""
     if place.startswith("s3://"):
         folder = ObjectFolder(place)
         folder.abort(list(folder.uploads()))

@@ -69,7 +69,7 @@ class Stage:
         return self.draw.uniform(0.0, self.work_s)
 
     def committed(self, name: str, run: RehearsalProcess) -> int:
-        """Shards that an unfinished run has committed, at least: by its records on a disk, else as it told."""
+        """Shards that an unfinished run has committed, at least: by records on a disk, else as it told."""
         if "://" in self.place:
             return run.committed or 0
         records = staging_of(Path(os.path.realpath(f"{self.place}/{name}"))) / COMMITS

@@ -1,4 +1,4 @@
-"""Which setting is the fastest, found in a given time: all are tried for a moment, the better ones for longer."""
+"""Which setting is fastest, found in a given time: all are tried for a moment, the better ones for longer."""
 
 from __future__ import annotations
 
@@ -35,7 +35,12 @@ class Tried:
 
 
 def search(
-    settings: Sequence[Setting], given: Setting, rows_per_s: float, budget_s: float, most_rows: int, measure: Measure
+    settings: Sequence[Setting],
+    given: Setting,
+    rows_per_s: float,
+    budget_s: float,
+    most_rows: int,
+    measure: Measure,
 ) -> list[Tried]:
     """All settings with what was measured of them, the best first.
 

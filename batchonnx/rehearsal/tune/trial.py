@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable
 from functools import cached_property
 from itertools import count
 from time import perf_counter
@@ -15,6 +14,7 @@ from batchonnx.errors import Interrupted
 from batchonnx.ledger.outputs import output_at
 from batchonnx.planning.plan import Plan
 from batchonnx.planning.sample import Sample, take_sample
+from batchonnx.rehearsal.scratch import remove_place
 from batchonnx.rehearsal.tune.settings import Setting
 from batchonnx.runtime.chain import open_again
 from batchonnx.runtime.session import Model
@@ -44,7 +44,8 @@ class Trials:
         """
         plan = self._set(setting)
         plan = take_sample(plan, Sample(PIECES, max(1, rows // PIECES)))
-        output = output_at(f"{self._place}/trial-{next(self._numbers)}")
+        place = f"{self._place}/trial-{next(self._numbers)}"
+        output = output_at(f"{place}/out")
         model = self._models.get(setting.threads) or open_again(plan.model, setting.threads)
         self._models[setting.threads] = model
         stop = threading.Event()
@@ -65,7 +66,9 @@ class Trials:
                 scored = seen[-1].rows_in if seen else 0
             finally:
                 timer.cancel()
-            return scored / (perf_counter() - begin)
+            took = perf_counter() - begin
+        remove_place(place)
+        return scored / took
 
     @cached_property
     def auto(self) -> int:
@@ -88,7 +91,3 @@ class Trials:
         engine = job.job.engine.model_copy(update=update)
         changed = job.model_copy(update={"job": job.job.model_copy(update={"engine": engine})})
         return dataclasses.replace(self._plan, job=changed)
-
-
-Measure = Callable[[Setting, int, float], float]
-"""setting, rows, most seconds -> rows/s: `Trials.rows_per_s`."""
