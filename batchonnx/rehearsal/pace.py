@@ -52,13 +52,13 @@ def seconds_per_row(plan: Plan, model: Model) -> float:
             chunk = next((chunk for chunk in chunks if chunk.columns.num_rows), None)
             if chunk is None:
                 continue
-            rows = 1
+            rows, most = 1, int(chunk.columns.num_rows)
             while True:
-                part = chunk.slice(0, min(rows, chunk.columns.num_rows))
-                took: float = min(_took(plan, model, batch_rows, errors, part) for _ in range(TRIALS))
-                if took >= ENOUGH_S or rows >= chunk.columns.num_rows:
-                    return took / part.columns.num_rows
-                rows *= GROWTH
+                part = chunk.slice(0, rows)
+                took = min(_took(plan, model, batch_rows, errors, part) for _ in range(TRIALS))
+                if took >= ENOUGH_S or rows == most:
+                    return took / rows
+                rows = min(GROWTH * rows, most)
     return 0.0
 
 
