@@ -98,7 +98,7 @@ def forecast(
     """Try the job on a few of its own rows, and say what all of them will take: time, memory, size, cost.
 
     The tries are runs in processes of their own, into a scratch folder beside the output, which is removed.
-    prices: see `docs/forecast.md`; left out: no cost. budget_s: about how long the larger of two tries
+    prices: see `docs/rehearsals.md`; left out: no cost. budget_s: about how long the larger of two tries
     scores; a job that takes less is tried as a whole. engine: in place of the job's own.
     Raises what `plan` raises, DriverError with whatever has ended a try, StorageError.
     """

@@ -15,7 +15,7 @@ def format_forecast(forecast: Forecast) -> str:
 
 
 def forecast_as_dict(forecast: Forecast) -> dict[str, object]:
-    """For `--json`; keys are documented in docs/forecast.md."""
+    """For `--json`; keys are documented in docs/rehearsals.md."""
     return asdict(forecast)
 
 

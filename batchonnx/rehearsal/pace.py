@@ -30,8 +30,8 @@ def about_rows(plan: Plan) -> float:
     lines = read = 0
     for file in chosen:
         with open_first_block(file) as stream:
-            block = unpacked(stream, file.path).read(BLOCK_BYTES)
-            lines += block.count(b"\n")
+            text = unpacked(stream, file.path)  # which closes the stream, once nobody holds it
+            lines += text.read(BLOCK_BYTES).count(b"\n")
             read += min(stream.tell(), file.size)
     return sum(file.size for file in files) * lines / max(1, read)
 

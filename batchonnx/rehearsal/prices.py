@@ -58,7 +58,7 @@ class Cost:
 
 def read_prices(path: Path) -> Prices:
     """The table in a YAML file. Raises JobFileError naming what isn't a price."""
-    fix = "write cpu_hour, gpu_hour, gb_month and requests: {get, put, list}, as docs/forecast.md shows"
+    fix = "write cpu_hour, gpu_hour, gb_month and requests: {get, put, list}, as docs/rehearsals.md shows"
     try:
         return Prices.model_validate(yaml.safe_load(path.read_text()) or {})
     except ValidationError as error:

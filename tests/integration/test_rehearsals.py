@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +25,7 @@ from tests import models
 from tests.stores.fixtures import UseStore
 from tests.stores.s3server import S3Server
 
+ROOT = Path(__file__).parents[2]
 ROWS, WIDTH = 40_000, 8
 
 JOB = """
@@ -108,15 +112,17 @@ def test_a_forecast_reads_and_writes_a_bucket_and_leaves_nothing_there(
     assert not client.list_multipart_uploads(Bucket=bucket).get("Uploads")
 
 
-def test_what_ends_a_try_ends_the_forecast_with_its_words(job: Path) -> None:
-    broken = table().set_column(1, "f0", pa.array([None] * ROWS, pa.float32()))
-    pq.write_table(broken, job.parent / "in.parquet")
-    text = job.read_text() + "errors: {max_bad_rows: 3}\n"
-    job.write_text(text.replace("f0, f1", "f0, id").replace("cast", ""))
-    done = CliRunner().invoke(main, ["plan", str(job), "--probe", "--json"])
-    assert done.exit_code in (2, 3), done.output
-    assert json.loads(done.stdout)["problems"][0]["title"]
-    assert not (job.parent / "out").exists()
+def test_a_try_that_dies_ends_the_forecast_and_says_so(job: Path) -> None:
+    dying = "import os, sys\n\ndef encode(rows):\n    if 'rehearsal' in sys.argv[0]:\n        os._exit(9)\n"
+    (job.parent / "dying.py").write_text(
+        f"{dying}    return rows.column(0).to_numpy().reshape(-1, 1).repeat(8, 1)\n"
+    )
+    job.write_text(job.read_text().replace("f7]", 'f7], python: "dying:encode"'))
+    before = names(job.parent)
+    done = CliRunner().invoke(main, ["plan", str(job), "--probe"])
+    assert done.exit_code == 9
+    assert "the process that tried the job has died" in done.stderr
+    assert [name for name in names(job.parent) if "pycache" not in name] == before
 
 
 def test_tune_writes_the_best_into_the_job_and_nothing_else(job: Path) -> None:
@@ -133,6 +139,25 @@ def test_tune_writes_the_best_into_the_job_and_nothing_else(job: Path) -> None:
         assert {key: loaded["engine"][key] for key in found["write"]} == found["write"]
     assert "# Scores, every night." in job.read_text()
     assert "keep: [id]   # who it is" in job.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_commands_of_the_page_run_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs" / "rehearsals.md").read_text()
+    shutil.copytree(ROOT / "jobs", tmp_path / "jobs", ignore=shutil.ignore_patterns("out", "flights*"))
+    (prices,) = re.findall(r"^```yaml\n(.*?)^```", page, re.M | re.S)
+    (tmp_path / "prices.yaml").write_text(prices)
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```sh\n(.*?)^```", page, re.M | re.S)
+    lines = [line for block in blocks for line in block.splitlines()]
+    assert len(lines) == 6
+    for line in lines:
+        done = CliRunner().invoke(main, shlex.split(line)[1:])
+        assert done.exit_code == 0, f"{line}\n{done.output}"
+    assert not (tmp_path / "jobs" / "out").exists()
 
 
 def chaos(job: Path, *options: str, broken_by: str = "") -> tuple[int, dict[str, Any]]:
@@ -175,21 +200,21 @@ from batchonnx.ledger import local
 local.hold_lease = lambda *_, **__: nullcontext()
 """
 HASTY = """
-from pathlib import Path
+import time
 from batchonnx.ledger import run_folder
 was = run_folder.commit
 def commit(run, record):
     made = was(run, record)
-    for part in record.parts:
-        target = Path(str(run).replace("/.", "/", 1)) if False else run.with_name(run.name[1:].removesuffix(".batchonnx"))
-        target.mkdir(exist_ok=True)
-        (target / part.path).write_bytes(run_folder.staged_path(run, part).read_bytes())
+    target = run.with_name(run.name[1:].removesuffix(".batchonnx"))
+    target.mkdir(exist_ok=True)
+    (target / made.part).write_bytes(b"PAR1")
+    time.sleep(0.1)
+    (target / made.part).unlink()
     return made
 run_folder.commit = commit
 """
 CARELESS = """
 from batchonnx.ledger import run_folder
-was = run_folder._has_size
 def _has_size(path, stored):
     if path.exists():
         path.write_bytes(path.read_bytes()[: stored.bytes // 2])

@@ -18,7 +18,7 @@ def format_drill(drill: Drill) -> str:
 
 
 def drill_as_dict(drill: Drill) -> dict[str, object]:
-    """For `--json`; keys are documented in docs/chaos.md."""
+    """For `--json`; keys are documented in docs/rehearsals.md."""
     return {**asdict(drill), "is_green": drill.is_green}
 
 

@@ -22,7 +22,7 @@ def format_tuning(tuning: Tuning) -> str:
 
 
 def tuning_as_dict(tuning: Tuning) -> dict[str, object]:
-    """For `--json`; keys are documented in docs/tune.md."""
+    """For `--json`; keys are documented in docs/rehearsals.md."""
     return {**asdict(tuning), "write": dict(settings_of(tuning)), "speedup": tuning.speedup}
 
 
