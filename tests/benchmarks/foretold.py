@@ -44,7 +44,7 @@ def foretold(folder: Path, rounds: int, cases: tuple[str, ...] = (*LOCAL, "s3"))
     for name in cases:
         if name == "s3":
             yield from _in_s3(folder, rounds)
-        elif (job := _job(name, folder)) is None:
+        elif (job := job_of(name, folder)) is None:
             yield f"  {name}: left out, its data or model isn't there (jobs/get_*.py)"
         else:
             for _ in range(rounds):
@@ -75,7 +75,7 @@ def _batchonnx(job: Path, command: str, *options: str) -> str:
     return done.stdout
 
 
-def _job(name: str, folder: Path) -> Path | None:
+def job_of(name: str, folder: Path) -> Path | None:
     """The job file of a case, its data made; None where they aren't there."""
     if name == "emoji":
         if not (JOBS / "data" / "emoji.parquet").exists():

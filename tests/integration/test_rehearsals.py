@@ -21,7 +21,10 @@ import yaml
 from click.testing import CliRunner
 
 from batchonnx.cli import main
+from batchonnx.engines.ray.reaper import MARK
+from batchonnx.ledger.object_folder import ObjectFolder
 from tests import models
+from tests.integration.ray_cluster import own_ray
 from tests.stores.fixtures import UseStore
 from tests.stores.s3server import S3Server
 
@@ -50,6 +53,15 @@ def table() -> pa.Table:
     rng = np.random.default_rng(0)
     columns = {f"f{number}": rng.standard_normal(ROWS, dtype=np.float32) for number in range(WIDTH)}
     return pa.table({"id": np.arange(ROWS), **columns})
+
+
+def make_job_in_store(folder: Path, url: str) -> Path:
+    import boto3
+
+    pq.write_table(table(), folder / "in.parquet", row_group_size=ROWS // 4)
+    bucket, _, prefix = url.removeprefix("s3://").partition("/")
+    boto3.client("s3").upload_file(str(folder / "in.parquet"), bucket, f"{prefix}/in.parquet")
+    return make_job(folder, f"{url}/in.parquet", f"{url}/out")
 
 
 @pytest.fixture
@@ -99,11 +111,9 @@ def test_a_forecast_reads_and_writes_a_bucket_and_leaves_nothing_there(
     import boto3
 
     use_store(s3)
-    pq.write_table(table(), tmp_path / "in.parquet")
+    job = make_job_in_store(tmp_path, s3_folder)
     bucket, _, prefix = s3_folder.removeprefix("s3://").partition("/")
     client = boto3.client("s3")
-    client.upload_file(str(tmp_path / "in.parquet"), bucket, f"{prefix}/in.parquet")
-    job = make_job(tmp_path, f"{s3_folder}/in.parquet", f"{s3_folder}/out")
     found = run("plan", job, "--probe")["forecast"]
     assert found["requests"]["CreateMultipartUpload"] >= 1
     assert found["requests"]["GetObject"] >= 1
@@ -188,6 +198,32 @@ def test_a_drill_is_green_and_touches_nothing(job: Path) -> None:
     assert code == 0, drill
     held = {"every row once", "all or nothing", "resume", "one writer", "the same bytes", "a clean end"}
     assert {promise for promise, status in statuses(drill).items() if status == "held"} == held
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_drill_in_a_bucket_lets_requests_fail(
+    tmp_path: Path, s3: S3Server, s3_folder: str, use_store: UseStore
+) -> None:
+    use_store(s3)
+    code, drill = chaos(make_job_in_store(tmp_path, s3_folder))
+    assert code == 0, drill
+    assert statuses(drill)["requests may fail"] == "held"
+    found = ObjectFolder(s3_folder)
+    assert [entry.key for entry in found.list()] == ["in.parquet"]
+    assert not list(found.uploads())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_drill_on_ray_kills_an_actor(job: Path) -> None:
+    with own_ray() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        patch.delenv(MARK)  # each run marks its own Ray
+        code, drill = chaos(job, "--engine", "ray", "--rounds", "1")
+    assert code == 0, drill
+    assert statuses(drill)["workers may die"] == "held", drill
+    assert names(job.parent) == ["in.parquet", "job.yaml", "model.onnx"]
 
 
 FORGETFUL = """
