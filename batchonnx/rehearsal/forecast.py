@@ -126,47 +126,29 @@ def choose_samples(
 
 
 def foretell(plan: Plan, rows: float, tries: list[Rehearsal], prices: Prices | None) -> Forecast:
-    """From what the tries took, of the smaller sample and the larger one, to what the plan will take."""
-    last = tries[-1]
+    """From what the tries took, of the smaller sample and the larger one, to what the plan will take.
+
+    rows: as for `choose_samples`. One try is one of everything.
+    """
+    last, summary = tries[-1], tries[-1].summary
     tried = _read(plan, last)
     rows = rows if len(tries) > 1 else tried
-    row_s = max(0.0, last.wall_s - _first_s(last)) / max(1, tried)
-    if len(tries) > 1:
-        before = _read(plan, tries[0])
-        row_s = max(0.0, last.wall_s - tries[0].wall_s) / max(1, tried - before)
-    startup_s = max(0.0, last.wall_s - row_s * tried)
-    beyond_s = max(0.0, rows - tried) * row_s
+    pace = _pace(plan, tries)
+    beyond_s = max(0.0, rows - tried) * pace.row_s
     seconds = last.wall_s + beyond_s
-    half = SURE * seconds + 2 * _unsteadiness(last) * beyond_s
-    summary = last.summary
-    shards = len(plan.shards)
-    requests = {
-        name: _by_shards(name, shards, tries)
-        for name in sorted({n for t in tries for n in t.summary.requests})
-    }
+    half = SURE * seconds + beyond_s * max(pace.doubt, 2 * _unsteadiness(last))
+    startup_s = max(0.0, last.wall_s - pace.row_s * tried)
+    names = sorted({name for one in tries for name in one.summary.requests})
+    requests = {name: _by_shards(name, len(plan.shards), tries) for name in names}
     output_bytes = summary.bytes * rows / max(1, tried)
-    threads = summary.threads_per_worker
-    gpus = plan.job.job.engine.resources.num_gpus if summary.engine == "ray" else 0.0
-
-    def crew(workers: int, took: float, low: float, high: float, *, is_tried: bool) -> Crew:
-        cores = workers * threads
-        hours = took / 3600
-        cost = (
-            cost_of(prices, hours * cores, hours * gpus * workers, requests, output_bytes) if prices else None
-        )
-        each = max(0, last.watched.peak_bytes - last.watched.base_bytes) / max(1, summary.workers)
-        memory = int(last.watched.base_bytes + each * workers) if summary.engine == "local" else None
-        return Crew(
-            workers, cores, took, low, high, hours * cores, hours * gpus * workers, memory, cost, is_tried
-        )
-
-    crews = [crew(summary.workers, seconds, max(0.0, seconds - half), seconds + half, is_tried=True)]
-    given = summary.workers * threads
-    for cores in OTHER_CORES:
-        workers = cores // threads
-        if workers and cores != given and workers <= max(1, plan.chunks):
-            took = min(startup_s, seconds) + max(0.0, seconds - startup_s) * given / cores
-            crews.append(crew(workers, took, took * (1 - UNSURE), took * (1 + UNSURE), is_tried=False))
+    reckon = _Reckoning(plan, last, prices, requests, output_bytes)
+    crews = [reckon(summary.workers, seconds, half, is_tried=True)]
+    cores = summary.workers * summary.threads_per_worker
+    for others in OTHER_CORES:
+        workers = others // summary.threads_per_worker
+        if workers and others != cores and workers <= max(1, plan.chunks):
+            took = startup_s + (seconds - startup_s) * cores / others
+            crews.append(reckon(workers, took, UNSURE * took, is_tried=False))
     total = sum(summary.busy_s.values())
     return Forecast(
         job=summary.job,
@@ -175,7 +157,7 @@ def foretell(plan: Plan, rows: float, tries: list[Rehearsal], prices: Prices | N
         tried_rows=tried,
         tried_s=sum(one.wall_s for one in tries),
         startup_s=startup_s,
-        rows_per_s=1 / row_s if row_s else 0.0,
+        rows_per_s=1 / pace.row_s if pace.row_s else 0.0,
         batch_rows=summary.batch_rows,
         output_bytes=output_bytes,
         requests=requests,
@@ -183,6 +165,67 @@ def foretell(plan: Plan, rows: float, tries: list[Rehearsal], prices: Prices | N
         currency=prices.currency if prices else None,
         crews=tuple(crews),
     )
+
+
+@dataclass(frozen=True)
+class _Pace:
+    """row_s: seconds for each row. doubt: half of what two ways to know it differ by, as a share of it."""
+
+    row_s: float
+    doubt: float
+
+
+def _pace(plan: Plan, tries: list[Rehearsal]) -> _Pace:
+    """By the difference between both tries, and by the larger one's own scoring.
+
+    The one has all that a row costs in it, and whatever else the machine did; the other is steadier, and
+    leaves out what only shards cost.
+    """
+    last = tries[-1]
+    tried = _read(plan, last)
+    end_s = last.watched.trace[-1][0] if last.watched.trace else last.wall_s
+    within = max(0.0, end_s - _first_s(last)) / max(1, tried)
+    more = tried - _read(plan, tries[0])
+    if more <= 0:
+        return _Pace(within, 0.0)
+    between = max(0.0, last.wall_s - tries[0].wall_s) / more
+    row_s = (within + between) / 2
+    return _Pace(row_s, abs(within - between) / 2 / row_s if row_s else 0.0)
+
+
+@dataclass(frozen=True)
+class _Reckoning:
+    """What so many workers take, by what the larger try took. Requests and bytes are the whole run's."""
+
+    plan: Plan
+    tried: Rehearsal
+    prices: Prices | None
+    requests: Mapping[str, float]
+    output_bytes: float
+
+    def __call__(self, workers: int, seconds: float, half: float, *, is_tried: bool) -> Crew:
+        """half: of the width between the bounds."""
+        summary, watched = self.tried.summary, self.tried.watched
+        is_ray = summary.engine == "ray"
+        hours = seconds / 3600
+        cores = workers * summary.threads_per_worker
+        gpus = self.plan.job.job.engine.resources.num_gpus * workers if is_ray else 0.0
+        each = max(0, watched.peak_bytes - watched.base_bytes) / max(1, summary.workers)
+        cost = None
+        if self.prices is not None:
+            cost = cost_of(self.prices, hours * cores, hours * gpus, self.requests, self.output_bytes)
+        return Crew(
+            workers=workers,
+            cores=cores,
+            seconds=seconds,
+            low=max(0.0, seconds - half),
+            high=seconds + half,
+            cpu_hours=hours * cores,
+            gpu_hours=hours * gpus,
+            memory=None if is_ray else int(watched.base_bytes + each * workers),
+            cost=cost,
+            is_tried=is_tried,
+        )
 
 
 def _workers(job: JobFile) -> int:

@@ -44,7 +44,7 @@ def tried(plan: Plan, rows: int, shards: int, seconds: float, requests: int) -> 
         bytes=10 * rows, elapsed_s=seconds, first_row_s=0.5, busy_s={"predict": 1.0}, workers=2,
         threads_per_worker=1, batch_rows=64, model_calls=1, notes=(), requests={"PutObject": requests},
     )  # fmt: skip
-    trace = [(1.0 + number / 10, rows * number // 20) for number in range(1, 21)]
+    trace = [(0.5 + 0.0005 * rows * number / 20, rows * number // 20) for number in range(1, 21)]
     return Rehearsal(summary, Watched(rows, shards, 0.4, 100 << 20, 140 << 20, trace), seconds, seconds)
 
 
