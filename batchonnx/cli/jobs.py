@@ -81,7 +81,7 @@ def init(
 )
 @click.option(
     "--prices",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=click.Path(path_type=Path),
     metavar="FILE",
     help="With --probe: a YAML table of prices, for what the run costs.",
 )

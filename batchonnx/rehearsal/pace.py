@@ -15,9 +15,10 @@ from batchonnx.scoring.quarantine import ErrorBudget
 from batchonnx.scoring.read import begin_reading
 from batchonnx.scoring.scorer import Scorer
 
-ENOUGH_S, GROWTH = 0.1, 8
-TRIALS = 2
-"""A first call may take 0.1 s however small it is."""
+ENOUGH_S, MOST_S, GROWTH = 0.1, 2.0, 4
+"""A first call may take 0.1 s however small it is: what takes less is tried again."""
+STEADY = 0.8
+"""Few texts fill no batch: more are tried as long as that takes much less for each."""
 
 
 LOOKED_AT = 3
@@ -52,18 +53,23 @@ def seconds_per_row(plan: Plan, model: Model) -> float:
             chunk = next((chunk for chunk in chunks if chunk.columns.num_rows), None)
             if chunk is None:
                 continue
-            rows, most = 1, int(chunk.columns.num_rows)
+            scorer = Scorer(plan, model, batch_rows, errors)
+            rows, most, before = 1, int(chunk.columns.num_rows), float("inf")
             while True:
                 part = chunk.slice(0, rows)
-                took = min(_took(plan, model, batch_rows, errors, part) for _ in range(TRIALS))
-                if took >= ENOUGH_S or rows == most:
+                took = _took(scorer, part)
+                if took < ENOUGH_S:
+                    took = min(took, _took(scorer, part))
+                is_steady = took >= ENOUGH_S and took / rows > STEADY * before
+                if is_steady or GROWTH * took > MOST_S or rows == most:
                     return took / rows
+                before = took / rows
                 rows = min(GROWTH * rows, most)
     return 0.0
 
 
-def _took(plan: Plan, model: Model, batch_rows: int, errors: ErrorBudget, rows: Chunk) -> float:
+def _took(scorer: Scorer, rows: Chunk) -> float:
     begin = perf_counter()
-    for _ in Scorer(plan, model, batch_rows, errors).score(rows):
+    for _ in scorer.score(rows):
         pass
     return perf_counter() - begin
