@@ -16,7 +16,7 @@ from batchonnx.rehearsal.rehearse import Faults, RehearsalProcess
 BUSY, STOPPED = 3, 130
 """Exit codes of a run whose output another one writes, and of one that was asked to end."""
 
-MOST_KILLS = 3
+MOST_KILLS, ATTEMPTS = 3, 3
 FAILING = Faults(share=0.15)
 
 
@@ -83,29 +83,21 @@ def run_it_twice(stage: Stage) -> Iterator[Finding]:
         yield from _through(stage, name, first, "one writer", "the first of two runs")
 
 
-def kill_a_worker(stage: Stage, number: int) -> Iterator[Finding]:
-    """`kill -9` of a process that scores: an actor, or one for hooks."""
-    name, promise = f"worker-{number}", Promise_of_workers
-    with stage.start(name) as run:
-        found: list[int] = []
-
-        def look() -> list[int]:
-            found[:] = workers_of(run.pid)
-            return found
-
-        if not stage.wait_for_work(run, look):
-            yield Finding(promise, "not tried", "no process but the driver's own was seen to score")
+def kill_a_worker(stage: Stage) -> Iterator[Finding]:
+    """`kill -9` of a process that scores: an actor, or one for hooks. Sooner, if the run was over by then."""
+    for attempt in range(ATTEMPTS):
+        name = f"worker-{attempt}"
+        with stage.start(name) as run:
+            # Bound as a default: each attempt looks at its own run.
+            if not stage.wait_for_work(run, lambda pid=run.pid: workers_of(pid)):
+                continue
+            sleep(stage.any_moment() / 4 ** (attempt + 1))
+            if not (victims := workers_of(run.pid)):
+                continue
+            os.kill(stage.draw.choice(victims), signal.SIGKILL)
+            yield from _through(stage, name, run, "workers may die", "a worker was killed")
             return
-        sleep(stage.draw.uniform(0.0, stage.work_s / 4))
-        victims = [pid for pid in workers_of(run.pid) if run.is_alive]
-        if not victims:
-            yield Finding(promise, "not tried", "the run was over before a worker was killed")
-            return
-        os.kill(stage.draw.choice(victims), signal.SIGKILL)
-        yield from _through(stage, name, run, promise, "a worker was killed")
-
-
-Promise_of_workers: Promise = "workers may die"
+    yield Finding("workers may die", "not tried", "no process but the driver's own was seen to score")
 
 
 def fail_requests(stage: Stage, seed: int) -> Iterator[Finding]:

@@ -103,7 +103,7 @@ def _findings(
     engine = stage.job.job.engine
     if engine.name == "ray" or engine.hook_processes:
         on_act("a worker is killed")
-        yield from acts.kill_a_worker(stage, 1)
+        yield from acts.kill_a_worker(stage)
     else:
         why = "workers are threads: they die with the driver, which was killed"
         yield Finding("workers may die", "not tried", why)
