@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 from time import sleep
 
 from batchonnx.errors import DriverError
@@ -88,8 +89,7 @@ def kill_a_worker(stage: Stage) -> Iterator[Finding]:
     for attempt in range(ATTEMPTS):
         name = f"worker-{attempt}"
         with stage.start(name) as run:
-            # Bound as a default: each attempt looks at its own run.
-            if not stage.wait_for_work(run, lambda pid=run.pid: workers_of(pid)):
+            if not stage.wait_for_work(run, partial(workers_of, run.pid)):
                 continue
             sleep(stage.any_moment() / 4 ** (attempt + 1))
             if not (victims := workers_of(run.pid)):
