@@ -12,7 +12,7 @@ import click
 from batchonnx.cli.look import write
 from batchonnx.cli.screen import complain, say
 from batchonnx.cli.seconds import SECONDS
-from batchonnx.cli.stopping import stopping
+from batchonnx.cli.stopping import cleaning_up, stopping
 from batchonnx.errors import OutputExistsError, Problem
 
 if TYPE_CHECKING:
@@ -132,7 +132,8 @@ def plan(
     if not as_json:
         say(format_plan(made))
     table = read_prices(prices) if prices is not None else None
-    found = api.forecast(loaded, prices=table, budget_s=budget or PROBE_S, engine=engine)
+    with cleaning_up():
+        found = api.forecast(loaded, prices=table, budget_s=budget or PROBE_S, engine=engine)
     told = {**plan_as_dict(made), "forecast": forecast_as_dict(found)}
     say(json.dumps(told, indent=1) if as_json else format_forecast(found))
 

@@ -12,6 +12,7 @@ import click
 from batchonnx.cli.jobs import date_option, job_argument, json_option, load_dated, set_option
 from batchonnx.cli.screen import complain, say
 from batchonnx.cli.seconds import SECONDS
+from batchonnx.cli.stopping import cleaning_up
 
 
 @click.command()
@@ -49,7 +50,8 @@ def tune(
     from batchonnx.job.edit import set_in_file
     from batchonnx.rehearsal.tune.tuning_view import format_tuning, settings_of, tuning_as_dict, tuning_page
 
-    found = api.tune(load_dated(job, settings, date), budget_s=budget)
+    with cleaning_up():
+        found = api.tune(load_dated(job, settings, date), budget_s=budget)
     if html is not None:
         write_page(html, tuning_page(found))
     say(json.dumps(tuning_as_dict(found), indent=1) if as_json else format_tuning(found))
@@ -95,13 +97,14 @@ def chaos(
     from batchonnx.errors import ProofError
     from batchonnx.rehearsal.chaos.drill_view import broken, drill_as_dict, format_drill
 
-    drill = api.chaos(
-        load_dated(job, settings, date),
-        engine=engine,
-        rounds=rounds,
-        seed=secrets.randbelow(1 << 16) if seed is None else seed,
-        on_act=(lambda act: None) if as_json else (lambda act: complain(f"  {act} …")),
-    )
+    with cleaning_up():
+        drill = api.chaos(
+            load_dated(job, settings, date),
+            engine=engine,
+            rounds=rounds,
+            seed=secrets.randbelow(1 << 16) if seed is None else seed,
+            on_act=(lambda act: None) if as_json else (lambda act: complain(f"  {act} …")),
+        )
     say(json.dumps(drill_as_dict(drill), indent=1) if as_json else format_drill(drill))
     if not drill.is_green:
         raise ProofError(*broken(drill))

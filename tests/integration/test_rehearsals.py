@@ -135,6 +135,19 @@ def test_a_try_that_dies_ends_the_forecast_and_says_so(job: Path) -> None:
     assert [name for name in names(job.parent) if "pycache" not in name] == before
 
 
+@pytest.mark.slow
+def test_sigterm_ends_what_was_started_and_leaves_nothing(job: Path) -> None:
+    before = names(job.parent)
+    command = [sys.executable, "-m", "batchonnx", "chaos", str(job)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while "killed, round" not in process.stderr.readline():
+            assert process.poll() is None
+        process.terminate()
+        assert process.wait(60) == 130
+    assert names(job.parent) == before
+
+
 def test_tune_writes_the_best_into_the_job_and_nothing_else(job: Path) -> None:
     before, files = job.read_text(), names(job.parent)
     found = run("tune", job, "--budget", "2s", "--write", "--html", job.parent / "tune.html")
