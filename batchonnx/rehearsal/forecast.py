@@ -31,6 +31,9 @@ one of another size may do worse, by what sharing cores, disk and network costs.
 TELLING_S = 0.2
 """A try that scores for less says nothing of its speed."""
 
+MOST_TRIES = 4
+"""Of larger samples, until one is large enough."""
+
 WINDOWS = 5
 OTHER_CORES = (1, 2, 4, 8, 16, 32, 64)
 
@@ -91,16 +94,23 @@ def make_forecast(job: JobFile, prices: Prices | None, budget_s: float) -> Forec
     del model  # its memory is the tries' now
     workers = _workers(job)
     small, large = choose_samples(plan, rows, row_s, workers, budget_s)
-    tries: list[Rehearsal] = []
+    tries, whole = list[Rehearsal](), Sample(len(plan.shards))
     with scratch_place(job) as place:
         if small is not None:
             tries.append(rehearse(into(job, place, "small"), small))
-            scoring_s = tries[0].wall_s - _first_s(tries[0])
-            if scoring_s > TELLING_S:  # workers that share cores may be slower than one that was alone
-                row_s = scoring_s * workers / max(1, _read(plan, tries[0]))
+            if (took_s := _scoring_s(tries[0])) > TELLING_S:
+                # Workers that share cores may be slower than one that was alone.
+                row_s = took_s * workers / max(1, _read(plan, tries[0]))
                 large = choose_samples(plan, rows, row_s, workers, budget_s)[1]
-        tries.append(rehearse(into(job, place, "large"), large))
-    return foretell(plan, rows, tries, prices)
+        for number in range(MOST_TRIES):
+            tries.append(rehearse(into(job, place, f"large-{number}"), large))
+            if large == whole or _scoring_s(tries[-1]) > budget_s / 2:
+                break
+            # Few rows fill no batch, and say little: more of them take less time for each.
+            row_s = min(row_s / 2, _scoring_s(tries[-1]) * workers / max(1, _read(plan, tries[-1])))
+            large = choose_samples(plan, rows, row_s, workers, budget_s)[1]
+    telling = tries[-1:] if large == whole else tries[-2:]
+    return foretell(plan, rows, telling, prices)
 
 
 def choose_samples(
@@ -183,8 +193,7 @@ def _pace(plan: Plan, tries: list[Rehearsal]) -> _Pace:
     """
     last = tries[-1]
     tried = _read(plan, last)
-    end_s = last.watched.trace[-1][0] if last.watched.trace else last.wall_s
-    within = max(0.0, end_s - _first_s(last)) / max(1, tried)
+    within = _scoring_s(last) / max(1, tried)
     more = tried - _read(plan, tries[0])
     if more <= 0:
         return _Pace(within, 0.0)
@@ -245,6 +254,12 @@ def _read(plan: Plan, tried: Rehearsal) -> int:
 def _first_s(tried: Rehearsal) -> float:
     """From the start of a try's process to its first prediction."""
     return tried.wall_s - tried.summary.elapsed_s + (tried.summary.first_row_s or 0.0)
+
+
+def _scoring_s(tried: Rehearsal) -> float:
+    """From a try's first prediction until its last row was read and scored."""
+    end_s = tried.watched.trace[-1][0] if tried.watched.trace else tried.wall_s
+    return max(0.0, end_s - _first_s(tried))
 
 
 def _by_shards(name: str, shards: int, tries: list[Rehearsal]) -> float:
