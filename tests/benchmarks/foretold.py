@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -108,8 +109,8 @@ def _in_s3(folder: Path, rounds: int) -> Iterator[str]:
         os.environ["AWS_ENDPOINT_URL"] = proxied.endpoint
         proxied.delay(stores.DELAY_MS)
         for case in cases:
-            for number in range(rounds):
-                home = folder / f"{case.name}-foretold-{number}"
+            for _ in range(rounds):
+                home = folder / f"{case.name}-foretold-{secrets.token_hex(4)}"
                 stores.copy_of_job(case.folder, home, "s3://lake/table.parquet", f"s3://lake/{home.name}")
                 yield _row(f"{case.name}, s3", home / "job.yaml")
 
