@@ -51,12 +51,13 @@ def end_it(stage: Stage) -> Iterator[Finding]:
             sleep(stage.any_moment() / 4**attempt)
             run.terminate()
             code = run.wait(LONGEST_S)
+            committed = stage.committed(name, run)
         if stage.published(name) is not None:
             continue
         told = "SIGTERM ended a run with exit code 130"
         yield held("a clean end", code == STOPPED, told, f"SIGTERM: exit code {code}")
         yield stage.look_for_nothing(name, "SIGTERM")
-        yield from _go_on(stage, name, stage.committed(name, run), "SIGTERM")
+        yield from _go_on(stage, name, committed, "SIGTERM")
         return
     yield Finding("a clean end", "not tried", "the run was over before it was asked to end")
 
