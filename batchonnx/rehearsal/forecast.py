@@ -103,23 +103,26 @@ def make_forecast(job: JobFile, prices: Prices | None, budget_s: float) -> Forec
                 row_s = took_s * workers / max(1, _read(plan, tries[0]))
                 large = choose_samples(plan, rows, row_s, workers, budget_s)[1]
         for number in range(MOST_TRIES):
-            tries.append(rehearse(into(job, place, f"large-{number}"), large))
-            if large == whole or _scoring_s(tries[-1]) > budget_s / 2:
+            tried = large
+            tries.append(rehearse(into(job, place, f"large-{number}"), tried))
+            if tried == whole or _scoring_s(tries[-1]) > budget_s / 2:
                 break
             # Few rows fill no batch, and say little: more of them take less time for each.
             row_s = min(row_s / 2, _scoring_s(tries[-1]) * workers / max(1, _read(plan, tries[-1])))
             large = choose_samples(plan, rows, row_s, workers, budget_s)[1]
-    telling = tries[-1:] if large == whole else tries[-2:]
-    return foretell(plan, rows, telling, prices)
+    if tried == whole:
+        return foretell(plan, _read(plan, tries[-1]), tries[-1:], prices)
+    return foretell(plan, rows, tries[-2:], prices)
 
 
 def choose_samples(
     plan: Plan, rows: float, row_s: float, workers: int, budget_s: float
 ) -> tuple[Sample | None, Sample]:
-    """A smaller and a larger one; the whole job, alone, where that is what the budget allows.
+    """A smaller and a larger one; the latter alone where it is the whole job, or as little as tells anything.
 
     rows: in all shards, about. row_s: seconds to score one in one thread. Pieces are whole shards unless
-    those are too large.
+    those are too large; they have a whole batch, or a whole window of texts, however long that takes: few
+    texts make other batches than many.
     """
     shards = len(plan.shards)
     wanted = budget_s * workers / row_s if row_s else float("inf")
@@ -127,22 +130,23 @@ def choose_samples(
         return None, Sample(shards)
     each = rows / shards
     if wanted / each >= 2 * workers:
-        pieces = int(wanted / each)
-        return Sample(max(1, pieces // PIECES)), Sample(pieces)
-    # Beginnings of shards if there are enough of them; else rows are skipped, which costs a little.
-    pieces = min(PIECES * workers, shards) if shards >= 2 * workers else PIECES * workers
-    length = max(1, int(wanted / pieces))
-    return Sample(max(1, pieces // PIECES), length), Sample(pieces, length)
+        pieces, length = int(wanted / each), None
+    else:
+        # Beginnings of shards if there are enough of them; else rows are skipped, which costs a little.
+        most = min(PIECES * workers, shards) if shards >= 2 * workers else PIECES * workers
+        length = max(1, int(max(wanted / most, min(plan.whole_rows, each))))
+        pieces = max(1, min(most, int(wanted / length)))
+    small = Sample(max(1, pieces // PIECES), length) if pieces > 1 else None
+    return small, Sample(pieces, length)
 
 
 def foretell(plan: Plan, rows: float, tries: list[Rehearsal], prices: Prices | None) -> Forecast:
     """From what the tries took, of the smaller sample and the larger one, to what the plan will take.
 
-    rows: as for `choose_samples`. One try is one of everything.
+    rows: as for `choose_samples`.
     """
     last, summary = tries[-1], tries[-1].summary
     tried = _read(plan, last)
-    rows = rows if len(tries) > 1 else tried
     pace = _pace(plan, tries)
     beyond_s = max(0.0, rows - tried) * pace.row_s
     seconds = last.wall_s + beyond_s

@@ -24,7 +24,7 @@ from tests.benchmarks import foretold
 CASES = ("tiny", "middle", "glosses")
 BUDGET_S = 60.0
 GOAL = 0.95
-TRY_S, LATE, CONTENDERS = 3.0, 2.0, 4
+TRY_S, LATE, CONTENDERS = 2.0, 1.5, 3
 """Of the sweep: about how long a try of the best takes, how much longer one may, how many are tried again."""
 
 
