@@ -27,7 +27,8 @@ def _lines(forecast: Forecast) -> Iterator[str]:
     between = f"{duration(given.low)} to {duration(given.high)}"
     fixed = f"{duration(forecast.startup_s)} of it whatever the rows"
     yield f"  time     {duration(given.seconds)} ({between}), {fixed}"
-    yield f"  rate     {count(forecast.rows_per_s)} rows/s"
+    if forecast.rows_per_s:
+        yield f"  rate     {count(forecast.rows_per_s)} rows/s"
     if forecast.busy:
         shares = ", ".join(f"{stage} {share:.0%}" for stage, share in forecast.busy.items())
         yield f"  stages   {shares}"

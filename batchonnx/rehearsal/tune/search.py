@@ -39,13 +39,13 @@ def search(
     given: Setting,
     rows_per_s: float,
     budget_s: float,
-    most_rows: int,
+    rows_between: tuple[int, int],
     measure: Measure,
 ) -> list[Tried]:
     """All settings with what was measured of them, the best first.
 
-    given: what the job has; it stays to the end. rows_per_s: a guess, for the first round. most_rows: there
-    are no more.
+    given: what the job has; it stays to the end. rows_per_s: a guess, for the first round. rows_between: the
+    fewest rows that tell anything, however long they take, and how many there are.
     """
     tries: dict[Setting, list[float]] = {setting: [] for setting in settings}
     last: dict[Setting, float] = {}
@@ -56,15 +56,16 @@ def search(
         if given in tries and given not in left:
             left.append(given)
         took_s = round_s / (len(left) * repeats)
-        rows = max(1, min(most_rows, int(best * took_s)))
+        rows = min(rows_between[1], max(rows_between[0], int(best * took_s)))
+        most_s = LATE * max(took_s, rows / best)
         found: dict[Setting, list[float]] = {setting: [] for setting in left}
         for _ in range(repeats):
             for setting in left:
-                found[setting].append(measure(setting, rows, LATE * took_s))
+                found[setting].append(measure(setting, rows, most_s))
         for setting, rates in found.items():
             tries[setting] += rates
             last[setting] = median(rates)
-        best = max(last[setting] for setting in left)
+        best = max(last[setting] for setting in left) or best / 2
     ranked = sorted(left, key=lambda setting: -last[setting])
     if given in left and last[given] >= AS_GOOD * last[ranked[0]]:
         ranked.remove(given)

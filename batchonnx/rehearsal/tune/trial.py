@@ -26,7 +26,7 @@ from batchonnx.scoring.quarantine import ErrorBudget
 from batchonnx.scoring.read import read_chunks
 
 PIECES = 8
-"""Of each sample: enough for workers that divide them unevenly to be told from those that don't."""
+"""Of each sample, if each has a whole batch or window: as many as several workers have in turn."""
 
 
 class Trials:
@@ -43,7 +43,8 @@ class Trials:
         Raises what scoring raises.
         """
         plan = self._set(setting)
-        plan = take_sample(plan, Sample(PIECES, max(1, rows // PIECES)))
+        pieces = max(1, min(PIECES, rows // self._plan.whole_rows))
+        plan = take_sample(plan, Sample(pieces, max(1, rows // pieces)))
         place = f"{self._place}/trial-{next(self._numbers)}"
         output = output_at(f"{place}/out")
         model = self._models.get(setting.threads) or open_again(plan.model, setting.threads)

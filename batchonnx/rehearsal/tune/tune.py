@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from batchonnx.driver.run import open_job
 from batchonnx.job.spec import JobFile
 from batchonnx.planning.plan import Plan
+from batchonnx.planning.texts import text_of
 from batchonnx.rehearsal.pace import about_rows, seconds_per_row
 from batchonnx.rehearsal.scratch import into, scratch_place
 from batchonnx.rehearsal.tune.search import Tried, search
@@ -17,6 +18,10 @@ from batchonnx.runtime.cores import divide_cores, usable_cores
 
 TUNE_S = 60.0
 """How long the search takes if nobody says."""
+
+
+LEAST_TEXTS = 1024
+"""Texts are batched by length: among few of them no batch is full, whatever its size."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,8 @@ def tune_job(
             on_try(setting, found)
             return found
 
-        tried = search(settings, given, rate, budget_s, rows, measure)
+        least = min(plan.whole_rows, LEAST_TEXTS) if text_of(plan.features) is not None else 1
+        tried = search(settings, given, rate, budget_s, (min(least, rows), max(1, rows)), measure)
     return Tuning(job.job.name, cores, given, tuple(tried))
 
 

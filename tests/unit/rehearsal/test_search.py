@@ -38,7 +38,7 @@ def test_the_best_is_found_within_the_noise_and_within_the_time(
         return rates[setting] * draw.uniform(1 - NOISE, 1 + NOISE)
 
     first = max(speeds) * guess
-    found = search(settings, given_setting, first, budget_s, 10**12, measure)
+    found = search(settings, given_setting, first, budget_s, (1, 10**12), measure)
     assert rates[found[0].setting] >= 0.9 * max(speeds)
     assert {one.setting for one in found} == {*settings}
     # A wrong guess and slow settings cost more than their share, but no setting more than LATE times it.
@@ -48,8 +48,12 @@ def test_the_best_is_found_within_the_noise_and_within_the_time(
 def test_what_the_job_has_stays_unless_another_is_clearly_faster() -> None:
     slow, same, now = grid_of(3)
     rates = {slow: 50.0, same: 101.0, now: 100.0}
-    found = search([slow, same, now], now, 100.0, 9.0, 10_000, lambda setting, rows, most_s: rates[setting])
+    found = search(
+        [slow, same, now], now, 100.0, 9.0, (1, 10_000), lambda setting, rows, most_s: rates[setting]
+    )
     assert [one.setting for one in found] == [now, same, slow]
     rates[same] = 110.0
-    found = search([slow, same, now], now, 100.0, 9.0, 10_000, lambda setting, rows, most_s: rates[setting])
+    found = search(
+        [slow, same, now], now, 100.0, 9.0, (1, 10_000), lambda setting, rows, most_s: rates[setting]
+    )
     assert found[0].setting == same
