@@ -10,7 +10,7 @@ from typing import Protocol
 from batchonnx.errors import Interrupted, Problem
 from batchonnx.ledger.records import Commit
 from batchonnx.scoring.probe import Lesson
-from batchonnx.scoring.progress import Progress
+from batchonnx.scoring.progress import DeviceUse, Progress
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,11 @@ class Engine(Protocol):
     @property
     def phases(self) -> Phases:
         """How long it took until workers were ready, and to score."""
+        ...
+
+    @property
+    def devices(self) -> tuple[DeviceUse, ...]:
+        """How the devices of this machine were used; nothing on the CPU, or elsewhere."""
         ...
 
     @property

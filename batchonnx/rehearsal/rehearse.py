@@ -144,7 +144,7 @@ class RehearsalProcess:
             said = (self._folder / SAID).read_text(errors="replace")
             raise DriverError(code if code > 0 else DIED, *_problems(told, code, said))
         known = {field.name for field in fields(RunSummary)}
-        found = {key: value for key, value in told["summary"].items() if key in known}
+        found = {key: value for key, value in told["summary"].items() if key in known and key != "devices"}
         summary = RunSummary(**(found | {"notes": tuple(found["notes"])}))
         cpu_s = (
             usage.children_user

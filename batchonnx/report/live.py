@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from batchonnx.report.text import count, duration
+from batchonnx.report.verdict import verdict
 from batchonnx.scoring.progress import Progress
 
 PLAIN_EVERY_S = 10.0
@@ -51,7 +52,9 @@ def progress_line(progress: Progress, rate: float) -> str:
     parts.append(f"{count(rate)} rows/s")
     if progress.rows_total and rate > 0 and progress.rows_in < progress.rows_total:
         parts.append(f"ETA {duration((progress.rows_total - progress.rows_in) / rate)}")
-    if (busy := busiest_stage(progress)) is not None:
+    if (told := verdict(progress.devices, progress.busy_s)) is not None:
+        parts.append(told.partition(";")[0])
+    elif (busy := busiest_stage(progress)) is not None:
         parts.append(f"busiest: {busy[0]} {busy[1]:.0%}")
     return "  ".join(parts)
 

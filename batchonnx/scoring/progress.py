@@ -9,12 +9,30 @@ STAGES = ("read", "encode", "predict", "decode", "write")
 
 
 @dataclass(frozen=True)
+class DeviceUse:
+    """How a device was used since scoring began.
+
+    busy: share of the time in which it had a batch. utilisation: share of the time in which it computed, and
+    memory: the most bytes that were in use, by anyone; both as NVML tells, None where it doesn't.
+    memory_total: bytes that it has. is_lost: it has failed on the way.
+    """
+
+    name: str
+    busy: float
+    utilisation: float | None = None
+    memory: int | None = None
+    memory_total: int | None = None
+    is_lost: bool = False
+
+
+@dataclass(frozen=True)
 class Progress:
     """A moment of a run.
 
     rows_in: rows read so far, filtered ones included. rows_before: those that a resumed run had done
     before. rows_total: None where only reading tells. quarantined: bad rows so far.
-    busy_s: stage -> seconds that workers have spent in it, summed over all workers.
+    busy_s: stage -> seconds that workers have spent in it, summed over all workers. devices: of a run on this
+    machine, but for the CPU.
     """
 
     shards: int
@@ -26,6 +44,7 @@ class Progress:
     busy_s: Mapping[str, float]
     rows_before: int = 0
     quarantined: int = 0
+    devices: tuple[DeviceUse, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -42,6 +61,7 @@ class RunSummary:
     there. start_s: until the first worker could be given shards. scoring_s: from then to the last commit;
     each None without a cluster. lost: workers that died. copied: shards that a
     second worker was given, since the first was late or silent.
+    device: of the sessions, by the job file's words. devices: as in `Progress`.
     table, table_version: where the parts were added; None where the result is a folder.
     bytes: of all parts. first_row_s: from the run's start to the first predicted batch.
     model_calls: calls of the session, the ones for choosing batch_rows left out.
@@ -79,3 +99,5 @@ class RunSummary:
     requests: Mapping[str, int] = field(default_factory=dict)
     table: str | None = None
     table_version: int | None = None
+    device: str = "cpu"
+    devices: tuple[DeviceUse, ...] = ()

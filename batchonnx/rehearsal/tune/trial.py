@@ -9,6 +9,7 @@ from itertools import count
 from time import perf_counter
 
 from batchonnx.driver.describe import describe_plan
+from batchonnx.driver.devices import open_devices
 from batchonnx.engines.local import LocalEngine
 from batchonnx.errors import Interrupted
 from batchonnx.ledger.outputs import output_at
@@ -50,7 +51,7 @@ class Trials:
         plan = take_sample(plan, Sample(pieces, max(1, rows // pieces)))
         place = f"{self._place}/trial-{next(self._numbers)}"
         output = output_at(f"{place}/out")
-        model = self._models.get(setting.threads) or open_again(plan.model, setting.threads)
+        model = self._models.get(setting.threads) or open_again(plan.model, setting.threads, plan.device)
         self._models[setting.threads] = model
         stop = threading.Event()
         timer = threading.Timer(most_s, stop.set)
@@ -59,7 +60,9 @@ class Trials:
             run = output.open_run(describe_plan(plan, None, ()))
             batch = BatchSize(plan, model, lesson=Lesson(setting.batch_rows, None))
             errors = ErrorBudget(plan.job.job.errors.max_bad_rows, plan.rows)
-            engine = LocalEngine(plan, model, batch, errors, setting.workers, run, setting.threads)
+            engine = LocalEngine(
+                plan, open_devices(plan, model), batch, errors, setting.workers, run, setting.threads
+            )
             timer.start()
             begin = perf_counter()
             try:

@@ -80,4 +80,5 @@ def given_setting(plan: Plan, cores: int, batch_rows: int) -> Setting:
         return Setting(max(1, cores // threads), threads, batch_rows, asked.hook_processes)
     workers = asked.workers if isinstance(asked.workers, int) else None
     budget = divide_cores(cores, workers, plan.chunks)
-    return Setting(budget.workers, budget.threads_per_worker, batch_rows, asked.hook_processes)
+    threads = budget.threads_per_worker if plan.device.is_cpu else 1
+    return Setting(budget.workers, threads, batch_rows, asked.hook_processes)
