@@ -71,7 +71,7 @@ def _written(folder: Path, name: str, rows: int) -> Path:
     home = folder / f"text-{name}-{rows}"
     home.mkdir(parents=True, exist_ok=True)
     texts = glosses(rows) if name == "glosses" else docstrings(rows)
-    pq.write_table(pa.table({"text": texts}), home / "in.parquet", row_group_size=rows // 2)
+    pq.write_table(table(texts), home / "in.parquet", row_group_size=rows // 2)
     return home
 
 
@@ -105,6 +105,11 @@ def _table(seen: dict[str, list[Figures]], goal: float) -> Iterator[str]:
     for name, taken in seconds.items():
         yield f"  {name:<10} {taken:6.1f} s: {taken / ours:.1f}x   (goal: {goal})"
     yield f"  limit      {limit:6.1f} s: {limit / ours:.2f} of it"
+
+
+def table(texts: Sequence[str]) -> pa.Table:
+    """Texts as the input's one column."""
+    return pa.table({"text": texts})
 
 
 def glosses(rows: int) -> list[str]:
