@@ -160,7 +160,7 @@ def foretell(plan: Plan, rows: float, tries: list[Rehearsal], prices: Prices | N
     cores = summary.workers * summary.threads_per_worker
     for others in OTHER_CORES:
         workers = others // summary.threads_per_worker
-        if workers and others != cores and workers <= max(1, plan.chunks):
+        if workers and others != cores and workers <= max(1, plan.pieces):
             took = startup_s + (seconds - startup_s) * cores / others
             crews.append(reckon(workers, took, UNSURE * took, is_tried=False))
     total = sum(summary.busy_s.values())

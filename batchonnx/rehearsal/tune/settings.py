@@ -39,7 +39,7 @@ def grid(plan: Plan, cores: int) -> list[Setting]:
         counts = sorted({*(2**power for power in range(cores.bit_length()) if 2**power <= cores), cores})
         crews = [
             (budget.workers, budget.threads_per_worker if plan.device.is_cpu else 1)
-            for budget in (divide_cores(cores, workers, plan.chunks) for workers in counts)
+            for budget in (divide_cores(cores, workers, plan.pieces) for workers in counts)
         ]
     processes = [0, *sorted({1, cores})] if _has_hooks(plan) else [asked.hook_processes]
     return [

@@ -56,7 +56,7 @@ def tune_job(
     cores = usable_cores()
     with scratch_place(job) as place:
         plan, model = open_job(into(job, place, "tune"))
-        rate = divide_cores(cores, None, plan.chunks).workers / max(seconds_per_row(plan, model), 1e-9)
+        rate = divide_cores(cores, None, plan.pieces).workers / max(seconds_per_row(plan, model), 1e-9)
         trials = Trials(plan, model, place)
         given = given_setting(plan, cores, trials.auto)
         settings = list(dict.fromkeys([given, *grid(plan, cores)]))
@@ -79,6 +79,6 @@ def given_setting(plan: Plan, cores: int, batch_rows: int) -> Setting:
         threads = min(asked.resources.num_cpus, cores)
         return Setting(max(1, cores // threads), threads, batch_rows, asked.hook_processes)
     workers = asked.workers if isinstance(asked.workers, int) else None
-    budget = divide_cores(cores, workers, plan.chunks)
+    budget = divide_cores(cores, workers, plan.pieces)
     threads = budget.threads_per_worker if plan.device.is_cpu else 1
     return Setting(budget.workers, threads, batch_rows, asked.hook_processes)
