@@ -11,7 +11,8 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.dataset as pads
 
-from batchonnx.driver.run import OnProgress, RunOptions, clean_output, open_job, publish_staged, run_job
+from batchonnx.driver.run import RunOptions, clean_output, open_job, publish_staged, run_job
+from batchonnx.engines.events import Event, OnProgress, Tell, only_progress
 from batchonnx.job.load import load_job
 from batchonnx.job.spec import JobFile
 from batchonnx.ledger.output import Cleared, Output
@@ -85,6 +86,7 @@ def run(
     variables: Mapping[str, str] | None = None,
     *,
     on_progress: OnProgress | None = None,
+    on_event: Tell | None = None,
     stop: threading.Event | None = None,
     drain: threading.Event | None = None,
     overwrite: bool | None = None,
@@ -95,7 +97,8 @@ def run(
     """Score every row of the job and publish the result; go on with an unfinished run, if there is one.
 
     A result of the same job, model and input that is there already is left as it is.
-    on_progress: called about five times a second, from this thread. stop: set it from another
+    on_progress: called about five times a second, from this thread. on_event: called with that and with
+    all else that happens (see `engines.events`). stop: set it from another
     thread to end the run early; it then raises Interrupted. drain: the same, but the shards in work are
     finished first. overwrite: in place of the job's own.
     fresh: start over, whatever is there already. incremental: score only input files that are new
@@ -106,7 +109,14 @@ def run(
     and what was committed is kept.
     """
     options = RunOptions(overwrite, fresh, incremental, drain or threading.Event())
-    return run_job(_on(_load(job, variables), engine), options, stop or threading.Event(), on_progress)
+    shown = only_progress(on_progress)
+
+    def tell(event: Event) -> None:
+        for one in (shown, on_event):
+            if one is not None:
+                one(event)
+
+    return run_job(_on(_load(job, variables), engine), options, stop or threading.Event(), tell)
 
 
 def publish(output: str | Path, *, force: bool = False) -> Manifest:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from time import perf_counter
 
 from batchonnx.engines.engine import Phases, interrupted
+from batchonnx.engines.events import ShardCommitted, Tell
 from batchonnx.engines.spare import SpareHands
 from batchonnx.engines.worker import Shards, Stopped, Worker
 from batchonnx.ledger.output import Run
 from batchonnx.ledger.records import Commit
 from batchonnx.planning.plan import Plan
 from batchonnx.planning.shards import Shard, largest_first
+from batchonnx.runtime.machine import resident_bytes
 from batchonnx.runtime.session import Cancelled, Model
 from batchonnx.scoring.probe import BatchSize, Lesson
 from batchonnx.scoring.progress import STAGES, Progress
 from batchonnx.scoring.quarantine import ErrorBudget
 from batchonnx.scoring.read import ShardReading
+from batchonnx.storage.s3 import retries_made
 
 PROGRESS_EVERY_S = 0.2
 
@@ -46,6 +49,8 @@ class LocalEngine:
         self._plan, self._model, self._batch, self._budget = plan, model, batch, budget
         self._run, self._done = run, run.commits
         self._open_shards = [shard for shard in plan.shards if shard.number not in run.commits]
+        self._before = [run.commits[shard.number] for shard in plan.shards if shard.number in run.commits]
+        self._told, self._retried = 0, retries_made()
         self._ending = threading.Event()
         self.workers, self.threads = workers, threads
         self.apart, self.lost, self.copied = len(run.suspects - run.commits.keys()), 0, 0
@@ -64,9 +69,9 @@ class LocalEngine:
         self,
         stop: threading.Event,
         drain: threading.Event,
-        on_progress: Callable[[Progress], None] | None,
+        tell: Tell | None,
     ) -> None:
-        """Score every open shard; on_progress is called from this thread about five times a second.
+        """Score every open shard; `tell` is called from this thread, about five times a second.
 
         Raises the first error of any worker, after all have ended; Interrupted once `stop` is set, or, where
         shards are left, once `drain` is set and those in work are done.
@@ -80,12 +85,12 @@ class LocalEngine:
         for thread in threads:
             thread.start()
         try:
-            while any(thread.is_alive() for thread in threads):
-                next(thread for thread in threads if thread.is_alive()).join(PROGRESS_EVERY_S)
+            while alive := [thread for thread in threads if thread.is_alive()]:
+                alive[0].join(PROGRESS_EVERY_S)
                 if stop.is_set():
                     raise interrupted(len(self._done) + len(self._commits), len(self._plan.shards))
-                if on_progress is not None:
-                    on_progress(self._progress(perf_counter() - begin))
+                if tell is not None:
+                    self._report(tell, perf_counter() - begin)
                 if self._error is not None:
                     break
         finally:
@@ -109,12 +114,18 @@ class LocalEngine:
     @property
     def busy_s(self) -> dict[str, float]:
         """Stage -> seconds, summed over all workers."""
-        return {stage: sum(getattr(w.clock, stage) for w in self._workers) for stage in STAGES}
+        each = [worker.busy_s for worker in self._workers]
+        return {stage: sum(seconds[stage] for seconds in each) for stage in STAGES}
 
     @property
     def calls(self) -> int:
         """Calls of the model."""
         return sum(worker.calls for worker in self._workers)
+
+    @property
+    def retries(self) -> int:
+        """Requests to a store that were sent again."""
+        return retries_made() - self._retried
 
     @property
     def halved(self) -> int:
@@ -145,17 +156,27 @@ class LocalEngine:
             for thread in threads:
                 thread.join()
 
+    def _report(self, tell: Tell, elapsed_s: float) -> None:
+        new = self._commits[self._told :]
+        self._told += len(new)
+        for commit in new:
+            tell(ShardCommitted(commit))
+        tell(self._progress(elapsed_s))
+
     def _progress(self, elapsed_s: float) -> Progress:
         return Progress(
-            shards=len(self._done) + len(self._commits),
+            shards=len(self._before) + len(self._commits),
             shards_total=len(self._plan.shards),
             rows_in=sum(worker.rows_in for worker in self._workers),
-            rows_before=sum(commit.rows_in for commit in self._done.values()),
+            rows_before=sum(commit.rows_in for commit in self._before),
             quarantined=self._budget.spent,
             rows_total=self._plan.rows,
             elapsed_s=elapsed_s,
             workers=len(self._workers),
             busy_s=self.busy_s,
+            reads_ahead=self._plan.listing.is_remote,
+            memory=resident_bytes(),
+            retries=self.retries,
         )
 
 

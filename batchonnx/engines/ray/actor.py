@@ -11,7 +11,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter
@@ -32,6 +32,7 @@ from batchonnx.planning.plan import Plan
 from batchonnx.planning.shards import Shard
 from batchonnx.planning.stores import use_stores
 from batchonnx.runtime.chain import open_again
+from batchonnx.runtime.machine import resident_bytes
 from batchonnx.runtime.session import Model
 from batchonnx.runtime.signature import ModelSignature
 from batchonnx.scoring.hook_processes import hook_processes
@@ -40,6 +41,7 @@ from batchonnx.scoring.quarantine import ErrorBudget
 from batchonnx.scoring.read import read_chunks
 from batchonnx.scoring.scorer import Scorer
 from batchonnx.scoring.stream import from_bytes, to_bytes
+from batchonnx.storage.s3 import retries_made
 
 LIBRARIES = ("batchonnx", "onnxruntime", "onnxruntime-gpu", "pyarrow", "numpy")
 """Whose versions have to be the driver's."""
@@ -118,7 +120,8 @@ class Orders:
 class Report:
     """What came of a turn; sums are since the actor's start.
 
-    busy_s: stage -> seconds. first_s: how long ago the first batch was predicted.
+    busy_s: stage -> seconds. first_s: how long ago the first batch was predicted. memory: bytes that its
+    process has resident. retries: requests to a store that were sent again.
     """
 
     commits: Sequence[Commit] = ()
@@ -128,6 +131,8 @@ class Report:
     halved: int = 0
     busy_s: Mapping[str, float] = field(default_factory=dict)
     first_s: float | None = None
+    memory: int = 0
+    retries: int = 0
     trouble: BaseException | None = None
 
 
@@ -244,7 +249,9 @@ class Actor:
             rows_in=worker.rows_in,
             calls=worker.calls,
             halved=worker.halved,
-            busy_s=asdict(worker.clock),
+            busy_s=worker.busy_s,
+            memory=resident_bytes(),
+            retries=retries_made(),
             first_s=perf_counter() - worker.first_at if worker.first_at is not None else None,
             trouble=trouble,
         )

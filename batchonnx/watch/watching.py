@@ -1,0 +1,81 @@
+"""Everybody who is told what a run does, as job and environment ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+from batchonnx.engines.events import Event, Failed, RunStarted, Tell, Warned
+from batchonnx.job.spec import JobFile
+from batchonnx.watch.logs import log_event
+
+
+class Watcher(Protocol):
+    """Takes events as they come, in the driver's thread."""
+
+    def __call__(self, event: Event) -> None:
+        """May raise whatever it wants: that is a warning."""
+        ...
+
+    def close(self) -> None:
+        """The run is over, and all was told."""
+        ...
+
+
+class Watch:
+    """Tells events to all watchers. A watcher in trouble is a warning, and no more is told to it.
+
+    own: the caller's, whose errors are the caller's. run: the run's id, once it has begun.
+    """
+
+    def __init__(self, watchers: Sequence[Watcher], own: Tell | None) -> None:
+        self._watchers, self._own = list(watchers), own
+        self.run: str | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Tell everybody."""
+        if isinstance(event, RunStarted):
+            self.run = event.run
+        log_event(event, self.run)
+        for watcher in list(self._watchers):
+            try:
+                watcher(event)
+            except Exception as error:  # whatever somebody else's library or server does
+                self._watchers.remove(watcher)
+                self(_trouble(watcher, error))
+        if self._own is not None:
+            self._own(event)
+
+    def close(self) -> None:
+        """The run is over."""
+        for watcher in self._watchers:
+            try:
+                watcher.close()
+            except Exception as error:  # as above
+                log_event(_trouble(watcher, error), self.run)
+
+
+def _trouble(watcher: Watcher, error: Exception) -> Warned:
+    name = type(watcher).__name__.lower()
+    return Warned(f"{name}: {type(error).__name__}: {error}")
+
+
+@contextmanager
+def watching(job: JobFile, own: Tell | None) -> Iterator[Watch]:
+    """Tell whoever job and environment name, and `own`, until the block ends; how it fails, too.
+
+    Raises DependencyError for a package that the job's own settings need.
+    """
+    watch = Watch(_watchers(job), own)
+    try:
+        yield watch
+    except BaseException as error:
+        watch(Failed(watch.run, error))
+        raise
+    finally:
+        watch.close()
+
+
+def _watchers(job: JobFile) -> list[Watcher]:
+    return []
