@@ -304,8 +304,8 @@ def _finish(cluster: Cluster, job: SubmittedJob, *, as_json: bool) -> None:
 def _describe(job: SubmittedJob, lines: Any) -> str:
     from batchonnx.cluster.channel import problems_of, progress_of, summary_of
     from batchonnx.report.live import progress_line
-    from batchonnx.report.pace import Pace
     from batchonnx.report.summary import format_summary
+    from batchonnx.watch.pace import Pace
 
     head = f"{job.id}: {job.status}"
     if job.exit_code:
@@ -334,7 +334,7 @@ def _line_as_text() -> Callable[[Told], None]:
     """What people read: progress as a line, what is said twice (to programs, too) once."""
     from batchonnx.cluster.channel import progress_of
     from batchonnx.report.live import progress_line
-    from batchonnx.report.pace import Pace
+    from batchonnx.watch.pace import Pace
 
     pace = Pace()
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
+from batchonnx.cli.logs import show_log
 from batchonnx.cli.look import write
 from batchonnx.cli.screen import complain, say
 from batchonnx.cli.stopping import stopping
-from batchonnx.errors import OutputExistsError, Problem
+from batchonnx.errors import OutputExistsError, Problem, StorageError
 
 if TYPE_CHECKING:
+    from batchonnx.engines.events import Tell
     from batchonnx.job.spec import JobFile
 
 _set_option = click.option(
@@ -107,6 +111,13 @@ def plan(job: Path, settings: tuple[str, ...], date: str | None, as_json: bool) 
 @click.option(
     "--report", type=click.Path(path_type=Path), metavar="FILE", help="Write a page on the result, HTML."
 )
+@click.option(
+    "--json-lines",
+    "lines",
+    metavar="FILE",
+    help="Write what happens as JSON, a line each, to FILE; -: to standard output.",
+)
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="A log in place of the live view.")
 @_json_option
 def run(
     job: Path,
@@ -118,6 +129,8 @@ def run(
     incremental: bool,
     quiet: bool,
     report: Path | None,
+    lines: str | None,
+    log_format: Literal["text", "json"] | None,
     as_json: bool,
 ) -> None:
     """Score every row of JOB and publish the result, all or nothing.
@@ -136,7 +149,13 @@ def run(
       batchonnx run jobs/score.yaml --engine ray
       batchonnx run jobs/daily.yaml --date 2026-11-22
       batchonnx run jobs/score.yaml --report score.html
+      batchonnx run jobs/score.yaml --json-lines - | jq .event
+      batchonnx run jobs/score.yaml --log-format json
     """
+    if lines == "-" and as_json:
+        raise click.UsageError("--json and --json-lines - both want standard output.")
+    if log_format is not None:
+        show_log(log_format)
     stop = threading.Event()
     with stopping(stop):
         from batchonnx import api
@@ -147,10 +166,12 @@ def run(
 
         if report is not None:
             require_pictures()  # before the work, not after it
-        with live_view(quiet=quiet or as_json) as show:
+        is_silent = quiet or as_json or lines == "-"
+        with open_lines(lines) as tell, live_view(quiet=quiet or as_json or log_format is not None) as show:
             summary = api.run(
                 load_dated(job, settings, date),
                 on_progress=show,
+                on_event=tell,
                 stop=stop,
                 overwrite=overwrite,
                 fresh=fresh,
@@ -161,23 +182,51 @@ def run(
             write(report, api.report(summary.output, prove=False).html)
         if as_json:
             say(json.dumps(summary_as_dict(summary), indent=1))
-        elif not quiet:
+        elif not is_silent:
             say(format_summary(summary))
             say(format_preview(Path(summary.output)))
 
 
 @click.command()
-def schema() -> None:
+@click.option("--events", is_flag=True, help="Of a line of `run --json-lines` instead.")
+def schema(events: bool) -> None:
     """Print the JSON Schema of job files, for editors.
 
     \b
     Examples:
       batchonnx schema > job.schema.json
       (then, as the first line of a job: # yaml-language-server: $schema=job.schema.json)
+      batchonnx schema --events > event.schema.json
     """
+    if events:
+        from batchonnx.report.event_lines import events_schema
+
+        say(json.dumps(events_schema(), indent=2))
+        return
     from batchonnx.job.schema import job_schema
 
     say(json.dumps(job_schema(), indent=2))
+
+
+@contextmanager
+def open_lines(file: str | None) -> Iterator[Tell | None]:
+    """What writes events to a file, anew; to standard output for "-". Raises StorageError."""
+    if file is None:
+        yield None
+        return
+    from batchonnx.report.event_lines import EventLines
+
+    if file == "-":
+        yield EventLines(click.get_text_stream("stdout"))
+        return
+    try:
+        opened = Path(file).open("w", encoding="utf-8")
+    except OSError as error:
+        facts = {"file": file, "found": error.strerror or str(error)}
+        fix = "name a file that can be written, or - for standard output"
+        raise StorageError(Problem("the file for events can't be opened", facts, fix)) from error
+    with opened:
+        yield EventLines(opened)
 
 
 def load_dated(job: Path, settings: tuple[str, ...], date: str | None) -> JobFile:

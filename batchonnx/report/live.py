@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from batchonnx.engines.events import OnProgress
-from batchonnx.report.pace import Pace
 from batchonnx.report.text import count, duration, of_bytes, plural, printable
 from batchonnx.scoring.progress import Progress
+from batchonnx.watch.pace import Pace
 
 PLAIN_EVERY_S = 10.0
 HOSTS_SHOWN = 3

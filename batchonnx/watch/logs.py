@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from batchonnx.engines.events import Event, Failed, Published, RunStarted, ShardCommitted, Warned
 from batchonnx.errors import BatchonnxError
 from batchonnx.scoring.progress import Progress
+from batchonnx.watch.pace import Pace
 
 LOGGER = logging.getLogger("batchonnx")
 LOGGER.addHandler(logging.NullHandler())
@@ -24,37 +25,59 @@ FIELDS = ("job", "run", "shard", "host")
 PROGRESS_EVERY_S = 10.0
 """Of progress, one record in so many seconds."""
 
-
-def log_event(event: Event, run: str | None) -> None:
-    """Log what has happened; shards on the level DEBUG, or a run of 100,000 would fill disks."""
-    match event:
-        case RunStarted():
-            job = event.plan.job.job.name
-            _log(logging.INFO, f"run started: {job}, {len(event.plan.shards)} shards", run, job=job)
-        case ShardCommitted(commit):
-            if LOGGER.isEnabledFor(logging.DEBUG):
-                told = f"shard committed: {commit.rows_in} rows in {commit.took_s:.3f} s by {commit.worker}"
-                _log(logging.DEBUG, told, run, shard=commit.shard, host=commit.host)
-        case Warned(text):
-            _log(logging.WARNING, text, run)
-        case Published(_, summary):
-            told = "published" if summary.is_new else "published before, nothing to do"
-            told += f": {summary.rows_in} rows in, {summary.predicted} predicted, "
-            told += f"{summary.quarantined} quarantined, {summary.filtered} filtered out"
-            _log(logging.INFO, told, run, job=summary.job)
-        case Failed(_, error):
-            _log(logging.ERROR, f"failed: {first_words(error)}", run)
-        case _:
-            pass
+_HOST = platform.node()
 
 
-def log_progress(progress: Progress, run: str | None) -> None:
-    """A moment of the run, for those who ask for it."""
-    total = f" of {progress.rows_total}" if progress.rows_total is not None else ""
-    rate = progress.rows_in / max(progress.elapsed_s, 1e-9)
-    told = f"progress: {progress.rows_done}{total} rows, {rate:.0f} rows/s, "
-    told += f"{progress.shards} of {progress.shards_total} shards, {progress.quarantined} quarantined"
-    _log(logging.INFO, told, run)
+class Log:
+    """Logs what a run does; shards on the level DEBUG, or a run of 100,000 would fill disks."""
+
+    def __init__(self) -> None:
+        self._run: str | None = None
+        self._job: str | None = None
+        self._pace = Pace()
+        self._said_at = 0.0
+
+    def __call__(self, event: Event) -> None:
+        """Log an event, and progress now and then."""
+        match event:
+            case RunStarted(run, plan):
+                self._run, self._job = run, plan.job.job.name
+                self._log(logging.INFO, f"run started: {len(plan.shards)} shards to {plan.output}")
+            case ShardCommitted(commit):
+                if LOGGER.isEnabledFor(logging.DEBUG):
+                    told = f"shard committed: {commit.rows_in} rows in {commit.took_s:.3f} s"
+                    self._log(logging.DEBUG, f"{told} by {commit.worker}", commit.shard, commit.host)
+            case Warned(text):
+                self._log(logging.WARNING, text)
+            case Published(_, summary):
+                told = "published" if summary.is_new else "published before, nothing to do"
+                told += f": {summary.rows_in} rows in, {summary.predicted} predicted, "
+                told += f"{summary.quarantined} quarantined, {summary.filtered} filtered out"
+                self._log(logging.INFO, told)
+            case Failed(_, error):
+                self._log(logging.ERROR, f"failed: {first_words(error)}")
+            case _:
+                self._progress(event)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _progress(self, progress: Progress) -> None:
+        self._pace.note(progress)
+        if progress.elapsed_s - self._said_at < PROGRESS_EVERY_S:
+            return
+        self._said_at = progress.elapsed_s
+        total = f" of {progress.rows_total}" if progress.rows_total is not None else ""
+        told = f"progress: {progress.rows_done}{total} rows, {self._pace.rate:.0f} rows/s"
+        if self._pace.eta_s is not None:
+            told += f", {self._pace.eta_s:.0f} s to go"
+        if self._pace.slowest is not None:
+            told += f", {self._pace.slowest} holds it back"
+        self._log(logging.INFO, told)
+
+    def _log(self, level: int, text: str, shard: int | None = None, host: str = _HOST) -> None:
+        extra = {"job": self._job, "run": self._run, "shard": shard, "host": host}
+        LOGGER.log(level, "%s", text, extra=extra)
 
 
 def first_words(error: BaseException) -> str:
@@ -88,18 +111,3 @@ class TextFormatter(logging.Formatter):
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         where = [f"{name}={value}" for name in FIELDS if (value := getattr(record, name, None)) is not None]
         return " ".join([at, record.levelname, *where, record.getMessage()])
-
-
-_HOST = platform.node()
-
-
-def _log(
-    level: int,
-    text: str,
-    run: str | None,
-    *,
-    job: str | None = None,
-    shard: int | None = None,
-    host: str = "",
-) -> None:
-    LOGGER.log(level, "%s", text, extra={"job": job, "run": run, "shard": shard, "host": host or _HOST})

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from batchonnx.engines.events import Event, Failed, RunStarted, Tell, Warned
 from batchonnx.job.spec import JobFile
-from batchonnx.watch.logs import log_event
+from batchonnx.watch.logs import Log
 
 
 class Watcher(Protocol):
@@ -24,7 +24,7 @@ class Watcher(Protocol):
 
 
 class Watch:
-    """Tells events to all watchers. A watcher in trouble is a warning, and no more is told to it.
+    """Tells events to all watchers. One that is in trouble is a warning, and told no more.
 
     own: the caller's, whose errors are the caller's. run: the run's id, once it has begun.
     """
@@ -37,33 +37,31 @@ class Watch:
         """Tell everybody."""
         if isinstance(event, RunStarted):
             self.run = event.run
-        log_event(event, self.run)
         for watcher in list(self._watchers):
             try:
                 watcher(event)
             except Exception as error:  # whatever somebody else's library or server does
-                self._watchers.remove(watcher)
-                self(_trouble(watcher, error))
+                self._drop(watcher, error)
         if self._own is not None:
             self._own(event)
 
     def close(self) -> None:
         """The run is over."""
-        for watcher in self._watchers:
+        for watcher in list(self._watchers):
             try:
                 watcher.close()
             except Exception as error:  # as above
-                log_event(_trouble(watcher, error), self.run)
+                self._drop(watcher, error)
 
-
-def _trouble(watcher: Watcher, error: Exception) -> Warned:
-    name = type(watcher).__name__.lower()
-    return Warned(f"{name}: {type(error).__name__}: {error}")
+    def _drop(self, watcher: Watcher, error: Exception) -> None:
+        self._watchers.remove(watcher)
+        name = type(watcher).__name__.lower()
+        self(Warned(f"{name}: {error}" if str(error) else f"{name}: {type(error).__name__}"))
 
 
 @contextmanager
 def watching(job: JobFile, own: Tell | None) -> Iterator[Watch]:
-    """Tell whoever job and environment name, and `own`, until the block ends; how it fails, too.
+    """Tell whomever job and environment name, and `own`, until the block ends; how it fails, too.
 
     Raises DependencyError for a package that the job's own settings need.
     """
@@ -78,4 +76,4 @@ def watching(job: JobFile, own: Tell | None) -> Iterator[Watch]:
 
 
 def _watchers(job: JobFile) -> list[Watcher]:
-    return []
+    return [Log()]

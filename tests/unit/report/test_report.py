@@ -9,11 +9,11 @@ import pytest
 
 from batchonnx.report import live
 from batchonnx.report.live import live_view, progress_line
-from batchonnx.report.pace import Pace
 from batchonnx.report.preview import format_preview, format_rows
 from batchonnx.report.summary import format_summary
 from batchonnx.report.text import duration, of_bytes, plural, printable, shorten
 from batchonnx.scoring.progress import Progress, RunSummary
+from batchonnx.watch.pace import Pace
 
 
 def progress(rows: int, elapsed: float, total: int | None = 1000, **busy: float) -> Progress:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchonnx.report.pace import ETA_MOST_S, RECENT_S, Pace
 from batchonnx.scoring.progress import STAGES, Progress, slowest_stage
+from batchonnx.watch.pace import ETA_MOST_S, RECENT_S, Pace
 
 TICK_S = 0.2
 
