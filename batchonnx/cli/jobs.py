@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -217,10 +218,10 @@ def open_lines(file: str | None) -> Iterator[Tell | None]:
     from batchonnx.report.event_lines import EventLines
 
     if file == "-":
-        yield EventLines(click.get_text_stream("stdout"))
+        yield EventLines(sys.stdout)
         return
     try:
-        opened = Path(file).open("w", encoding="utf-8")
+        opened = Path(file).open("w", encoding="utf-8")  # noqa: SIM115 closed below
     except OSError as error:
         facts = {"file": file, "found": error.strerror or str(error)}
         fix = "name a file that can be written, or - for standard output"

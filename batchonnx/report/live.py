@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from batchonnx.engines.events import OnProgress
-from batchonnx.report.text import count, duration, of_bytes, plural, printable
+from batchonnx.report.text import count, duration, of_bytes, plural, printable, shorten
 from batchonnx.scoring.progress import Progress
 from batchonnx.watch.pace import Pace
 
 PLAIN_EVERY_S = 10.0
 HOSTS_SHOWN = 3
+INDENT, BAR_WIDTH = 9, 60
 
 
 def progress_line(progress: Progress, pace: Pace) -> str:
@@ -107,34 +108,38 @@ def _plain() -> OnProgress:
     return show
 
 
+def render(progress: Progress, pace: Pace, width: int) -> list[str]:
+    """The block on a terminal of so many columns: a phrase is never broken, only cut."""
+    lines = []
+    if progress.rows_total:
+        room = max(0, min(BAR_WIDTH, width - INDENT))
+        full = round(room * progress.rows_done / progress.rows_total)
+        lines.append(" " * INDENT + "━" * full + "╌" * (room - full))
+    for label, phrases in block_lines(progress, pace):
+        line = f"{label:<{INDENT}}{phrases[0]}"
+        for phrase in phrases[1:]:
+            if len(line) + 2 + len(phrase) > width:
+                lines.append(line)
+                line = " " * INDENT + phrase
+            else:
+                line += f"  {phrase}"
+        lines.append(line)
+    return [shorten(line, width) for line in lines]
+
+
 @contextmanager
 def _terminal() -> Iterator[OnProgress]:
     from rich.console import Console
     from rich.live import Live
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
     from rich.text import Text
 
     pace = Pace()
-
-    def block(progress: Progress) -> Table:
-        table = Table.grid(padding=(0, 2, 0, 0))
-        table.add_column(style="dim", no_wrap=True)
-        table.add_column(overflow="fold")
-        if progress.rows_total:
-            table.add_row("", ProgressBar(progress.rows_total, progress.rows_done, width=40))
-        for label, phrases in block_lines(progress, pace):
-            # A phrase is kept together: only the space between two may become a line break.
-            text = Text("  ").join(Text(phrase.replace(" ", "\u00a0")) for phrase in phrases)
-            if label == "stages" and pace.slowest is not None:
-                text.highlight_words([f"{pace.slowest}\u00a0"], style="bold")
-            table.add_row(label, text)
-        return table
-
     with Live(Text("starting"), console=Console(stderr=True), auto_refresh=False, transient=True) as live:
 
         def show(progress: Progress) -> None:
             pace.note(progress)
-            live.update(block(progress), refresh=True)
+            text = Text("\n".join(render(progress, pace, live.console.width)), no_wrap=True)
+            text.highlight_regex(r"\w+ holds it back", "bold")
+            live.update(text, refresh=True)
 
         yield show

@@ -18,6 +18,10 @@ ETA_SHARE, ETA_MOST_S = 0.25, 60.0
 """What is left will go as the last quarter went, or the last minute: jobs speed up, or slow down for good."""
 
 
+LEAST_SHARE = 0.05
+"""With less, as while the batch size is measured, no stage has held anybody back yet."""
+
+
 @dataclass(frozen=True)
 class _Moment:
     """part: of all that is to be done, what is; 0 to 1."""
@@ -33,7 +37,7 @@ class Pace:
 
     rate: rows/s now; mean: since the run began. eta_s: seconds until the last row; None where nothing tells
     yet. shares: stage -> share of the workers' time that goes there now, 0 to 1. slowest: the stage that
-    holds workers back now; see `slowest_stage`.
+    holds workers back now, if one does; see `slowest_stage`.
     """
 
     def __init__(self) -> None:
@@ -61,7 +65,8 @@ class Pace:
         spent = {stage: now.busy_s.get(stage, 0.0) - then.busy_s.get(stage, 0.0) for stage in STAGES}
         time_s = max(now.elapsed_s - then.elapsed_s, 1e-9) * max(1, progress.workers)
         self.shares = {stage: min(1.0, max(0.0, seconds) / time_s) for stage, seconds in spent.items()}
-        self.slowest = slowest_stage(spent, reads_ahead=progress.reads_ahead)
+        slowest = slowest_stage(spent, reads_ahead=progress.reads_ahead)
+        self.slowest = slowest if slowest is not None and self.shares[slowest] >= LEAST_SHARE else None
 
     def _window(self, now: _Moment, least_s: float) -> tuple[_Moment, float]:
         """The moment that a window begins with, at least so long ago and so many steps; and how long what was
