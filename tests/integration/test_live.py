@@ -32,7 +32,7 @@ from batchonnx.scoring.progress import Progress
 from batchonnx.storage.s3 import s3_client, split_url
 from batchonnx.watch.pace import Pace
 from tests import models
-from tests.stores.faultproxy import FaultProxy
+from tests.stores.faultproxy import FaultProxy, Rule
 from tests.stores.fixtures import UseStore
 from tests.stores.s3server import S3Server
 
@@ -42,7 +42,7 @@ import time
 import numpy as np
 
 def encode(rows):
-    time.sleep(0.1)
+    time.sleep(0.06)
     return np.stack([rows.column(n).to_numpy() for n in ("f0", "f1", "f2")], axis=1)
 """
 SLOW = {"x": {"columns": ["f0", "f1", "f2"], "python": "slow:encode"}}
@@ -78,10 +78,10 @@ def test_the_stage_that_is_slow_is_named_by_live_view_summary_and_report(
             job = make_job(tmp_path, input={"path": s3_folder})
             for path in tmp_path.glob("*.parquet"):
                 s3_client().put(bucket, f"{prefix}/{path.name}", path.read_bytes())
-            proxy.fault("delay", ms=300, op="GetObject").__enter__()
+            proxy.add(Rule("delay", ms=700, op="GetObject"))
         case _:
             job = make_job(tmp_path, output={"path": f"{s3_folder}/out"})
-            proxy.fault("delay", ms=300, op="UploadPart").__enter__()
+            proxy.add(Rule("delay", ms=300, op="UploadPart"))
     pace, views = Pace(), []
 
     def look(progress: Progress) -> None:
