@@ -93,6 +93,7 @@ def run(
     fresh: bool = False,
     incremental: bool = False,
     engine: Literal["local", "ray"] | None = None,
+    metrics_port: int | None = None,
 ) -> RunSummary:
     """Score every row of the job and publish the result; go on with an unfinished run, if there is one.
 
@@ -103,7 +104,7 @@ def run(
     finished first. overwrite: in place of the job's own.
     fresh: start over, whatever is there already. incremental: score only input files that are new
     or have changed since the published result was made, and replace exactly their parts.
-    engine: in place of the job's own `engine.name`.
+    engine, metrics_port: in place of the job's own `engine.name`, `metrics.port`.
     Raises what `plan` raises, and OutputExistsError, OutputBusyError, ChangedError, RowError,
     GateError, StorageError; with Ray, ClusterError. Whatever is raised, nothing of the run is visible,
     and what was committed is kept.
@@ -116,7 +117,8 @@ def run(
             if one is not None:
                 one(event)
 
-    return run_job(_on(_load(job, variables), engine), options, stop or threading.Event(), tell)
+    loaded = _serving(_on(_load(job, variables), engine), metrics_port)
+    return run_job(loaded, options, stop or threading.Event(), tell)
 
 
 def publish(output: str | Path, *, force: bool = False) -> Manifest:
@@ -367,6 +369,13 @@ def _output(path: str | Path) -> Output:
 def _absolute(path: str | Path) -> str:
     text = str(path)
     return text if "://" in text else str(Path(text).absolute())
+
+
+def _serving(job: JobFile, port: int | None) -> JobFile:
+    if port is None:
+        return job
+    asked = job.job.metrics.model_copy(update={"port": port})
+    return job.model_copy(update={"job": job.job.model_copy(update={"metrics": asked})})
 
 
 def _on(job: JobFile, engine: Literal["local", "ray"] | None) -> JobFile:

@@ -119,6 +119,12 @@ def plan(job: Path, settings: tuple[str, ...], date: str | None, as_json: bool) 
     help="Write what happens as JSON, a line each, to FILE; -: to standard output.",
 )
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="A log in place of the live view.")
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(1, 65535),
+    metavar="PORT",
+    help="Serve metrics for Prometheus while the run lasts.",
+)
 @_json_option
 def run(
     job: Path,
@@ -132,6 +138,7 @@ def run(
     report: Path | None,
     lines: str | None,
     log_format: Literal["text", "json"] | None,
+    metrics_port: int | None,
     as_json: bool,
 ) -> None:
     """Score every row of JOB and publish the result, all or nothing.
@@ -152,6 +159,7 @@ def run(
       batchonnx run jobs/score.yaml --report score.html
       batchonnx run jobs/score.yaml --json-lines - | jq .event
       batchonnx run jobs/score.yaml --log-format json
+      batchonnx run jobs/score.yaml --metrics-port 9464
     """
     if lines == "-" and as_json:
         raise click.UsageError("--json and --json-lines - both want standard output.")
@@ -178,6 +186,7 @@ def run(
                 fresh=fresh,
                 incremental=incremental,
                 engine=engine,
+                metrics_port=metrics_port,
             )
         if report is not None:
             write(report, api.report(summary.output, prove=False).html)

@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from batchonnx.engines.events import Event, Failed, RunStarted, Tell, Warned
-from batchonnx.job.spec import JobFile
+from batchonnx.job.spec import JobFile, Metrics
 from batchonnx.watch.logs import Log
+from batchonnx.watch.meters import Meters, Sink
+from batchonnx.watch.ray_metrics import RayMetrics
 
 
 class Watcher(Protocol):
@@ -76,4 +78,11 @@ def watching(job: JobFile, own: Tell | None) -> Iterator[Watch]:
 
 
 def _watchers(job: JobFile) -> list[Watcher]:
-    return [Log()]
+    sinks: list[Sink] = []
+    if job.job.metrics != Metrics():
+        from batchonnx.watch.prometheus import Prometheus
+
+        sinks.append(Prometheus(job))
+    if job.job.engine.name == "ray":
+        sinks.append(RayMetrics())
+    return [Log(), *([Meters(sinks, job.job.name)] if sinks else [])]

@@ -17,6 +17,7 @@ from batchonnx.job.spec.schedule import Schedule
 from batchonnx.job.spec.section import PASSWORD, Scalar, Section
 from batchonnx.job.spec.source import ChainedModel, Input, Model, Table
 from batchonnx.job.spec.storage import Storage
+from batchonnx.job.spec.telling import Metrics, Notice, Notify
 
 __all__ = [
     "PASSWORD",
@@ -34,7 +35,10 @@ __all__ = [
     "Input",
     "Job",
     "JobFile",
+    "Metrics",
     "Model",
+    "Notice",
+    "Notify",
     "Output",
     "Pool",
     "Precision",

@@ -17,7 +17,7 @@ def follow(
 ) -> list[tuple[float, float]]:
     """A job that does `step` rows at a time at `speed` rows/s, half as fast behind a share of its rows.
 
-    Returns at each tick, once two seconds and three steps are behind: seconds that were really left, and those that were foretold.
+    Returns at each tick, from two seconds and four steps on: seconds that were really left, and as foretold.
     """
     left = total - before
     turn_s = slower_at * left / speed
