@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from batchonnx.errors import DependencyError, Problem, StorageError
+from batchonnx.errors import DependencyError, Problem
 from batchonnx.job.spec import JobFile
 from batchonnx.watch.meters import JOB, METRICS, SECONDS, Metric
 
@@ -20,14 +20,21 @@ PUSH_S = 10.0
 class Prometheus:
     """A registry of one run's own. See `meters.Sink`.
 
-    Raises DependencyError without prometheus_client, StorageError if the port is taken.
+    trouble: why nothing is served, though a port was asked for; another date of a backfill may have it.
+    Raises DependencyError without prometheus_client.
     """
 
     def __init__(self, job: JobFile) -> None:
         self._job, self._asked = job, job.job.metrics
         self._registry: CollectorRegistry = _client(job).CollectorRegistry()
         self._made = {metric.name: self._make(metric) for metric in METRICS.values()}
-        self._server = self._serve(self._asked.port) if self._asked.port is not None else None
+        self._server: Any = None
+        self.trouble: str | None = None
+        if self._asked.port is not None:
+            try:
+                self._server = self._client.start_http_server(self._asked.port, registry=self._registry)[0]
+            except OSError as error:
+                self.trouble = f"metrics aren't served on port {self._asked.port}: {error.strerror or error}"
 
     def add(self, metric: Metric, amount: float, labels: Mapping[str, str]) -> None:
         """To a counter."""
@@ -64,14 +71,6 @@ class Prometheus:
         more: dict[str, Any] = {"buckets": SECONDS} if metric.kind == "histogram" else {}
         kind = getattr(self._client, metric.kind.title())
         return kind(metric.name, metric.about, labels, registry=self._registry, **more)
-
-    def _serve(self, port: int) -> Any:
-        try:
-            return self._client.start_http_server(port, registry=self._registry)[0]
-        except OSError as error:
-            facts = {"job": self._job.where("metrics.port"), "port": str(port), "found": error.strerror or ""}
-            fix = "choose another port: run --metrics-port, or metrics.port"
-            raise StorageError(Problem("metrics can't be served on this port", facts, fix)) from error
 
     def _write(self) -> None:
         if self._asked.textfile is not None:

@@ -10,7 +10,7 @@ from batchonnx.watch.meters import JOB, METRICS, SECONDS, Metric
 
 
 class RayMetrics:
-    """Told by the driver alone: of actors each had its own series, for as long as it lives. See `meters.Sink`.
+    """Told by the driver alone: each actor had series of its own, as long as it lives. See `meters.Sink`.
 
     What comes before the cluster is there waits for it; what comes after it has been left is nobody's.
     """

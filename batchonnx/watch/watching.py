@@ -67,8 +67,11 @@ def watching(job: JobFile, own: Tell | None) -> Iterator[Watch]:
 
     Raises DependencyError for a package that the job's own settings need.
     """
-    watch = Watch(_watchers(job), own)
+    watchers, warnings = _watchers(job)
+    watch = Watch(watchers, own)
     try:
+        for text in warnings:
+            watch(Warned(text))
         yield watch
     except BaseException as error:
         watch(Failed(watch.run, error))
@@ -77,12 +80,16 @@ def watching(job: JobFile, own: Tell | None) -> Iterator[Watch]:
         watch.close()
 
 
-def _watchers(job: JobFile) -> list[Watcher]:
+def _watchers(job: JobFile) -> tuple[list[Watcher], list[str]]:
+    """Those whom a job has, and what is wrong with them already."""
     sinks: list[Sink] = []
+    warnings = []
     if job.job.metrics != Metrics():
         from batchonnx.watch.prometheus import Prometheus
 
-        sinks.append(Prometheus(job))
+        served = Prometheus(job)
+        sinks.append(served)
+        warnings += [served.trouble] if served.trouble is not None else []
     if job.job.engine.name == "ray":
         sinks.append(RayMetrics())
-    return [Log(), *([Meters(sinks, job.job.name)] if sinks else [])]
+    return [Log(), *([Meters(sinks, job.job.name)] if sinks else [])], warnings
