@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
-from batchonnx.engines.events import Event, Failed, RunStarted, Tell, Warned
+from batchonnx.engines.events import Event, Failed, Published, RunStarted, Tell, Warned
 from batchonnx.job.spec import JobFile, Metrics
+from batchonnx.job.spec import Notify as Telling
 from batchonnx.watch.logs import Log
 from batchonnx.watch.meters import Meters, Sink
+from batchonnx.watch.notify import Notify
 from batchonnx.watch.ray_metrics import RayMetrics
 
 
@@ -29,16 +31,19 @@ class Watch:
     """Tells events to all watchers. One that is in trouble is a warning, and told no more.
 
     own: the caller's, whose errors are the caller's. run: the run's id, once it has begun.
+    is_over: its end was told.
     """
 
     def __init__(self, watchers: Sequence[Watcher], own: Tell | None) -> None:
         self._watchers, self._own = list(watchers), own
         self.run: str | None = None
+        self.is_over = False
 
     def __call__(self, event: Event) -> None:
         """Tell everybody."""
         if isinstance(event, RunStarted):
             self.run = event.run
+        self.is_over = self.is_over or isinstance(event, Published | Failed)
         for watcher in list(self._watchers):
             try:
                 watcher(event)
@@ -74,7 +79,8 @@ def watching(job: JobFile, own: Tell | None) -> Iterator[Watch]:
             watch(Warned(text))
         yield watch
     except BaseException as error:
-        watch(Failed(watch.run, error))
+        if not watch.is_over:
+            watch(Failed(watch.run, error))
         raise
     finally:
         watch.close()
@@ -92,4 +98,9 @@ def _watchers(job: JobFile) -> tuple[list[Watcher], list[str]]:
         warnings += [served.trouble] if served.trouble is not None else []
     if job.job.engine.name == "ray":
         sinks.append(RayMetrics())
-    return [Log(), *([Meters(sinks, job.job.name)] if sinks else [])], warnings
+    watchers: list[Watcher] = [Log()]
+    if sinks:
+        watchers.append(Meters(sinks, job.job.name))
+    if job.job.notify != Telling():
+        watchers.append(Notify(job))
+    return watchers, warnings
