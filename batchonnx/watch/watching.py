@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
 from batchonnx.engines.events import Event, Failed, Published, RunStarted, Tell, Warned
 from batchonnx.job.spec import JobFile, Metrics
 from batchonnx.job.spec import Notify as Telling
+from batchonnx.watch import lineage, traces
 from batchonnx.watch.logs import Log
 from batchonnx.watch.meters import Meters, Sink
 from batchonnx.watch.notify import Notify
@@ -103,4 +104,18 @@ def _watchers(job: JobFile) -> tuple[list[Watcher], list[str]]:
         watchers.append(Meters(sinks, job.job.name))
     if job.job.notify != Telling():
         watchers.append(Notify(job))
+    if traces.are_wanted():
+        _try(lambda: watchers.append(traces.Traces(job.job.name)), traces.PACKAGES, warnings)
+    if lineage.is_wanted():
+        _try(lambda: watchers.append(lineage.Lineage(job)), lineage.PACKAGES, warnings)
     return watchers, warnings
+
+
+def _try(add: Callable[[], None], packages: str, warnings: list[str]) -> None:
+    """What the environment asks for is often meant for others, too: without its packages, a run goes on."""
+    try:
+        add()
+    except ImportError:
+        warnings.append(packages)
+    except Exception as error:  # settings that are not ours to read
+        warnings.append(f"{packages.partition(':')[0]}: {error}")

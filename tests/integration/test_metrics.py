@@ -24,6 +24,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from batchonnx import api
 from batchonnx.engines.events import Warned
+from batchonnx.errors import ContractError
 from batchonnx.watch.meters import METRICS
 from tests.cluster.head import free_ports
 from tests.integration.ray_cluster import ray_cluster
@@ -116,7 +117,7 @@ def test_a_run_that_fails_says_so_and_a_place_that_refuses_is_a_warning(tmp_path
         "gate": {"scores": {"max": 0}},
         "output": {"path": "held"},
     }
-    with pytest.raises(Exception, match="scores"):
+    with pytest.raises(ContractError):
         api.run(make_job(tmp_path, **held))
     assert 'batchonnx_run_success{job_name="watched"} 0.0' in (tmp_path / "failed.prom").read_text()
 
