@@ -307,7 +307,8 @@ def test_prometheus_scrapes_a_run_on_ray(tmp_path: Path) -> None:
     program("prometheus")
     (port,) = free_ports(1)
     with ray_cluster(1, metrics_export_port=port) as cluster:
-        run = slow_run(tmp_path, 40, "--engine", "ray")
+        events = tmp_path / "events.jsonl"
+        run = slow_run(tmp_path, 40, "--engine", "ray", "--json-lines", str(events))
         host = cluster.head_node.node_ip_address
         wanted = [
             query for query in queries() if not any(n in query for n in (*OF_ENDED_RUNS, "shard_duration"))
@@ -316,3 +317,10 @@ def test_prometheus_scrapes_a_run_on_ray(tmp_path: Path) -> None:
             missing = scraper.await_answers(wanted, lambda: run.poll() is not None)
         assert run.wait() == 0
     assert missing == set()
+    told = [json.loads(line) for line in events.read_text().splitlines()]
+    progress = [event for event in told if event["event"] == "progress"]
+    assert progress[-1]["rows_done"] == 3 * ROWS
+    busy = [event for event in progress if event["slowest_stage"]]
+    assert {event["slowest_stage"] for event in busy[2:]} == {"encode"}
+    assert sum(busy[-1]["hosts"].values()) == busy[-1]["workers"] == 1
+    assert busy[-1]["memory"] > 10 << 20

@@ -27,8 +27,10 @@ from batchonnx.job.load import job_from_dict
 from batchonnx.job.spec import JobFile
 from batchonnx.watch import webhook
 from tests import models
+from tests.integration.test_docs import table
 
 BAD = 2
+OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 
 
 def make_job(folder: Path, **more: Any) -> JobFile:
@@ -99,6 +101,7 @@ def test_success_and_quarantine_are_told_once_each_with_what_came_of_the_run(tmp
         assert run(job) == []
         assert run(job) == []  # the result is there already
     success, quarantine = (json.loads(body) for _, body in receiver.taken)
+    assert {*success, "error", "exit_code", "problems"} == set(table(OPERATIONS, "keys: notice"))
     assert (success["event"], quarantine["event"]) == ("success", "quarantine")
     assert (success["rows_in"], success["predicted"], success["quarantined"]) == (40, 38, BAD)
     assert success["output"] == str(tmp_path / "out")
