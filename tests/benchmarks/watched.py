@@ -1,4 +1,4 @@
-"""What it costs to be watched: a run with a live view, events, a log and metrics, beside one with none of it."""
+"""What it costs to be watched: a run with live view, events, a log and metrics, beside one with none."""
 
 from __future__ import annotations
 
