@@ -102,7 +102,7 @@ def gate_options(command: Command) -> Command:
     number = click.FloatRange(0)
     for option in reversed(
         (
-            click.option("--max-diff", type=number, help="Largest |a-b| / max(1, |a|) of any value."),
+            click.option("--max-diff", type=number, help="Largest |a-b| / (1 + |a|) of any value."),
             click.option("--min-agreement", type=number, help="Share of rows with the same label: 0.99."),
             click.option("--min-cosine", type=number, help="Mean cosine of the rows' outputs: 0.99."),
             click.option("--min-speedup", type=number, help="Rows/s of B to those of A: 1.5."),

@@ -19,7 +19,7 @@ class Parity:
     rows, values: compared. unlike: values that are NaN or infinite in one model alone, or infinite with
         another sign; the differences are those of the others.
     max_abs, mean_abs: of |a - b|. max_rel, mean_rel: of |a - b| / max(|a|, |b|), 0 where both are 0.
-    max_diff: of |a - b| / max(1, |a|): absolute for small values, relative for large ones.
+    max_diff: of |a - b| / (1 + |a|): the least d for which numpy.allclose(b, a, rtol=d, atol=d) holds.
     mean_cosine, min_cosine: of a row of a and the same row of b. None for rows of one value.
     label_agreement: share of rows whose largest value (whose value, where outputs are integers, text or
         booleans) is the same. None for floats of one value a row.
@@ -85,7 +85,7 @@ def _differences(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
         "mean_abs": float(difference.mean()),
         "max_rel": float(relative.max()),
         "mean_rel": float(relative.mean()),
-        "max_diff": float((difference / np.maximum(1.0, np.abs(a))).max()),
+        "max_diff": float((difference / (1.0 + np.abs(a))).max()),
     }
 
 

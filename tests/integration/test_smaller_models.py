@@ -185,10 +185,9 @@ def test_efficientnet_in_onnx_runtime_s_format_is_portable_or_fast(
 ) -> None:
     model, rows = emoji
     few = JobRows(rows.job, 32)
-    portable = convert(str(model), tmp_path / "portable.ort", trial=Trial(few, sizes=(8,)))
+    close = Trial(JobRows(rows.job, 200), Gates(max_diff=1e-5), (8,))
+    portable = convert(str(model), tmp_path / "portable.ort", trial=close)
     print("portable", portable.speedup, only(portable, "logits").max_diff)
-    assert portable.parity[0].max_diff is not None
-    assert portable.parity[0].max_diff < 2e-5
     assert portable.speedup is not None
     same = Trial(few, Gates(max_diff=0), (8,))
     here = convert(str(model), tmp_path / "here.ort", Form(this_cpu=True), same)
