@@ -49,7 +49,10 @@ class LocalEngine:
         self._plan, self._model, self._batch, self._budget = plan, model, batch, budget
         self._run, self._done = run, run.commits
         self._open_shards = [shard for shard in plan.shards if shard.number not in run.commits]
-        self._before = [run.commits[shard.number] for shard in plan.shards if shard.number in run.commits]
+        before = [run.commits[shard.number] for shard in plan.shards if shard.number in run.commits]
+        # Known once: a plan of 100,000 shards is too long to be looked through five times a second.
+        self._before, self._rows_before = len(before), sum(commit.rows_in for commit in before)
+        self._rows_total, self._reads_ahead = plan.rows, plan.listing.is_remote
         self._told, self._retried = 0, retries_made()
         self._ending = threading.Event()
         self.workers, self.threads = workers, threads
@@ -165,16 +168,16 @@ class LocalEngine:
 
     def _progress(self, elapsed_s: float) -> Progress:
         return Progress(
-            shards=len(self._before) + len(self._commits),
+            shards=self._before + len(self._commits),
             shards_total=len(self._plan.shards),
             rows_in=sum(worker.rows_in for worker in self._workers),
-            rows_before=sum(commit.rows_in for commit in self._before),
+            rows_before=self._rows_before,
             quarantined=self._budget.spent,
-            rows_total=self._plan.rows,
+            rows_total=self._rows_total,
             elapsed_s=elapsed_s,
             workers=len(self._workers),
             busy_s=self.busy_s,
-            reads_ahead=self._plan.listing.is_remote,
+            reads_ahead=self._reads_ahead,
             memory=resident_bytes(),
             retries=self.retries,
         )

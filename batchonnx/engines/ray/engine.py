@@ -67,9 +67,9 @@ class RayEngine:
         self._staff = Staff(self._asked, self._hand, self._losses)
         self._first_rows = FirstRows(plan, model, lesson, measured, on_lesson)
         self._dispatch = Dispatch(self._hand, self._staff, self._losses, self._first_rows, run, budget)
-        self._before = [run.commits[shard.number] for shard in plan.shards if shard.number in run.commits]
-        self._rows_before = sum(commit.rows_in for commit in self._before)
-        self._rows_total = plan.rows
+        before = [run.commits[shard.number] for shard in plan.shards if shard.number in run.commits]
+        self._before, self._rows_before = len(before), sum(commit.rows_in for commit in before)
+        self._rows_total, self._reads_ahead = plan.rows, plan.listing.is_remote
         # Ray tells of each answer: asking it of all of them took half of the driver's time.
         self._answers: SimpleQueue[Member] = SimpleQueue()
         self.threads = self._asked.resources.num_cpus
@@ -255,7 +255,7 @@ class RayEngine:
     def _progress(self) -> Progress:
         under_way = sum(max(0, m.report.rows_in - m.committed_rows) for m in self._staff.members)
         return Progress(
-            shards=len(self._before) + len(self._dispatch.made),
+            shards=self._before + len(self._dispatch.made),
             shards_total=len(self._plan.shards),
             rows_in=self._dispatch.made_rows + under_way,
             rows_before=self._rows_before,
@@ -264,7 +264,7 @@ class RayEngine:
             elapsed_s=perf_counter() - (self._staff.ready_at or self._beginning.begun_at),
             workers=max(1, self._staff.working),
             busy_s=self.busy_s,
-            reads_ahead=self._plan.listing.is_remote,
+            reads_ahead=self._reads_ahead,
             hosts=Counter(member.hello.host for member in self._staff.members if member.hello is not None),
             memory=sum(member.report.memory for member in self._staff.members),
             retries=self.retries,
