@@ -265,7 +265,7 @@ class RayEngine:
             workers=max(1, self._staff.working),
             busy_s=self.busy_s,
             reads_ahead=self._reads_ahead,
-            hosts=Counter(member.hello.host for member in self._staff.members if member.hello is not None),
+            hosts=dict(Counter(m.hello.host for m in self._staff.members if m.hello is not None)),
             memory=sum(member.report.memory for member in self._staff.members),
             retries=self.retries,
             lost=self.lost,
