@@ -96,6 +96,8 @@ class LocalEngine:
                     self._report(tell, perf_counter() - begin)
                 if self._error is not None:
                     break
+            if tell is not None:
+                self._report(tell, perf_counter() - begin)
         finally:
             self._end(threads)
             self._run.end()
