@@ -134,7 +134,8 @@ def watched(folder: Path, rounds: int) -> Iterator[str]:
     cost = looked_at["driver_s"] - alone["driver_s"]
     yield f"watched: {case.what}"
     yield f"  {looked_at['seconds']:.3f} s; with nobody looking {alone['seconds']:.3f} s"
-    yield f"  being watched takes {cost:.3f} s of a core, {cost / looked_at['seconds']:.1%}   (goal: below 1%)"
+    share = cost / looked_at["seconds"]
+    yield f"  being watched takes {cost:.3f} s of a core, {share:.1%}   (goal: below 1%)"
 
 
 def plan(folder: Path, rounds: int) -> Iterator[str]:

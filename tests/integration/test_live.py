@@ -8,6 +8,7 @@ import pty
 import re
 import subprocess
 import sys
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -163,9 +164,9 @@ def test_events_are_lines_of_json_as_the_printed_schema_says(tmp_path: Path) -> 
     lines += [json.loads(line) for line in file.read_text().splitlines()]
     for line in lines:
         check.validate(line)
-    told = [line["event"] for line in lines]
-    assert told == ["run-started", *["shard-committed"] * told.count("shard-committed"), "progress",
-                    "published", "published", "failed"]  # fmt: skip
+    told = [event for event, _ in groupby(line["event"] for line in lines)]
+    assert (told[0], told[-3:]) == ("run-started", ["progress", "published", "failed"])
+    assert set(told[1:-2]) == {"shard-committed", "progress"}
     begun, *_, progress, published, again, end = lines
     assert len({line["run"] for line in lines[:-2]}) == 1
     assert (begun["rows"], progress["rows_done"], published["summary"]["predicted"]) == (3600,) * 3
