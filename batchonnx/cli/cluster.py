@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from batchonnx.cluster.channel import Told
     from batchonnx.cluster.connect import Cluster
     from batchonnx.cluster.jobs import SubmittedJob
+    from batchonnx.cluster.package import RunOptions
 
 _address_option = click.option(
     "--address",
@@ -42,6 +43,7 @@ _job_argument = click.argument("job", metavar="ID|JOB")
 @click.option("--overwrite", is_flag=True, default=None, help="As with run.")
 @click.option("--fresh", is_flag=True, help="As with run.")
 @click.option("--incremental", is_flag=True, help="As with run.")
+@click.option("--engine", type=click.Choice(["local", "ray"]), help="As with run.")
 @click.option("--cpus", type=click.FloatRange(0), default=0, help="Reserve CPUs for the driver itself.")
 @click.option("--gpus", type=click.FloatRange(0), default=0, help="Reserve GPUs for the driver itself.")
 @click.option("--resource", multiple=True, metavar="NAME=AMOUNT", help="Reserve a custom resource.")
@@ -56,6 +58,7 @@ def submit(
     overwrite: bool | None,
     fresh: bool,
     incremental: bool,
+    engine: Literal["local", "ray"] | None,
     cpus: float,
     gpus: float,
     resource: tuple[str, ...],
@@ -83,7 +86,12 @@ def submit(
     wanted = Wanted(cpus=cpus, gpus=gpus, resources=dict(map(_amount, resource)))
     loaded = load_job(job, given)
     cluster = connect(address)
-    options = {"overwrite": overwrite, "fresh": fresh, "incremental": incremental}
+    options: RunOptions = {
+        "overwrite": overwrite,
+        "fresh": fresh,
+        "incremental": incremental,
+        "engine": engine,
+    }
     found, is_new = submit_job(cluster, loaded, given, options, wanted=wanted, shared=shared, exclude=exclude)
     if not as_json:
         told = "submitted" if is_new else "found, submitted before"

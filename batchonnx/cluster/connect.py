@@ -18,6 +18,7 @@ from batchonnx.errors import ClusterError, DependencyError, Problem
 
 HERE = "http://127.0.0.1:8265"
 """Where Ray's dashboard is unless it was told another place."""
+THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 """That name a cluster, as Ray reads them: the first one that is set counts."""
 CONNECT_S, ANSWER_S = 5, 30
@@ -64,8 +65,9 @@ def connect(address: str | None = None) -> Cluster:
     """Reach a cluster's dashboard.
 
     address: a dashboard's URL, or a head's `host:port`. Left out: RAY_API_SERVER_ADDRESS, RAY_ADDRESS, this
-    machine's port 8265. The token is RAY_AUTH_TOKEN, or the file RAY_AUTH_TOKEN_PATH, or with
-    RAY_AUTH_MODE=token ~/.ray/auth_token; other headers are RAY_JOB_HEADERS, as for `ray job`.
+    machine's port 8265. The token is RAY_AUTH_TOKEN, or the file RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token
+    with RAY_AUTH_MODE=token, and for a dashboard of this machine unless that is `disabled`; other headers are
+    RAY_JOB_HEADERS, as for `ray job`.
     Certificates to trust: REQUESTS_CA_BUNDLE, else SSL_CERT_FILE.
     Raises DependencyError without ray[default], ClusterError if nothing answers, or doesn't let us in.
     """
@@ -78,7 +80,7 @@ def connect(address: str | None = None) -> Cluster:
     for logger in QUIET:
         logging.getLogger(logger).setLevel(logging.ERROR)  # what matters of it is in our own errors
     url = _dashboard(address or next(filter(None, map(os.environ.get, VARIABLES)), HERE))
-    headers = _headers()
+    headers = _headers(url)
     verify: str | bool = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or True
     version = _version(url, headers, verify)
     with asking(url), _meaning(url):
@@ -215,7 +217,7 @@ def _version(url: str, headers: Mapping[str, str], verify: str | bool) -> str:
         return str(answer.json().get("ray_version", "unknown"))
 
 
-def _headers() -> dict[str, str]:
+def _headers(url: str) -> dict[str, str]:
     headers: dict[str, str] = {}
     if given := os.environ.get("RAY_JOB_HEADERS"):
         try:
@@ -223,17 +225,20 @@ def _headers() -> dict[str, str]:
         except (ValueError, AttributeError) as error:
             fix = """write it like this: export RAY_JOB_HEADERS='{"X-Team": "lake"}'"""
             raise ClusterError(Problem("RAY_JOB_HEADERS isn't a JSON object", {}, fix)) from error
-    token = _token()
+    token = _token(url)
     if token and "authorization" not in {name.lower() for name in headers}:
         headers["Authorization"] = f"Bearer {token}"
     return headers
 
 
-def _token() -> str | None:
+def _token(url: str) -> str | None:
     if given := os.environ.get("RAY_AUTH_TOKEN"):
         return given.strip()
     path = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    if path is None and os.environ.get("RAY_AUTH_MODE", "").lower() == "token":
+    mode = os.environ.get("RAY_AUTH_MODE", "").lower()
+    # A head that was started here with no mode set wants this machine's token, if there is one.
+    is_ours = mode == "token" or (not mode and urlsplit(url).hostname in THIS_MACHINE)
+    if path is None and is_ours:
         path = str(Path.home() / ".ray" / "auth_token")
         if not Path(path).exists():
             return None

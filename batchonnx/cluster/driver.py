@@ -31,9 +31,7 @@ def drive(folder: Path, drain: threading.Event, say: Say) -> RunSummary:
             _job(submission, folder),
             on_progress=_Told(say),
             drain=drain,
-            overwrite=submission.options.get("overwrite"),
-            fresh=bool(submission.options.get("fresh")),
-            incremental=bool(submission.options.get("incremental")),
+            **submission.options,
         )
     except BatchonnxError as error:
         say(line("error", error.as_dict()))

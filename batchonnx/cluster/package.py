@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from batchonnx.cluster import bootstrap
 from batchonnx.cluster.places import is_within, named_places
@@ -23,19 +23,28 @@ LIMIT_BYTES = 100 * 10**6
 FOLDER, RECORD = "job", "submission.json"
 
 
+class RunOptions(TypedDict, total=False):
+    """Options of a run that travel with a submission, as `api.run` takes them."""
+
+    overwrite: bool | None
+    fresh: bool
+    incremental: bool
+    engine: Literal["local", "ray"] | None
+
+
 @dataclass(frozen=True)
 class Submission:
     """What the driver is told, in `submission.json`.
 
     job: the job file, in the folder that travels, or absolute where it stays. sha256: of that file.
-    settings: what `--set` gave. options: of the run, as `api.run` takes them.
+    settings: what `--set` gave. options: of the run.
     environment: name -> version, where the job was submitted.
     """
 
     job: str
     sha256: str
     settings: Mapping[str, str]
-    options: Mapping[str, bool | None]
+    options: RunOptions
     environment: Mapping[str, str]
 
     @property
@@ -58,7 +67,7 @@ def read_submission(folder: Path) -> Submission:
 def describe(
     job: JobFile,
     settings: Mapping[str, str],
-    options: Mapping[str, bool | None],
+    options: RunOptions,
     environment: Mapping[str, str],
     *,
     stays: bool,
@@ -67,7 +76,7 @@ def describe(
     if job.path is None:
         raise JobFileError(Problem("only a job file can be submitted", {}, "write the job to a file"))
     path = str(job.path.absolute()) if stays else job.path.name
-    return Submission(path, _digest(job.path), dict(settings), dict(options), dict(environment))
+    return Submission(path, _digest(job.path), dict(settings), options, dict(environment))
 
 
 def travelling_files(job: JobFile, exclude: Sequence[str]) -> dict[str, Path]:

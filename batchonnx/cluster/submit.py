@@ -20,6 +20,7 @@ from batchonnx.cluster.follow import lines_of
 from batchonnx.cluster.jobs import SubmittedJob, look_up, read_log, wait_until
 from batchonnx.cluster.nodes import Node, is_here, live_nodes, missing
 from batchonnx.cluster.package import (
+    RunOptions,
     Submission,
     content_digest,
     describe,
@@ -55,7 +56,7 @@ class Wanted:
         return {name: amount for name, amount in named.items() if amount}
 
 
-def base_id(job: JobFile, options: Mapping[str, bool | None], content: str, *, stays: bool) -> str:
+def base_id(job: JobFile, options: RunOptions, content: str, *, stays: bool) -> str:
     """The id of a job on its output, but for the attempt's number.
 
     Of what the job says and what travels with it: the same from everywhere, unless it `stays` where its
@@ -77,7 +78,7 @@ def submit_job(
     cluster: Cluster,
     job: JobFile,
     settings: Mapping[str, str],
-    options: Mapping[str, bool | None],
+    options: RunOptions,
     *,
     wanted: Wanted,
     shared: Sequence[str],
@@ -85,7 +86,7 @@ def submit_job(
 ) -> tuple[SubmittedJob, bool]:
     """Hand a job over, unless it is there already: then the running attempt is the answer.
 
-    options: of the run, as `api.run` takes them. shared: folders that every node has. exclude: patterns of
+    options: of the run. shared: folders that every node has. exclude: patterns of
     what is not to travel. Returns the job and whether it is new. Raises JobFileError for paths that the
     cluster can't reach, ClusterError.
     """

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from batchonnx.cli import main
-from batchonnx.cluster.connect import connect
+from batchonnx.cluster.connect import _headers, connect
 from batchonnx.errors import ClusterError
 
 TOKEN = "distinctivet0ken"
@@ -100,6 +100,20 @@ def test_a_token_that_is_missing_or_wrong_is_said_and_not_shown(
     monkeypatch.delenv("RAY_AUTH_TOKEN")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "none"))
     assert told(server) == "the file with the cluster's token can't be read"
+
+
+@pytest.mark.parametrize("mode", [None, "token", "disabled"])
+def test_the_machine_s_own_token_is_for_heads_of_this_machine(
+    server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: str | None
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text(TOKEN)
+    monkeypatch.delenv("RAY_AUTH_MODE") if mode is None else monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    wanted = "the cluster wants a token" if mode == "disabled" else "the cluster refuses the token"
+    assert told(f"{server}/locked") == wanted
+    there = {} if mode != "token" else {"Authorization": f"Bearer {TOKEN}"}
+    assert _headers("http://head.example.com:8265") == there
 
 
 def test_headers_that_are_no_json_are_said(server: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,13 @@ from batchonnx.cluster.channel import Lines, line, progress_line, progress_of, r
 from batchonnx.cluster.connect import Cluster, shown
 from batchonnx.cluster.jobs import SubmittedJob
 from batchonnx.cluster.nodes import Node, is_here, missing
-from batchonnx.cluster.package import content_digest, describe, travelling_files, write_package
+from batchonnx.cluster.package import (
+    RunOptions,
+    content_digest,
+    describe,
+    travelling_files,
+    write_package,
+)
 from batchonnx.cluster.submit import base_id, runtime_env
 from batchonnx.errors import JobFileError
 from batchonnx.job.load import load_job
@@ -28,7 +34,7 @@ from batchonnx.scoring.progress import Progress
 
 TEXT = "name: Score Events!\nmodel: {path: m.onnx}\ninput: {path: 's3://lake/{{ day }}'}\n"
 TEXT += "output: {path: 's3://scores/{{ day }}'}\n"
-RUN = {"overwrite": None, "fresh": False, "incremental": False}
+RUN: RunOptions = {"overwrite": None, "fresh": False, "incremental": False}
 
 
 @pytest.fixture
@@ -39,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def name(job: JobFile, options: dict[str, bool | None] = RUN, *, stays: bool = False) -> str:
+def name(job: JobFile, options: RunOptions = RUN, *, stays: bool = False) -> str:
     return base_id(job, options, content_digest(job, travelling_files(job, [])), stays=stays)
 
 
