@@ -96,6 +96,17 @@ def test_the_stage_that_is_slow_is_named_by_live_view_summary_and_report(
     assert f"{stage} held workers back" in page
 
 
+def test_requests_that_are_sent_again_are_counted(
+    tmp_path: Path, s3: S3Server, s3_folder: str, proxy: FaultProxy, use_store: UseStore
+) -> None:
+    use_store(s3.access.via(proxy.url))
+    rule = proxy.add(Rule("error", op="UploadPart", nth=1))
+    seen: list[Progress] = []
+    summary = api.run(make_job(tmp_path, output={"path": f"{s3_folder}/out"}), on_progress=seen.append)
+    assert (rule.fired, summary.retries, seen[-1].retries) == (1, 1, 1)
+    assert "1 sent again" in format_summary(summary)
+
+
 class Terminal:
     """A real pseudo-terminal, and what stands on it."""
 
