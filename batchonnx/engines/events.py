@@ -54,7 +54,7 @@ class Failed:
 
 
 Event = RunStarted | Progress | ShardCommitted | Warned | Published | Failed
-"""In this order, but for warnings: nothing follows `Published` or `Failed`."""
+"""In this order; warnings may come at any time, nothing else follows `Published` or `Failed`."""
 
 Tell = Callable[[Event], None]
 OnProgress = Callable[[Progress], None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -35,10 +36,10 @@ class RayMetrics:
         """They are Ray's, which shows them for as long as the driver lives."""
 
     def _tell(self, how: str, metric: Metric, value: float, labels: Mapping[str, str]) -> None:
-        import ray
-
         self._early.append((how, metric, value, dict(labels)))
-        if ray.is_initialized():
+        # Another thread imports it, and it may be half there.
+        is_initialized = getattr(sys.modules.get("ray"), "is_initialized", None)
+        if is_initialized is not None and is_initialized():
             told, self._early = self._early, []
             for do, one, amount, tags in told:
                 getattr(self._made[one.name], do)(amount, tags)
