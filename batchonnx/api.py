@@ -76,7 +76,7 @@ __all__ = [
 def plan(job: JobFile | str | Path, variables: Mapping[str, str] | None = None) -> Plan:
     """Decide what a run of the job will do: no row is read, the model isn't run.
 
-    Raises JobFileError, ModelFileError, InputError, ContractError, HookError, DependencyError.
+    Raises JobFileError, ModelFileError, InputError, ContractError, HookError, DependencyError, DeviceError.
     """
     return open_job(_load(job, variables))[0]
 

@@ -81,6 +81,12 @@ class DependencyError(BatchonnxError):
     """A package that this job needs isn't installed, or two that exclude each other are."""
 
 
+class DeviceError(BatchonnxError):
+    """The device that a job asks for can't be used here, or leaves to the CPU what it mustn't."""
+
+    exit_code = 3
+
+
 class OutputExistsError(BatchonnxError):
     """The output already holds a result, and the job doesn't say `overwrite`."""
 

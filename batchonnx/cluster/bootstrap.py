@@ -12,7 +12,7 @@ from pathlib import Path
 
 PACKAGES = {
     "batchonnx": ("batchonnx",),
-    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
+    "onnxruntime": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino"),
     "ray": ("ray",),
 }
 """What has to be the same -> the wheels that may bring it."""

@@ -14,10 +14,12 @@ from batchonnx.engines.engine import Engine
 from batchonnx.errors import StorageError
 from batchonnx.ledger.output import Output
 from batchonnx.ledger.records import ColumnProfile, Manifest, PastRun, Work
+from batchonnx.planning.plan import Plan
 from batchonnx.proof.columns import predicted_columns, profile_columns
 from batchonnx.proof.history import as_past
 from batchonnx.runtime.cores import usable_cores
 from batchonnx.runtime.machine import cpu_name, peak_bytes
+from batchonnx.runtime.providers import words_for
 from batchonnx.storage.s3 import requests_sent
 
 MOST_PAST = 100
@@ -41,11 +43,12 @@ def begin_now() -> Begin:
     return Begin(perf_counter(), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), requests_sent())
 
 
-def describe_work(engine: Engine, begin: Begin, *, resumed: int, kept: int) -> Work:
+def describe_work(plan: Plan, engine: Engine, begin: Begin, *, resumed: int, kept: int) -> Work:
     """How this life has worked so far. resumed, kept: as in `RunSummary`."""
     first_at = engine.first_at
     return Work(
         engine=engine.name,
+        device=words_for(plan.device),
         host=platform.node(),
         machine=cpu_name(),
         cores=usable_cores(),

@@ -11,6 +11,7 @@ from time import perf_counter
 
 from batchonnx.driver.account import Begin, begin_now, describe_work, remember
 from batchonnx.driver.describe import describe_plan, describe_result
+from batchonnx.driver.devices import feeders, open_devices
 from batchonnx.driver.incremental import keep_unchanged
 from batchonnx.driver.scoring import begin_engine, probe_of, score
 from batchonnx.driver.table import TableStep, check_table, table_step
@@ -24,6 +25,8 @@ from batchonnx.ledger.output import Cleared, Output, Run
 from batchonnx.ledger.outputs import output_at
 from batchonnx.ledger.records import Commit, Manifest, PlanRecord, lines_of
 from batchonnx.parts.layout import Layout
+from batchonnx.planning.devices import choose_device, device_notes
+from batchonnx.planning.engine_shapes import with_engine_shapes
 from batchonnx.planning.lines import check_lines
 from batchonnx.planning.models import open_models
 from batchonnx.planning.parts import check_parts
@@ -33,7 +36,10 @@ from batchonnx.proof.gate import Measured, check_result, require_passed
 from batchonnx.proof.published import read_parts
 from batchonnx.runtime.chain import open_again
 from batchonnx.runtime.cores import divide_cores, usable_cores
+from batchonnx.runtime.device import CPU
+from batchonnx.runtime.providers import words_for
 from batchonnx.runtime.session import Model
+from batchonnx.scoring.device_probe import known_size
 from batchonnx.scoring.hook_processes import hook_processes
 from batchonnx.scoring.probe import with_types
 from batchonnx.scoring.progress import RunSummary, slowest_stage
@@ -59,12 +65,16 @@ class RunOptions:
 
 
 def open_job(job: JobFile) -> tuple[Plan, Model]:
-    """The job's plan, and its model on one thread."""
+    """The job's plan, and its model on one thread; on the CPU, where workers are actors on other machines."""
     use_stores(job)
-    model = open_models(job)
-    plan = make_plan(job, model.signature)
+    device, why = choose_device(job)
+    model = open_models(job, device if job.job.engine.name == "local" else CPU)
+    notes = device_notes(job, device, why, model.placement)
+    plan = with_engine_shapes(make_plan(job, model.signature, device))
     check_table(plan)
-    return plan, model
+    if (rows := known_size(plan, model)) is not None:
+        notes.append(f"engine.batch_rows: auto is {rows:,} on this device, as was found before")
+    return dataclasses.replace(plan, notes=(*plan.notes, *notes)), model
 
 
 def run_job(job: JobFile, options: RunOptions, stop: threading.Event, tell: Tell | None) -> RunSummary:
@@ -166,9 +176,14 @@ def _run(
     if job.job.engine.name == "local":
         budget = divide_cores(usable_cores(), _workers(job), plan.chunks)
         workers, threads = budget.workers, budget.threads_per_worker
-    if threads > 1:
-        model = open_again(plan.model, threads)
+    is_here = job.job.engine.name == "local"
+    threads = threads if plan.device.is_cpu else 1
+    if is_here and (threads > 1 or plan.device != model.device):
+        model = open_again(plan.model, threads, plan.device)
         threads = model.threads
+    devices = open_devices(plan, model)
+    if not model.device.is_cpu:
+        workers = feeders(devices, usable_cores(), _workers(job), plan.chunks)
     plan = with_types(plan, model)
     check_lines(plan.job, plan.keep, plan.outputs)
     check_parts(plan.job, {field.name: field.type for field in output_schema(plan)})
@@ -183,7 +198,7 @@ def _run(
         tell(RunStarted(run.plan.run, plan, is_resumed, types))
         try:
             crew = (workers, threads, early)
-            engine = score(plan, model, run, former, beginning, crew, stop, options.drain, tell)
+            engine = score(plan, devices, run, former, beginning, crew, stop, options.drain, tell)
             for note in engine.notes:
                 tell(Warned(note))
             pairs = tuple(zip(unchanged, kept, strict=True))
@@ -202,6 +217,7 @@ def _run(
         first_row_s=first_at - begin.clock if first_at is not None else None,
         busy_s=engine.busy_s,
         engine=engine.name,
+        device=words_for(plan.device),
         **dataclasses.asdict(engine.phases),
         workers=engine.workers,
         threads_per_worker=engine.threads,
@@ -214,6 +230,7 @@ def _run(
         copied=engine.copied,
         retries=engine.retries,
         slowest_stage=slowest_stage(engine.busy_s, reads_ahead=plan.listing.is_remote),
+        devices=engine.devices,
         notes=(*manifest.notes, *engine.notes),
         is_new=True,
         publish_s=perf_counter() - complete_at,
@@ -256,7 +273,7 @@ def _complete(
     lesson = probe_of(engine.lesson) if engine.lesson is not None else None
     replaces = former.run if former is not None else None
     past = remember(output, former) if former is not None else ((), ())
-    work = describe_work(engine, begin, resumed=len(run.commits) - len(kept), kept=len(kept))
+    work = describe_work(plan, engine, begin, resumed=len(run.commits) - len(kept), kept=len(kept))
     manifest = describe_result(plan, run, engine.commits, lesson, replaces, gate, work, past)
     run.complete(manifest, kept)
     return manifest

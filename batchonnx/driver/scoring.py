@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import AbstractContextManager, nullcontext
 
+from batchonnx.engines.devices import Devices
 from batchonnx.engines.engine import Engine
 from batchonnx.engines.events import Tell
 from batchonnx.engines.local import LocalEngine
@@ -14,7 +15,6 @@ from batchonnx.job.spec import JobFile
 from batchonnx.ledger.output import Run
 from batchonnx.ledger.records import Manifest, Probe
 from batchonnx.planning.plan import Plan
-from batchonnx.runtime.session import Model
 from batchonnx.scoring.probe import BatchSize, Lesson
 from batchonnx.scoring.quarantine import ErrorBudget
 from batchonnx.scoring.read import ShardReading
@@ -27,7 +27,7 @@ def begin_engine(job: JobFile) -> AbstractContextManager[Beginning | None]:
 
 def score(
     plan: Plan,
-    model: Model,
+    devices: Devices,
     run: Run,
     former: Manifest | None,
     beginning: Beginning | None,
@@ -36,12 +36,13 @@ def score(
     drain: threading.Event,
     tell: Tell,
 ) -> Engine:
-    """Score what isn't committed yet. crew: of a local engine; see there."""
-    measured = former.batch_rows if former is not None and former.model == plan.model.digest else 0
+    """Score what isn't committed yet. devices, crew: of a local engine; see there."""
+    measured = former.batch_rows if former is not None and _has_measured(former, plan) else 0
     taught = run.probe
     if taught is None and run.plan.since is not None and former is not None:
         taught = Probe(former.batch_rows, former.neighbour_difference)
     lesson = Lesson(taught.batch_rows, taught.neighbour_difference) if taught is not None else None
+    model = devices.models[0]
     spent = sum(commit.quarantined for commit in run.commits.values())
     kept = sum(run.commits[shard].rows_in for shard in run.plan.kept)
     rows = plan.rows + kept if plan.rows is not None else None
@@ -55,9 +56,15 @@ def score(
         engine = RayEngine(plan, model, run, errors, lesson, measured or None, keep, beginning)
     else:
         batch = BatchSize(plan, model, measured or None, lesson, keep)
-        engine = LocalEngine(plan, model, batch, errors, crew[0], run, *crew[1:])
+        engine = LocalEngine(plan, devices, batch, errors, crew[0], run, *crew[1:])
     engine.run(stop, drain, tell)
     return engine
+
+
+def _has_measured(former: Manifest, plan: Plan) -> bool:
+    """Whether a former run's batch size is this one's as well. On devices sizes are kept elsewhere."""
+    on_cpu = former.work is None or former.work.device == "cpu"
+    return former.model == plan.model.digest and on_cpu and plan.device.is_cpu
 
 
 def probe_of(lesson: Lesson) -> Probe:

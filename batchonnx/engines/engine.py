@@ -11,6 +11,7 @@ from batchonnx.engines.events import Tell
 from batchonnx.errors import Interrupted, Problem
 from batchonnx.ledger.records import Commit
 from batchonnx.scoring.probe import Lesson
+from batchonnx.scoring.progress import DeviceUse
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,11 @@ class Engine(Protocol):
     @property
     def retries(self) -> int:
         """Requests to a store that workers had to send again, as far as was told."""
+        ...
+
+    @property
+    def devices(self) -> tuple[DeviceUse, ...]:
+        """How the devices of this machine were used; nothing on the CPU, or elsewhere."""
         ...
 
     @property

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 
+from batchonnx.runtime.session import DeviceLost
 from batchonnx.scoring.arrange import Piece
 from batchonnx.scoring.scorer import Scored
 
@@ -45,7 +46,10 @@ class SpareHands:
             self._changed.notify_all()
 
     def serve(self, score: Score) -> None:
-        """Score what is offered until no owner is left; the caller has left already."""
+        """Score what is offered until no owner is left; the caller has left already.
+
+        Raises DeviceLost, which the owner of a piece is told of as well.
+        """
         while True:
             with self._changed:
                 self._idle += 1
@@ -56,5 +60,17 @@ class SpareHands:
                 piece, future = self._offered.popleft()
             try:
                 future.set_result(score(piece))
+            except DeviceLost as error:
+                future.set_exception(error)
+                self._give_back(error)
+                raise
             except BaseException as error:  # handed over: the owner raises it
                 future.set_exception(error)
+
+    def _give_back(self, error: DeviceLost) -> None:
+        """To the owners, what was offered to one who can't score any more: somebody else may not come."""
+        with self._changed:
+            offered = [future for _, future in self._offered]
+            self._offered.clear()
+        for future in offered:
+            future.set_exception(error)

@@ -19,7 +19,7 @@ from batchonnx.ledger.output import Scoring
 from batchonnx.ledger.records import Commit, SourceRows
 from batchonnx.planning.plan import Plan
 from batchonnx.planning.shards import Shard, Source
-from batchonnx.runtime.session import Model
+from batchonnx.runtime.session import DeviceLost, Model
 from batchonnx.scoring.arrange import Piece
 from batchonnx.scoring.channel import run_ahead
 from batchonnx.scoring.chunk import Chunk
@@ -188,13 +188,28 @@ class Worker:
             if self._sandbox is not None:
                 self._sandbox.close()
             self._spare.leave()
-        self._spare.serve(lambda piece: list(self._scorer(piece.chunk).score_piece(piece)))
+        self.lend()
+
+    def lend(self) -> None:
+        """Score for the others alone, until none of them has a shard. Raises DeviceLost."""
+        self._spare.serve(self._score_for_another)
+
+    def _score_for_another(self, piece: Piece) -> list[Scored]:
+        scorer = self._scorer(piece.chunk)
+        scored = list(scorer.score_piece(piece))
+        self._settle(scorer)
+        return scored
+
+    def _settle(self, scorer: Scorer) -> None:
+        if self._model.lanes is not None:
+            self._batch.fit(scorer.fits)
 
     def _score(self, chunk: Chunk) -> Iterator[Scored]:
         """Predictions in the order of rows."""
         scorer = self._scorer(chunk)
         for arranged in scorer.arrange(chunk):
             yield from scorer.in_order(arranged, self._score_piece(scorer, arranged.piece))
+            self._settle(scorer)
 
     def _score_piece(self, scorer: Scorer, piece: Piece) -> Iterator[Scored]:
         """Predictions in the order of work; workers that are or become idle take their share of what is left.
@@ -224,19 +239,22 @@ class Worker:
         """Predictions for a piece of which idle workers score equal parts."""
         batches = len(piece.cuts)
         share = ceil(batches / (max(self._spare.idle, 0) + 1))
-        others = [
-            self._spare.offer(piece.part(first, min(first + share, batches)))
-            for first in range(share, batches, share)
-        ]
+        parts = [piece.part(first, min(first + share, batches)) for first in range(share, batches, share)]
+        others = [(part, self._spare.offer(part)) for part in parts]
         yield from scorer.score_piece(piece.part(0, share))
-        for other in others:
-            yield from other.result()
+        for part, other in others:
+            try:
+                yield from other.result()
+            except DeviceLost:  # the other's
+                yield from scorer.score_piece(part)
 
     def _scorer(self, chunk: Chunk, *, untried: bool = False) -> Scorer:
         """This worker's scorer, made when the first rows are there to settle the batch size."""
         if self._made is None:
-            batch_rows = self._batch.settle(chunk, untried=untried)
-            self._made = Scorer(self._plan, self._model, batch_rows, self._budget, self._clock)
+            self._batch.settle(chunk, self._model, untried=untried)
+            self._made = Scorer(self._plan, self._model, self._batch.most, self._budget, self._clock)
+        if self._batch.settled != self._made.batch_rows:
+            self._made.resize(self._batch.settled)
         return self._made
 
     def _write(self, steps: Iterator[_Step]) -> Iterator[Commit]:

@@ -77,6 +77,9 @@ class ObjectScoring:
     def start(self, shard: int, part: str) -> None:
         """The part's upload is begun: one that is open without a commit is the mark of a death."""
         self._lease.confirm()
+        with self._lock:
+            if part in self._begun:
+                return  # by a worker whose device was lost before anything was written
         upload = OpenUpload(self._folder, part)
         with self._lock:
             self._begun[part] = upload

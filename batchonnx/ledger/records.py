@@ -167,7 +167,7 @@ class Work:
     first_row_s: from its begin to the first predicted batch; start_s: until the first worker of a cluster was
     ready; None where nothing was scored, or there was no cluster. The counts are as in the run's summary.
     requests: operation of the store -> requests. memory: the most bytes that the driver's process had
-    resident.
+    resident. device: of the sessions, by the job file's words.
     """
 
     engine: str
@@ -188,6 +188,7 @@ class Work:
     copied: int
     requests: Mapping[str, int]
     memory: int
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from batchonnx.errors import DeviceError, ModelFileError
 from batchonnx.lifecycle.flops import Flops, count_flops
 from batchonnx.lifecycle.graph_outline import Outline, outline
 from batchonnx.lifecycle.provenance import Step, steps_of
+from batchonnx.runtime.device import Device
 from batchonnx.runtime.graph import parse_model
 from batchonnx.runtime.inspect import ModelCard, inspect_model
-from batchonnx.runtime.model_file import find_model
-from batchonnx.runtime.placement import Placement, place_nodes
+from batchonnx.runtime.model_file import ModelFile, find_model
+from batchonnx.runtime.placement import Placement, read_placement
+from batchonnx.runtime.session import open_session, session_options
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,22 @@ def look_into(path: str, sizes: Mapping[str, int] | None = None) -> Inspection:
         card=card,
         symbols=symbols,
         flops=count_flops(model, sizes or {}),
-        placement=tuple(place_nodes(file)) if card.problem is None else (),
+        placement=tuple(_place_nodes(file)) if card.problem is None else (),
         steps=steps_of(card.signature),
         outline=outline(model),
     )
+
+
+def _place_nodes(file: ModelFile) -> Iterator[Placement]:
+    """Load the model for each provider that this ONNX Runtime was built with."""
+    import onnxruntime
+
+    for provider in onnxruntime.get_available_providers():
+        device = Device(provider)
+        options = session_options(1)
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        try:
+            yield read_placement(open_session(file, options, device), device)
+        except (DeviceError, ModelFileError) as error:
+            problem = error.problems[0]
+            yield Placement(provider, None, ". ".join([problem.title, *problem.facts.values()]))

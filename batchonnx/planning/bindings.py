@@ -274,6 +274,8 @@ class OutputBinding:
         row_shape is then one value's.
     detection: the column has a list of objects for each row.
     explode: the result has a line for each element of the column's lists; `type` is still the list's.
+    is_placed: the best classes are known already (see `scoring.reduce`): `source` has their places, or with
+        top_k their scores, and `others` the places; -1 where a row has none.
     """
 
     name: str
@@ -297,6 +299,7 @@ class OutputBinding:
     counted: Counted | None = None
     detection: Detection | None = None
     explode: bool = False
+    is_placed: bool = False
 
     @property
     def values(self) -> tuple[TensorSpec, ...]:

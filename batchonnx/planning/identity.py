@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from batchonnx.job.spec import RAY_ONLY, JobFile
@@ -20,12 +21,14 @@ from batchonnx.planning.bindings import (
 )
 from batchonnx.planning.hooks import hook_sources, load_hook
 from batchonnx.planning.listing import Listing, SourceFile
+from batchonnx.runtime.device import Device
 from batchonnx.runtime.signature import ModelSignature
+from batchonnx.runtime.wheels import WHEELS
 
 Identity = Mapping[str, str]
 """Name of something that matters -> its value or digest, both to be shown."""
 
-LIBRARIES = ("onnxruntime", "onnxruntime-gpu", "pyarrow")
+LIBRARIES = (*WHEELS, "pyarrow")
 _DECODERS: Mapping[type, tuple[str, ...]] = {
     ImageColumn: ("pillow",),
     AudioColumn: ("soundfile", "soxr"),
@@ -38,7 +41,7 @@ _IRRELEVANT: Mapping[str, Any] = {
     "models": {"__all__": {"path", "sha256"}},
     "input": {"path", "table", "version"},  # the files that were found there count
     "output": {"path", "table", "overwrite", "single_writer"},
-    "engine": {"name", "device", "workers", "hook_processes", *RAY_ONLY},
+    "engine": {"name", "device", "provider_options", "fallback", "workers", "hook_processes", *RAY_ONLY},
     "storage": True,  # another way to the same files
     "errors": True,  # a bad row changes no other
     "schedule": True,  # when a job runs changes nothing of what comes out
@@ -54,6 +57,7 @@ def make_identity(
     listing: Listing,
     features: tuple[FeatureBinding, ...],
     outputs: tuple[OutputBinding, ...],
+    device: Device,
 ) -> Identity:
     """Everything that parts depend on; what only says where, when or by whom is left out."""
     settings = job.job.model_dump(
@@ -75,6 +79,8 @@ def make_identity(
         if isinstance(feature, TextColumn):
             identity[f"tokenizer of {feature.inputs[0].name}"] = _tokenizer(feature)
     decoders = {name for feature in features for name in _DECODERS.get(type(feature), ())}
+    if not device.is_cpu:
+        identity["device"] = json.dumps([_provider(device), dict(sorted(device.options.items()))])
     for library in (*LIBRARIES, *sorted(decoders)):
         try:
             identity[library] = version(library)
@@ -116,6 +122,14 @@ def describe_file(file: SourceFile) -> str:
     rows = file.footer.rows
     told = f"{rows} rows in {len(file.footer.row_groups)} row groups" if rows is not None else "rows untold"
     return f"{file.size} bytes, version {file.version}, {told}"
+
+
+def _provider(device: Device) -> str:
+    """By its name; a plugin by what is in its library, wherever that lies."""
+    if device.library is None:
+        return device.provider
+    library = Path(device.library)
+    return f"{library.name} sha256 {_digest(library.read_bytes())}" if library.is_file() else library.name
 
 
 def _tokenizer(feature: TextColumn) -> str:

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from batchonnx.errors import ContractError, Problem
 from batchonnx.job.spec import JobFile
 from batchonnx.runtime.chain import chain
+from batchonnx.runtime.device import CPU, Device
 from batchonnx.runtime.session import Model, open_model
 from batchonnx.runtime.signature import Dim, Member, ModelSignature, TensorSpec, output_key
 
@@ -18,15 +19,16 @@ Links = Mapping[str, Mapping[str, str]]
 Where = Callable[[str], str]
 
 
-def open_models(job: JobFile, threads: int = 1) -> Model:
-    """The job's model; of several, the chain of them, which is one model to whoever runs it.
+def open_models(job: JobFile, device: Device = CPU) -> Model:
+    """The job's model on one thread; of several, the chain of them, which is one model to whoever runs it.
 
-    Raises ModelFileError, DependencyError, and ContractError for a model that can't feed on the others.
+    Raises ModelFileError, DependencyError, DeviceError, and ContractError for a model that can't feed on the
+    others.
     """
     if job.job.model is not None:
-        return open_model(job.resolve(job.job.model.path), threads=threads, sha256=job.job.model.sha256)
+        return open_model(job.resolve(job.job.model.path), sha256=job.job.model.sha256, device=device)
     models = {
-        name: open_model(job.resolve(asked.path), threads=threads, sha256=asked.sha256)
+        name: open_model(job.resolve(asked.path), sha256=asked.sha256, device=device)
         for name, asked in job.job.models.items()
     }
     return link(models, {name: asked.inputs for name, asked in job.job.models.items()}, job.where)

@@ -28,6 +28,7 @@ from batchonnx.planning.parts import check_parts
 from batchonnx.planning.shards import Shard, make_shards
 from batchonnx.planning.texts import text_of
 from batchonnx.planning.types import row_bytes
+from batchonnx.runtime.device import CPU, Device
 from batchonnx.runtime.signature import ModelSignature
 from batchonnx.storage.paths import HIDDEN_FROM_TABLES
 from batchonnx.storage.plain import is_plain
@@ -47,6 +48,8 @@ DECODED_BATCH_BYTES = 64 << 20
 """Rows of a batch of images are bound by the memory of their encoded bytes: the largest of the sizes that
 stays below this."""
 
+DEVICE_ROWS, DEVICE_BATCH_BYTES = 16384, 256 << 20
+"""The same for a device, of what the model is fed: it is copied to page-locked memory."""
 
 WINDOW_ROWS, WINDOW_BYTES = 4096, 8 << 20
 """Texts are arranged by length among so many at most, and fewer where they are long: all of them, and what
@@ -65,7 +68,7 @@ class Plan:
     row_bytes: estimated bytes of one row of `columns`, in memory.
     output: absolute path of the output folder; of a table, of the run's own folder in it.
     notes: what a user should know and need not mend (a narrowing cast, a guessed match).
-    identity: all that decides the result's bytes, by name.
+    identity: all that decides the result's bytes, by name. device: what sessions are opened on.
     """
 
     job: JobFile
@@ -84,6 +87,7 @@ class Plan:
     output: str
     notes: tuple[str, ...]
     identity: Identity
+    device: Device = CPU
 
     @cached_property
     def fingerprint(self) -> str:
@@ -138,8 +142,15 @@ class Plan:
         return any(isinstance(binding, ImageColumn | AudioColumn) for binding in self.features)
 
     @property
+    def _fed_bytes(self) -> float:
+        """About what the model is fed for one row."""
+        return max(self.row_bytes, sum(map(_tensor_bytes, self.features)))
+
+    @property
     def largest_measured(self) -> int:
         """The largest batch size that is tried where none is given; each smaller one divides it."""
+        if not self.device.is_cpu and not any(map(_is_open, self.features)):
+            return 1 << max(0, int(min(DEVICE_ROWS, DEVICE_BATCH_BYTES / self._fed_bytes)).bit_length() - 1)
         if not self.is_decoded:
             return MEASURED_SIZES_DIVIDE
         if any(map(_is_open, self.features)):
@@ -167,6 +178,13 @@ def _is_open(binding: FeatureBinding) -> bool:
     return isinstance(binding, AudioColumn) and binding.sound.window is None and binding.row_shape[-1] is None
 
 
+def _tensor_bytes(binding: FeatureBinding) -> int:
+    """Of one row's image, as the model takes it; 0 of all that is as large in the file."""
+    if not isinstance(binding, ImageColumn) or binding.pixels.size is None:
+        return 0
+    return 4 * 3 * prod(binding.pixels.size)
+
+
 def _listed_bytes(output: OutputBinding, most: int) -> int:
     """About what a row's values of an output take that has as many as there are tokens."""
     if output.row_shape is None or None not in output.row_shape:
@@ -179,7 +197,7 @@ def run_name(fingerprint: str) -> str:
     return f"run-{fingerprint[:16]}"
 
 
-def make_plan(job: JobFile, model: ModelSignature) -> Plan:
+def make_plan(job: JobFile, model: ModelSignature, device: Device = CPU) -> Plan:
     """Decide what a run will do.
 
     Reads the input's listing and footers, no rows; never runs the model. Raises InputError,
@@ -203,7 +221,7 @@ def make_plan(job: JobFile, model: ModelSignature) -> Plan:
     check_parts(job, types)
     check_columns(listing, [name for name in listing.schema.names if name in used or name in filtered_by])
     shards = make_shards(listing, row_filter)
-    identity = make_identity(job, model, listing, contract.features, contract.outputs)
+    identity = make_identity(job, model, listing, contract.features, contract.outputs, device)
     if spec.output.format in ("delta", "iceberg"):
         output = f"{output}/{run_name(fingerprint(identity))}"
     return Plan(
@@ -223,6 +241,7 @@ def make_plan(job: JobFile, model: ModelSignature) -> Plan:
         output=output,
         notes=(*contract.notes, *_store_notes(job, output)),
         identity=identity,
+        device=device,
     )
 
 

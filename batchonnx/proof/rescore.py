@@ -12,6 +12,7 @@ import pyarrow as pa
 from batchonnx.errors import ChangedError, Problem, ProofError
 from batchonnx.ledger.output import Output
 from batchonnx.ledger.records import Commit, PlanRecord
+from batchonnx.planning.devices import choose_device
 from batchonnx.planning.identity import differences, input_name
 from batchonnx.planning.models import open_models
 from batchonnx.planning.plan import Plan, make_plan
@@ -57,8 +58,9 @@ def rescore(output: Output, proof: Proof, rows: int, seed: int | None) -> Proof:
 
 def _open(record: PlanRecord) -> tuple[Plan, Model]:
     job = recorded_job(record)
-    model = open_models(job)
-    plan = with_types(make_plan(job, model.signature), model)
+    device, _ = choose_device(job)
+    model = open_models(job, device)
+    plan = with_types(make_plan(job, model.signature, device), model)
     changed = [
         found
         for found in differences(record.identity, plan.identity)

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 
 from batchonnx.engines.events import OnProgress
 from batchonnx.report.text import count, duration, of_bytes, plural, printable, shorten
+from batchonnx.report.verdict import verdict
 from batchonnx.scoring.progress import Progress
 from batchonnx.watch.pace import Pace
 
@@ -22,7 +23,9 @@ def progress_line(progress: Progress, pace: Pace) -> str:
     parts = [_done(progress), f"{count(pace.rate)} rows/s"]
     if (eta := _eta(pace)) is not None:
         parts.append(eta)
-    if pace.slowest is not None:
+    if (told := verdict(progress.devices, progress.busy_s)) is not None:
+        parts.append(told.partition(";")[0])
+    elif pace.slowest is not None:
         parts.append(f"{pace.slowest} holds it back ({pace.shares[pace.slowest]:.0%})")
     parts += _trouble(progress)
     return "  ".join(parts)
@@ -35,6 +38,7 @@ def block_lines(progress: Progress, pace: Pace) -> list[tuple[str, list[str]]]:
     if (eta := _eta(pace)) is not None:
         time.append(eta)
     time.append(f"{count(progress.shards)} of {plural(progress.shards_total, 'shard')}")
+    told = verdict(progress.devices, progress.busy_s)
     stages = [f"{stage} {share:.0%}" for stage, share in pace.shares.items()]
     if pace.slowest is not None:
         stages.append(f"{pace.slowest} holds it back")
@@ -44,6 +48,7 @@ def block_lines(progress: Progress, pace: Pace) -> list[tuple[str, list[str]]]:
         ("time", time),
         ("stages", stages),
         ("workers", _crew(progress)),
+        *([("device", told.split("; "))] if told is not None else []),
     ]
 
 

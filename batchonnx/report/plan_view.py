@@ -24,6 +24,7 @@ from batchonnx.planning.lines import written_columns
 from batchonnx.planning.plan import Plan
 from batchonnx.report.model_view import format_step
 from batchonnx.report.text import count, of_bytes, plural, printable
+from batchonnx.runtime.providers import words_for
 from batchonnx.runtime.signature import ModelSignature
 
 
@@ -57,6 +58,9 @@ def _lines(plan: Plan) -> Iterator[str]:
     batch = plan.fixed_batch or job.engine.batch_rows
     rows_of = "measured on the first rows" if batch == "auto" else f"{batch:,} rows"
     yield f"  work     {plural(len(plan.shards), 'shard')}, batches: {rows_of}"
+    if not plan.device.is_cpu:
+        options = ", ".join(f"{name}: {value}" for name, value in plan.device.options.items())
+        yield f"  device   {words_for(plan.device)}{f', with {options}' if options else ''}"
     yield f"  output   {plan.output}"
     keys = job.output.partition_by
     if keys or plan.part_format != "parquet":
@@ -207,6 +211,8 @@ def plan_as_dict(plan: Plan) -> dict[str, object]:
         "keep": [field.name for field in plan.keep],
         "shards": len(plan.shards),
         "batch_rows": plan.fixed_batch or plan.job.job.engine.batch_rows,
+        "device": words_for(plan.device),
+        "provider_options": dict(plan.device.options),
         "output": plan.output,
         "notes": list(plan.notes),
     }

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from batchonnx.report.text import count, duration, of_bytes, plural, printable
-from batchonnx.scoring.progress import RunSummary
+from batchonnx.report.verdict import verdict
+from batchonnx.scoring.progress import DeviceUse, RunSummary
 
 
 def format_summary(summary: RunSummary) -> str:
@@ -37,6 +38,9 @@ def format_summary(summary: RunSummary) -> str:
         shares = ", ".join(f"{stage} {seconds / total:.0%}" for stage, seconds in summary.busy_s.items())
         slowest = f"; {summary.slowest_stage} held workers back" if summary.slowest_stage else ""
         lines.append(f"  stages   {shares}{slowest}")
+    if (told := verdict(summary.devices, summary.busy_s)) is not None:
+        lines.append(f"  device   {told}")
+    lines += [f"           {_device(device)}" for device in summary.devices]
     if summary.resumed:
         lines.append(f"  resumed  {plural(summary.resumed, 'shard')} had been done before")
     if summary.kept:
@@ -63,7 +67,18 @@ def format_summary(summary: RunSummary) -> str:
 def _crew(summary: RunSummary) -> str:
     where = "Ray, " if summary.engine == "ray" else ""
     threads = plural(summary.threads_per_worker, "thread")
-    return f"{where}{plural(summary.workers, 'worker')} x {threads}"
+    device = f" on {summary.device}" if summary.device != "cpu" else ""
+    return f"{where}{plural(summary.workers, 'worker')} x {threads}{device}"
+
+
+def _device(device: DeviceUse) -> str:
+    told = f"{device.name}: " + ("lost" if device.is_lost else f"a batch on it {device.busy:.0%} of the time")
+    if device.utilisation is not None:
+        told += f", computing {device.utilisation:.0%}"
+    if device.memory is not None:
+        told += f", {of_bytes(device.memory)} in use"
+        told += f" of {of_bytes(device.memory_total)}" if device.memory_total is not None else ""
+    return told
 
 
 def _phases(summary: RunSummary) -> str | None:

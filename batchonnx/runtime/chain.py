@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from batchonnx.runtime.device import CPU, Device
 from batchonnx.runtime.diagnose import clean
+from batchonnx.runtime.placement import all_placements
 from batchonnx.runtime.session import Model, PredictError, open_model
 from batchonnx.runtime.signature import Member, ModelSignature, TensorSpec, output_key
 
@@ -24,15 +26,17 @@ def chain(members: Sequence[Member], inputs: Sequence[TensorSpec], models: Seque
         _ChainSession([(member, model.session) for member, model in zip(members, models, strict=True)]),
         _signature(members, inputs),
         max(model.threads for model in models),
+        models[0].device,
+        all_placements([model.placement for model in models if model.placement is not None]),
     )
 
 
-def open_again(signature: ModelSignature, threads: int) -> Model:
+def open_again(signature: ModelSignature, threads: int, device: Device = CPU) -> Model:
     """The very model or chain that a plan was made for. Raises ModelFileError where it is another by now."""
     if not signature.members:
-        return open_model(signature.path, threads=threads, sha256=signature.digest)
+        return open_model(signature.path, threads=threads, sha256=signature.digest, device=device)
     models = [
-        open_model(member.model.path, threads=threads, sha256=member.model.digest)
+        open_model(member.model.path, threads=threads, sha256=member.model.digest, device=device)
         for member in signature.members
     ]
     return chain(signature.members, signature.inputs, models)

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import mmap
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from batchonnx.errors import ModelFileError, Problem
+from batchonnx.errors import DeviceError, ModelFileError, Problem
+from batchonnx.runtime.device import CPU, Device
 from batchonnx.runtime.diagnose import clean, diagnose, not_a_model
 from batchonnx.runtime.graph import declared_inputs, declared_outputs, dtype_name, parse_model
+from batchonnx.runtime.lanes import MEMORY, Lanes, Tail
 from batchonnx.runtime.model_file import ModelFile, find_model
+from batchonnx.runtime.on_device import is_on, session_arguments
+from batchonnx.runtime.placement import Placement, read_placement
+from batchonnx.runtime.providers import CUDA, words_for
+from batchonnx.runtime.refusal import refusal
+from batchonnx.runtime.require import require_device
 from batchonnx.runtime.signature import ModelSignature, TensorSpec
 from batchonnx.runtime.tied import require_kind
 from batchonnx.runtime.wheels import require_onnxruntime
@@ -23,7 +31,19 @@ _QUIET = 4
 _TREES = b"TreeEnsemble"
 """In the names of the operators whose sums depend on the number of threads, in their last digits."""
 
-_OUT_OF_MEMORY = re.compile(r"bad[_ ]alloc|[Ff]ailed to allocate memory|out of memory", re.IGNORECASE)
+_OUT_OF_MEMORY = re.compile(
+    r"bad[_ ]alloc|failed to allocate memory|out of ?memory|smaller than requested bytes"
+    r"|CU\w+_STATUS_\w*ALLOC\w*_FAILED|CUBLAS failure 3\b",
+    re.IGNORECASE,
+)
+
+_LOST = re.compile(
+    r"CUDA (?:failure|error) (?:46|101|214|220|226|700|702|709|71[04-9]|999)\b"
+    r"|uncorrectable (?:ecc|nvlink)|fallen off the bus|(?:device|gpu) (?:is |was )?(?:lost|removed)|\bxid\b",
+    re.IGNORECASE,
+)
+"""After these errors nothing runs any more on the device, for this process at least: busy or gone (46, 101,
+999), uncorrectable memory or link (214, 220, 226), a kernel that was ended (700 and following)."""
 
 
 class PredictError(Exception):
@@ -32,6 +52,22 @@ class PredictError(Exception):
 
 class OutOfMemory(PredictError):
     """The session couldn't allocate what a batch needs."""
+
+
+class DeviceLost(DeviceError):
+    """The device that the session is on is of no use any more, for this process at least."""
+
+    @classmethod
+    def of(cls, device: Device, found: str) -> DeviceLost:
+        """found: ONNX Runtime's own words."""
+        fix = "see dmesg and nvidia-smi; where it works, or on another one, the same command goes on"
+        title = f"{words_for(device)} was lost"
+        return cls(Problem(title, {"found": found}, fix))
+
+    @property
+    def found(self) -> str:
+        """ONNX Runtime's own words."""
+        return self.problems[0].facts["found"]
 
 
 class ProcessDied(PredictError):
@@ -46,33 +82,59 @@ class Model:
     """An ONNX model that is ready to run; safe to share between threads.
 
     session: ONNX Runtime's own, or what runs several of them in a row. signature: its inputs and outputs,
-    as declared or inferred. threads: used by one call; 1 means that of the caller, alone.
+    as declared or inferred. threads: used by one call; 1 means that of the caller, alone. device: that the
+    session was opened on. placement: what runs there; None on the CPU, where all of it does.
     """
 
-    def __init__(self, session: Any, signature: ModelSignature, threads: int) -> None:
+    def __init__(
+        self,
+        session: Any,
+        signature: ModelSignature,
+        threads: int,
+        device: Device = CPU,
+        placement: Placement | None = None,
+    ) -> None:
         import onnxruntime
 
         self.session, self.signature, self.threads = session, signature, threads
+        self.device, self.placement = device, placement
+        self.lanes = None if device.is_cpu else Lanes(session, signature, device)
+        self._tails: dict[Tail, Any] = {}
+        self._opening = threading.Lock()
         self._options = onnxruntime.RunOptions()
         self._options.log_severity_level = _QUIET
         self._is_cancelled = False
 
-    def run(self, output_names: Sequence[str], tensors: Mapping[str, np.ndarray]) -> list[Any]:
+    def run(
+        self, output_names: Sequence[str], tensors: Mapping[str, np.ndarray], tail: Tail | None = None
+    ) -> list[Any]:
         """Outputs in the order asked: arrays, or lists of dicts for sequences of maps.
 
         tensors: C-contiguous arrays in native byte order, not copied; text as objects or `U`. The
-        arrays given back are fresh.
-        Raises PredictError where the model fails, Cancelled after `cancel`.
+        arrays given back are fresh. tail: whose outputs may be asked for as well; on a device only.
+        Raises PredictError where the model fails, Cancelled after `cancel`, DeviceLost.
         """
         try:
-            values: list[Any] = self.session.run(output_names, tensors, self._options)
-            return values
+            if self.lanes is None:
+                values: list[Any] = self.session.run(output_names, tensors, self._options)
+                return values
+            ended = (tail, self._tail_session(tail)) if tail is not None else None
+            return self.lanes.run(output_names, tensors, self._options, ended)
         except Exception as error:
             # ONNX Runtime's classes derive from Exception and live in a private module.
             if self._is_cancelled:
                 raise Cancelled from error
             text = clean(str(error))
+            if self.lanes is not None and _LOST.search(str(error)):
+                raise DeviceLost.of(self.device, text) from error
             raise (OutOfMemory if _OUT_OF_MEMORY.search(text) else PredictError)(text) from error
+
+    def _tail_session(self, tail: Tail) -> Any:
+        """On the same device; made once, for all threads."""
+        with self._opening:
+            if tail not in self._tails:
+                self._tails[tail] = open_tail(tail, self.device)
+            return self._tails[tail]
 
     def cancel(self) -> None:
         """End the calls in flight, and all later ones, within about 0.1 s."""
@@ -80,32 +142,33 @@ class Model:
         self._options.terminate = True
 
 
-def open_model(path: str, *, threads: int = 1, sha256: str | None = None) -> Model:
-    """Load a model for the CPU. threads: see `load_model`. sha256: refuse any other model.
+def open_model(path: str, *, threads: int = 1, sha256: str | None = None, device: Device = CPU) -> Model:
+    """Load a model for a device. threads: see `load_model`. sha256: refuse any other model.
 
     path: absolute, or a URL; files with weights are found beside it. sha256 covers them as well
     (see `ModelFile.digest`).
-    Raises ModelFileError naming what is wrong with the file, and DependencyError if ONNX Runtime
-    isn't installed.
+    Raises ModelFileError naming what is wrong with the file, DependencyError if ONNX Runtime isn't installed,
+    and DeviceError if the device can't be used.
     """
     file = find_model(path)
     if sha256 is not None and file.digest != sha256.lower():
         raise not_a_model(file) or _another(file, sha256)
-    return load_model(file, threads)
+    return load_model(file, threads, device)
 
 
-def load_model(file: ModelFile, threads: int) -> Model:
+def load_model(file: ModelFile, threads: int, device: Device = CPU) -> Model:
     """Load a model that was found.
 
     threads: that one call may use; a model of trees gets one, since its bits would depend on it.
     Raises ModelFileError naming why ONNX Runtime can't load it, or that it was saved for another kind of CPU;
-    DependencyError if ONNX Runtime isn't installed.
+    DependencyError if ONNX Runtime isn't installed; DeviceError if the device can't be used.
     """
     threads = 1 if threads > 1 and _has_trees(file) else threads
-    session = open_session(file, session_options(threads))
+    session = open_session(file, session_options(threads), device)
     signature = _signature(file, session)
     require_kind(file, signature.metadata)
-    return Model(session, signature, threads)
+    placement = None if device.is_cpu else read_placement(session, device)
+    return Model(session, signature, threads, device, placement)
 
 
 def session_options(threads: int) -> Any:
@@ -123,15 +186,33 @@ def session_options(threads: int) -> Any:
     return options
 
 
-def open_session(file: ModelFile, options: Any, provider: str = "CPUExecutionProvider") -> Any:
-    """ONNX Runtime's own session. Raises ModelFileError naming why it can't load the model."""
+def open_session(file: ModelFile, options: Any, device: Device = CPU) -> Any:
+    """ONNX Runtime's own session. Raises ModelFileError naming why it can't load the model; DeviceError."""
     import onnxruntime
 
+    require_device(device)
+    named = session_arguments(device, options, file.digest)
     try:
-        return onnxruntime.InferenceSession(str(file.local), options, providers=[provider], enable_fallback=0)
+        session = onnxruntime.InferenceSession(str(file.local), options, enable_fallback=0, **named)
     except Exception as error:
         # ONNX Runtime's classes derive from Exception and live in a private module.
-        raise diagnose(file, clean(str(error))) from error
+        said = clean(str(error))
+        raise (refusal(device, said) or diagnose(file, said)) from error
+    if not is_on(session, device) and (fault := refusal(device, "")) is not None:
+        raise fault
+    return session
+
+
+def open_tail(tail: Tail, device: Device) -> Any:
+    """A session of ONNX Runtime's for what comes after a model, on its device."""
+    import onnxruntime
+
+    # CUDA where the model is TensorRT's, too: an engine takes longer to build than this graph ever saves.
+    is_cuda = MEMORY[device.provider] == "cuda"
+    beside = Device(CUDA.name, device.index, CUDA.options, device.share) if is_cuda else CPU
+    options = session_options(1)
+    named = session_arguments(beside, options)
+    return onnxruntime.InferenceSession(tail.graph, options, enable_fallback=0, **named)
 
 
 def _has_trees(file: ModelFile) -> bool:

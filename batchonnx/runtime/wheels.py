@@ -1,4 +1,4 @@
-"""Which ONNX Runtime is installed: one of two wheels that own the same files."""
+"""Which ONNX Runtime is installed: one of several wheels that own the same files."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from importlib.metadata import PackageNotFoundError, version
 
 from batchonnx.errors import DependencyError, Problem
 
-WHEELS = ("onnxruntime", "onnxruntime-gpu")
+WHEELS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")
 
 
 def installed_wheels() -> dict[str, str]:
-    """Distribution -> version, for those of the two that are installed. Imports neither."""
+    """Distribution -> version, for those of them that are installed. Imports none."""
     found = {}
     for wheel in WHEELS:
         try:
@@ -23,12 +23,12 @@ def installed_wheels() -> dict[str, str]:
 def require_one_wheel() -> str:
     """The one wheel that is installed, found by its metadata alone: about a millisecond.
 
-    Raises DependencyError, with the remedy, if there are both or neither.
+    Raises DependencyError, with the remedy, if there are several, or none.
     """
     found = installed_wheels()
     if len(found) > 1:
         facts = {"found": " and ".join(f"{name} {number}" for name, number in found.items())}
-        fix = "pip uninstall -y onnxruntime onnxruntime-gpu, then pip install 'batchonnx[cpu]' (or [gpu])"
+        fix = f"pip uninstall -y {' '.join(found)}, then pip install 'batchonnx[cpu]' (or [gpu])"
         raise DependencyError(Problem("two wheels of ONNX Runtime overwrite each other", facts, fix))
     if not found:
         fix = "pip install 'batchonnx[cpu]' (or 'batchonnx[gpu]')"

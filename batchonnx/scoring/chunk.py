@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from math import ceil
 
 import numpy as np
 import pyarrow as pa
@@ -74,6 +75,13 @@ class Chunk:
             index = segment.places[places[first:stop] - begin]
             segments.append(Segment(segment.path, int(index[0]), stop - first, index))
         return Chunk(take(self.columns, places), tuple(segments))
+
+    def repeated(self, rows: int) -> Chunk:
+        """So many rows, some of them several times if there aren't as many: a filter may leave few."""
+        times = ceil(rows / self.columns.num_rows)
+        if times == 1:
+            return self.slice(0, rows)
+        return Chunk(pa.concat_batches([self.columns] * times), self.segments * times).slice(0, rows)
 
     def slice(self, start: int, rows: int) -> Chunk:
         """Some of the rows, viewed; `filtered` stays with the whole."""

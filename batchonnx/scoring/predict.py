@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,17 +13,21 @@ from batchonnx.planning.sounds import windowed
 from batchonnx.planning.texts import text_of
 from batchonnx.runtime.session import Model
 from batchonnx.scoring.pooling import Pooling
+from batchonnx.scoring.reduce import Reduced
 from batchonnx.scoring.windows import Windows
 
 Predict = Callable[[Sequence[str], Mapping[str, np.ndarray]], list[Any]]
 """(model outputs, model input -> rows) -> what the model gives for these rows, in the order asked."""
 
 
-def predictor(plan: Plan, model: Model) -> Predict:
-    """What scores a batch of this plan."""
+def predictor(plan: Plan, model: Model, reduced: Reduced | None = None) -> Predict:
+    """What scores a batch of this plan. reduced: what the model's device does of it."""
     feature = windowed(plan.features)
-    if any(output.pool is not None for output in plan.outputs):
-        return Pooling(plan.outputs, text_of(plan.features), model.run).run
+    outputs, run = plan.outputs, model.run
+    if reduced is not None and reduced.tail is not None:
+        outputs, run = reduced.outputs, partial(model.run, tail=reduced.tail)
+    if any(output.pool is not None for output in outputs):
+        return Pooling(outputs, text_of(plan.features), run).run
     if feature is None:
-        return model.run
-    return Windows(feature, plan.features, plan.states, plan.outputs, model.run, plan.fixed_batch).run
+        return run
+    return Windows(feature, plan.features, plan.states, plan.outputs, run, plan.fixed_batch).run

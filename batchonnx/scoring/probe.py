@@ -6,7 +6,6 @@ import dataclasses
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from math import ceil
 from time import perf_counter, thread_time
 
 import pyarrow as pa
@@ -16,6 +15,8 @@ from batchonnx.planning.plan import Plan
 from batchonnx.planning.texts import text_of
 from batchonnx.runtime.session import Model
 from batchonnx.scoring.chunk import Chunk
+from batchonnx.scoring.device_probe import best_size
+from batchonnx.scoring.known_sizes import keep_size, size_key
 from batchonnx.scoring.neighbours import ROWS as NEIGHBOURS
 from batchonnx.scoring.neighbours import neighbour_difference
 from batchonnx.scoring.quarantine import ErrorBudget
@@ -50,6 +51,9 @@ AS_GOOD, NEARLY_AS_GOOD = 0.97, 0.8
 
 UNTYPED_ROWS = 256
 
+PATIENCE = 2
+"""Chunks that went well before a batch that was made smaller for want of memory is made larger again."""
+
 
 CALL_BYTES = 64 << 20
 """What the model gives in one call, at most, where sizes are measured: on the way to the file each worker
@@ -74,8 +78,8 @@ class Lesson:
 class BatchSize:
     """Rows in one call of the model: as asked, or as the first chunk shows to be fastest.
 
-    lesson: what is known; None until the first chunk was looked at. on_lesson: told, once, what
-    that has shown.
+    lesson: what is known; None until the first chunk was looked at. on_lesson: told what that has shown,
+    and each time when a device's memory turns out to be enough for less, or for more again.
 
     Shared by all workers of a process: the first that has rows measures while the others wait, since
     trials that disturb each other are worth nothing (a batch of 64 rows was taken once in five runs,
@@ -96,29 +100,75 @@ class BatchSize:
         self.lesson = lesson
         self._plan, self._model, self._on_lesson = plan, model, on_lesson
         self._lock = threading.Lock()
+        self._most, self._well, self._patience = 0, 0, PATIENCE
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know."""
+        if not self._most or self.lesson is None:
+            return ()
+        told = f"the device's memory ran out: batches had {self.lesson.batch_rows:,} rows in the end"
+        return (f"{told}, {self._most:,} before",)
+
+    @property
+    def most(self) -> int:
+        """Rows in one call, at most: as many as there were before memory ran out."""
+        return max(self._most, self.settled)
 
     @property
     def settled(self) -> int:
         """Rows in one call; 0 as long as nobody needed to know."""
         return self.lesson.batch_rows if self.lesson is not None else 0
 
-    def settle(self, chunk: Chunk, *, untried: bool = False) -> int:
+    def settle(self, chunk: Chunk, model: Model | None = None, *, untried: bool = False) -> int:
         """The number of rows; measured on this chunk, which has some, if it isn't known yet.
 
-        untried: don't run the model on the chunk, whose rows may end the process.
+        model: of the worker that asks, where each device has its own. untried: don't run it on the chunk,
+        whose rows may end the process.
         """
         with self._lock:
             if self.lesson is None:
-                self.lesson = self._blind() if untried else self._learn(chunk)
+                self.lesson = self._blind() if untried else self._learn(chunk, model or self._model)
                 self._on_lesson(self.lesson)
             return self.lesson.batch_rows
 
-    def _learn(self, chunk: Chunk) -> Lesson:
-        measure = _measure if text_of(self._plan.features) is None else _measure_texts
-        rows = self._given or choose_size(dict(measure(self._plan, self._model, chunk)))
-        scorer = Scorer(self._plan, self._model, rows)
+    def fit(self, rows: int) -> None:
+        """A chunk was scored on a device, which had memory for so many rows in one call.
+
+        Too few halve the batch, for all workers; after some chunks that went well it is doubled again, since
+        others may have had the memory. Each time that was too early it takes twice as many chunks.
+        """
+        with self._lock:
+            assert self.lesson is not None
+            now = self.lesson.batch_rows
+            self._well += 1
+            if rows < now:
+                if self._most:
+                    self._patience *= 2
+                self._most, self._well = max(self._most, now), 0
+                self._change(rows)
+            elif now < self._most and self._well >= self._patience:
+                self._well = 0
+                self._change(min(2 * now, self._most))
+
+    def _change(self, rows: int) -> None:
+        assert self.lesson is not None
+        self.lesson = dataclasses.replace(self.lesson, batch_rows=rows)
+        if self._given is None:
+            keep_size(size_key(self._plan, self._model), rows)
+        self._on_lesson(self.lesson)
+
+    def _learn(self, chunk: Chunk, model: Model) -> Lesson:
+        rows = self._given or self._measured(chunk, model)
+        scorer = Scorer(self._plan, model, rows)
         looked_at = scorer.shortest(chunk, NEIGHBOURS)
-        return Lesson(rows, neighbour_difference(self._plan, self._model, scorer.encoder, looked_at))
+        return Lesson(rows, neighbour_difference(self._plan, model, scorer.encoder, looked_at))
+
+    def _measured(self, chunk: Chunk, model: Model) -> int:
+        if model.lanes is not None:
+            return best_size(self._plan, model, chunk)
+        measure = _measure if text_of(self._plan.features) is None else _measure_texts
+        return choose_size(dict(measure(self._plan, model, chunk)))
 
     def _blind(self) -> Lesson:
         return Lesson(self._given or untried_rows(self._plan), None)
@@ -150,7 +200,7 @@ def _measure(plan: Plan, model: Model, chunk: Chunk) -> Iterator[tuple[int, floa
         if size * row_bytes > CALL_BYTES:
             return
         scorer = Scorer(plan, model, size)
-        took = _fastest(scorer, _repeated(chunk, rows), clock)
+        took = _fastest(scorer, chunk.repeated(rows), clock)
         row_bytes = max(row_bytes, scorer.call_bytes / size)
         spent += 2 * took
         rate = rows / took
@@ -178,19 +228,11 @@ def _measure_texts(plan: Plan, model: Model, chunk: Chunk) -> Iterator[tuple[int
         return
     for size in TEXT_SIZES:
         scorer = Scorer(plan, model, size)
-        took = _fastest(scorer, _repeated(chunk, size), clock)
+        took = _fastest(scorer, chunk.repeated(size), clock)
         call_s = took / max(1, scorer.calls // TRIALS)
         yield size, size / call_s
         if call_s > LONG_TEXT_CALL_S:
             return
-
-
-def _repeated(chunk: Chunk, rows: int) -> Chunk:
-    """So many rows of a chunk, some of them several times if it hasn't as many: a filter may leave few."""
-    times = ceil(rows / chunk.columns.num_rows)
-    if times > 1:
-        chunk = Chunk(pa.concat_batches([chunk.columns] * times), chunk.segments * times)
-    return chunk.slice(0, rows)
 
 
 def _clock(plan: Plan, model: Model) -> Callable[[], float]:

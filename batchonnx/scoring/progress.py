@@ -22,6 +22,23 @@ def slowest_stage(busy_s: Mapping[str, float], *, reads_ahead: bool) -> str | No
 
 
 @dataclass(frozen=True)
+class DeviceUse:
+    """How a device was used since scoring began.
+
+    busy: share of the time in which it had a batch. utilisation: share of the time in which it computed, and
+    memory: the most bytes that were in use, by anyone; both as NVML tells, None where it doesn't.
+    memory_total: bytes that it has. is_lost: it has failed on the way.
+    """
+
+    name: str
+    busy: float
+    utilisation: float | None = None
+    memory: int | None = None
+    memory_total: int | None = None
+    is_lost: bool = False
+
+
+@dataclass(frozen=True)
 class Progress:
     """A moment of a run.
 
@@ -32,7 +49,8 @@ class Progress:
     threads of their own, as from a store, beside those that encode, predict and decode.
     hosts: host -> workers there; empty where they are threads of this process. memory: bytes that their
     processes have resident, all together. retries: requests to a store that were sent again. lost: workers
-    that died. copied: shards that a second worker was given.
+    that died. copied: shards that a second worker was given. devices: of a run on this
+    machine, but for the CPU.
     """
 
     shards: int
@@ -50,6 +68,7 @@ class Progress:
     retries: int = 0
     lost: int = 0
     copied: int = 0
+    devices: tuple[DeviceUse, ...] = ()
 
     @property
     def rows_done(self) -> int:
@@ -72,6 +91,7 @@ class RunSummary:
     there. start_s: until the first worker could be given shards. scoring_s: from then to the last commit;
     each None without a cluster. lost: workers that died. copied: shards that a
     second worker was given, since the first was late or silent.
+    device: of the sessions, by the job file's words. devices: as in `Progress`.
     table, table_version: where the parts were added; None where the result is a folder.
     bytes: of all parts. first_row_s: from the run's start to the first predicted batch.
     model_calls: calls of the session, the ones for choosing batch_rows left out.
@@ -111,3 +131,5 @@ class RunSummary:
     table_version: int | None = None
     retries: int = 0
     slowest_stage: str | None = None
+    device: str = "cpu"
+    devices: tuple[DeviceUse, ...] = ()

@@ -49,6 +49,11 @@ class ErrorBudget:
         if self.spent > self.limit:
             raise RowError(self._too_many(), *self._examples)
 
+    def recount(self, spent: int) -> None:
+        """Take back what was found in rows that will be scored again. spent: what is left."""
+        with self._lock:
+            self.spent = spent
+
     def count(self, rows: int) -> None:
         """Count bad rows that another process has found. Raises RowError where they are too many."""
         with self._lock:

@@ -61,7 +61,7 @@ def _serve(pipe: Pipe) -> None:
         answer: Any
         try:
             if scorer is None:
-                model = open_again(plan.model, threads=1)
+                model = open_again(plan.model, 1, plan.device)
                 scorer = Scorer(plan, model, batch_rows)
             answer = to_bytes(scorer.attempt(columns))
         except Exception as error:  # handed over: the other end raises it

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from sys import maxsize
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
 
 import numpy as np
@@ -32,12 +32,16 @@ from batchonnx.scoring.lines import explode
 from batchonnx.scoring.pick import pick, take
 from batchonnx.scoring.predict import predictor
 from batchonnx.scoring.quarantine import ErrorBudget, quarantine_rows
+from batchonnx.scoring.reduce import reduce_outputs
 from batchonnx.scoring.windows import Ragged
 
 OUTPUT_BYTES = 8 << 20
 """Model outputs are decoded and handed to the writer in runs of about this size, however much
 larger than its input a model's output is."""
 
+
+WAITS_S = (0.5, 1.0, 2.0, 4.0, 4.0, 4.0, 4.0, 4.0)
+"""Between tries of a batch that can't be made smaller, on a device whose memory others may have taken."""
 
 LOOKED_AT = 256
 """Rows among which the shortest are looked for."""
@@ -78,7 +82,8 @@ class Scorer:
     batch_rows: rows in one call of the model. budget: how many rows may be bad; None: any number.
     clock: what time is counted on. calls, rows: how often the model was run, and for how many
     rows. first_at: when it first was (perf_counter). halved: batches that needed too much memory
-    and were scored in pieces. call_bytes: what the model gave in one call, at most.
+    and were scored in pieces. fits: rows in one call that a device has memory for, as far as is known.
+    call_bytes: what the model gave in one call, at most.
     """
 
     def __init__(
@@ -89,14 +94,21 @@ class Scorer:
         budget: ErrorBudget | None = None,
         clock: StageClock | None = None,
     ) -> None:
-        self._plan, self._predict, self.batch_rows = plan, predictor(plan, model), batch_rows
+        self._plan, self._model, self.batch_rows, self.fits = plan, model, batch_rows, batch_rows
+        reduced = reduce_outputs(plan, model)
+        self._predict = predictor(plan, model, reduced)
         self.encoder = Encoder(plan.features, batch_rows, feature_hooks(plan), model.threads)
         self._arrangement = arrangement(plan, batch_rows, model.threads)
-        self._axes = {b.key(spec): b.batch_axis for b in plan.outputs for spec in b.sources}
-        self._decoder = Decoder(plan.outputs, output_hooks(plan), plan.fixed_batch)
+        self._axes = {b.key(spec): b.batch_axis for b in reduced.outputs for spec in b.sources}
+        self._decoder = Decoder(reduced.outputs, output_hooks(plan), plan.fixed_batch)
         self._budget, self._clock = budget, clock or StageClock()
         self.calls = self.rows = self.halved = self.call_bytes = 0
         self.first_at: float | None = None
+
+    def resize(self, batch_rows: int) -> None:
+        """From the next chunk on, so many rows in one call; no more than the scorer was made for."""
+        self.batch_rows = self.fits = batch_rows
+        self._arrangement = arrangement(self._plan, batch_rows, self._model.threads)
 
     def score(self, chunk: Chunk) -> Iterator[Scored]:
         """What becomes of a chunk's rows, in order, in runs of bounded size.
@@ -331,15 +343,29 @@ class Scorer:
         self.calls += 1
         try:
             values = self._predict(names, tensors)
-        except OutOfMemory:
-            if rows == 1 or fixed is not None:
-                raise
-            self.halved += 1
-            halves = columns.slice(0, rows // 2), columns.slice(rows // 2)
-            return pa.concat_batches([self._attempt(half, is_whole=False) for half in halves])
+        except OutOfMemory as error:
+            if rows > 1 and fixed is None:
+                self.halved += 1
+                # No less, however small the pieces: other workers' batches are too large just now as well.
+                self.fits = max(1, self.batch_rows // 2)
+                halves = columns.slice(0, rows // 2), columns.slice(rows // 2)
+                return pa.concat_batches([self._attempt(half, is_whole=False) for half in halves])
+            values = self._later(names, tensors, error)
         if fed > rows and fixed is None:
             values = self._unpad(names, values, fed, rows)
         return self._predictions(columns, [self._result(names, values, tensors, rows)], [rows])
+
+    def _later(
+        self, names: Sequence[str], tensors: Mapping[str, np.ndarray], error: OutOfMemory
+    ) -> list[Any]:
+        """What the model gives once a device has memory again. Raises the last error."""
+        for wait_s in WAITS_S if self._model.lanes is not None else ():
+            sleep(wait_s)
+            try:
+                return self._predict(names, tensors)
+            except OutOfMemory as again:
+                error = again
+        raise error
 
     def _result(
         self, names: Sequence[str], values: Sequence[Any], tensors: Mapping[str, np.ndarray], rows: int

@@ -85,6 +85,27 @@ def test_nobody_at_the_address_a_resource_that_no_node_has(cluster: Any, folder:
     assert "no node has the tpu that a worker takes" in told
 
 
+def test_a_gpu_that_can_t_be_used_is_told_by_the_worker_that_has_it(cluster: Any, folder: Path) -> None:
+    node = add_node(cluster, num_gpus=1)
+    try:
+        engine = {"name": "ray", "device": "cuda", "resources": {"num_gpus": 1}}
+        told = refusal(folder, 3, engine=engine)
+    finally:
+        cluster.remove_node(node)
+    assert "the installed ONNX Runtime has no CUDAExecutionProvider" in told
+    assert f"on {socket.gethostname()}" in told
+
+
+def test_a_worker_without_a_gpu_sees_none(
+    cluster: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    told = "import os\n\nSEEN = os.environ['CUDA_VISIBLE_DEVICES']\n\n"
+    (folder / "hooks_seen.py").write_text(f"{told}def encode(rows):\n    raise OSError(f'sees {{SEEN!r}}')\n")
+    features = {"x": {"columns": ["f0"], "python": "hooks_seen:encode"}}
+    assert "sees ''" in refusal(folder, 2, features=features)
+
+
 def test_a_hook_whose_module_isn_t_there_is_told_with_the_worker_s_host(
     cluster: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

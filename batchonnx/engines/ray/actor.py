@@ -10,7 +10,7 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,26 +24,30 @@ from batchonnx.engines.ray.model_cache import drop, local_model
 from batchonnx.engines.ray.parent import end_with_parent
 from batchonnx.engines.spare import SpareHands
 from batchonnx.engines.worker import Worker
-from batchonnx.errors import BatchonnxError, InputError, Problem, StorageError
+from batchonnx.errors import BatchonnxError, DeviceError, InputError, Problem, StorageError
 from batchonnx.ledger.output import Ticket
 from batchonnx.ledger.process import this_machine
 from batchonnx.ledger.records import Commit
+from batchonnx.planning.devices import device_notes
 from batchonnx.planning.plan import Plan
 from batchonnx.planning.shards import Shard
 from batchonnx.planning.stores import use_stores
 from batchonnx.runtime.chain import open_again
+from batchonnx.runtime.lanes import IN_FLIGHT
 from batchonnx.runtime.machine import resident_bytes
-from batchonnx.runtime.session import Model
+from batchonnx.runtime.session import DeviceLost, Model
 from batchonnx.runtime.signature import ModelSignature
+from batchonnx.runtime.wheels import WHEELS
 from batchonnx.scoring.hook_processes import hook_processes
 from batchonnx.scoring.probe import BatchSize, Lesson
+from batchonnx.scoring.progress import STAGES
 from batchonnx.scoring.quarantine import ErrorBudget
 from batchonnx.scoring.read import read_chunks
 from batchonnx.scoring.scorer import Scorer
 from batchonnx.scoring.stream import from_bytes, to_bytes
 from batchonnx.storage.s3 import retries_made
 
-LIBRARIES = ("batchonnx", "onnxruntime", "onnxruntime-gpu", "pyarrow", "numpy")
+LIBRARIES = ("batchonnx", *WHEELS, "pyarrow", "numpy")
 """Whose versions have to be the driver's."""
 
 LOOKED_AT = 8
@@ -79,8 +83,9 @@ class Hello:
 
 @dataclass(frozen=True)
 class Entered:
-    """An actor takes part in the run; or trouble: why it can't."""
+    """An actor takes part in the run; or trouble: why it can't. notes: what the user should know."""
 
+    notes: Sequence[str] = ()
     trouble: BaseException | None = None
 
 
@@ -186,11 +191,12 @@ class Actor:
 
     def __init__(self) -> None:
         end_with_parent()
+        _hide_gpus()
         self._inbox = Inbox()
         self._made: list[Commit] = []
         self._trouble: BaseException | None = None
         self._changed = threading.Condition()
-        self._worker: Worker | None = None
+        self._workers: list[Worker] = []
         self._for_life = ExitStack()
 
     def hello(self) -> Hello:
@@ -205,7 +211,9 @@ class Actor:
 
         In lists, so that Ray doesn't fetch them: the files are asked for by the first actor of a machine.
         """
-        return Entered(self._caught(lambda: self._enter(setup[0], files[0])))
+        notes: list[str] = []
+        trouble = self._caught(lambda: notes.extend(self._enter(setup[0], files[0])))
+        return Entered(notes, trouble)
 
     def first(self, shard: int, measured: int | None) -> First:
         """Look at the first rows of a shard: they settle the batch size. measured: what is known of it."""
@@ -231,8 +239,8 @@ class Actor:
 
     def turn(self, orders: Orders) -> Report:
         """Take shards; give what is done."""
-        worker = self._worker
-        assert worker is not None, "begin comes first"
+        workers = self._workers
+        assert workers, "begin comes first"
         self._suspects |= orders.suspects
         self._inbox.put([self._shards[number] for number in orders.shards])
         returned = self._inbox.clear() if orders.gives_back else []
@@ -243,20 +251,21 @@ class Actor:
             )
             made, self._made = self._made, []
             trouble = self._trouble
+        first = [worker.first_at for worker in workers if worker.first_at is not None]
         return Report(
             commits=made,
             returned=returned,
-            rows_in=worker.rows_in,
-            calls=worker.calls,
-            halved=worker.halved,
-            busy_s=worker.busy_s,
+            rows_in=sum(worker.rows_in for worker in workers),
+            calls=sum(worker.calls for worker in workers),
+            halved=sum(worker.halved for worker in workers),
+            busy_s={stage: sum(worker.busy_s[stage] for worker in workers) for stage in STAGES},
+            first_s=perf_counter() - min(first) if first else None,
             memory=resident_bytes(),
             retries=retries_made(),
-            first_s=perf_counter() - worker.first_at if worker.first_at is not None else None,
             trouble=trouble,
         )
 
-    def _enter(self, setup: Any, files: Any) -> None:
+    def _enter(self, setup: Any, files: Any) -> list[str]:
         import ray
 
         told: Setup = ray.get(setup)
@@ -265,10 +274,12 @@ class Actor:
         self._suspects = set(told.suspects)
         use_stores(told.plan.job)
         self._model, self._plan = _open_model(told.plan, told.threads, lambda: ray.get(files))
+        notes = device_notes(told.plan.job, told.plan.device, None, self._model.placement)
         _require_input(told.plan)
         self._for_life.enter_context(hook_processes(self._plan))
         Scorer(self._plan, self._model, 1)  # imports the hooks
         self._scoring = told.ticket.enter(self._suspects)
+        return notes
 
     def _look_at(self, shard: Shard, measured: int | None) -> First:
         plan = self._plan
@@ -287,8 +298,15 @@ class Actor:
         batch = BatchSize(self._plan, self._model, lesson=lesson)
         spare, stop = SpareHands(1), threading.Event()
         name = f"worker-{os.getpid()}"
-        self._worker = Worker(self._plan, self._model, batch, budget, self._scoring, spare, stop, name)
-        threading.Thread(target=self._work, args=(self._worker,), name=name, daemon=True).start()
+        # The shards are the first one's; others score batches of its chunks, so that several are in flight.
+        count = IN_FLIGHT if self._model.lanes is not None else 1
+        self._workers = [
+            Worker(self._plan, self._model, batch, budget, self._scoring, spare, stop, name)
+            for _ in range(count)
+        ]
+        threading.Thread(target=self._work, args=(self._workers[0],), name=name, daemon=True).start()
+        for worker in self._workers[1:]:
+            threading.Thread(target=_lend, args=(worker,), name=f"{name}-lent", daemon=True).start()
 
     def _work(self, worker: Worker) -> None:
         try:
@@ -296,6 +314,10 @@ class Actor:
                 with self._changed:
                     self._made.append(commit)
                     self._changed.notify()
+        except DeviceLost:
+            # Nothing runs here any more: the driver gives its shards to others, as after any death.
+            traceback.print_exc()
+            os._exit(1)
         except BaseException as error:  # handed over: the driver raises it
             with self._changed:
                 self._trouble = _portable(error)
@@ -309,17 +331,33 @@ class Actor:
         return None
 
 
+def _lend(worker: Worker) -> None:
+    """A device that is lost is the first worker's to tell of."""
+    with suppress(DeviceLost):
+        worker.lend()
+
+
+def _hide_gpus() -> None:
+    """An actor that Ray has given no GPU would see them all."""
+    import ray
+
+    if not ray.get_gpu_ids():
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 def _open_model(plan: Plan, threads: int, fetch: Callable[[], Any]) -> tuple[Model, Plan]:
     """The model as this machine has it, and the plan that names it there."""
     digests = [model.digest for model in plan.model.files]
     try:
         here = _named_here(plan.model, fetch)
-        model = open_again(here, threads)
+        model = open_again(here, threads, plan.device)
+    except DeviceError:
+        raise
     except BatchonnxError:
         for digest in digests:
             drop(digest)  # somebody has been at it
         here = _named_here(plan.model, fetch)
-        model = open_again(here, threads)
+        model = open_again(here, threads, plan.device)
     except OSError as error:
         facts = {"model": plan.model.path, "found": str(error)}
         fix = "free some space, or set TMPDIR for the cluster's nodes"

@@ -23,7 +23,8 @@ class Dispatch:
     entry: what an actor enters the run with, see `Actor.enter`; set before the first one has come.
     made: shard -> its commit, of this life of the run; made_rows: read for them; untold: those that nobody
     who watches was told of yet. first_at, last_at: when the
-    first batch was predicted, and when the last commit was told of, by this machine's perf_counter.
+    first batch was predicted, and when the last commit was told of, by this machine's perf_counter. notes: of
+    actors, for the user, in order.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Dispatch:
         self.made: dict[int, Commit] = {}
         self.untold: list[Commit] = []
         self.made_rows = 0
+        self.notes: dict[str, None] = {}
         self.first_at: float | None = None
         self.last_at: float | None = None
 
@@ -64,6 +66,7 @@ class Dispatch:
         if told.trouble is not None:
             _raise(told.trouble, member)
         if isinstance(told, Entered):
+            self.notes |= dict.fromkeys(told.notes)
             self._staff.let_in(member)
         elif isinstance(told, First):
             member.step, member.first_of = "waiting", None

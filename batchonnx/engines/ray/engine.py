@@ -31,7 +31,7 @@ from batchonnx.runtime.model_file import ModelFile, find_model
 from batchonnx.runtime.session import Model
 from batchonnx.runtime.signature import ModelSignature
 from batchonnx.scoring.probe import Lesson
-from batchonnx.scoring.progress import STAGES, Progress
+from batchonnx.scoring.progress import STAGES, DeviceUse, Progress
 from batchonnx.scoring.quarantine import ErrorBudget
 
 TICK_S, LOOK_S = 0.2, 2.0
@@ -46,6 +46,7 @@ class RayEngine:
     """
 
     name = "ray"
+    devices: tuple[DeviceUse, ...] = ()
 
     def __init__(
         self,
@@ -146,8 +147,8 @@ class RayEngine:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Which workers died or were refused, by their hosts."""
-        return self._losses.notes
+        """What workers tell of their devices, and which died or were refused, by their hosts."""
+        return (*self._dispatch.notes, *self._losses.notes)
 
     # The run
 

@@ -14,6 +14,20 @@ LARGEST_BATCH = 2**31 - 1
 RAY_ONLY = ("address", "resources", "wait_s", "shared_output")
 
 
+_DEVICES = "cpu, cuda, tensorrt, openvino, auto, plugin:LIBRARY"
+
+DeviceName = (
+    Literal["cpu", "cuda", "tensorrt", "openvino", "auto"]
+    | Annotated[
+        str,
+        Field(
+            pattern=r"^((cuda|tensorrt):\d{1,3}|plugin:.+)$",
+            description="cuda:N, tensorrt:N or plugin:LIBRARY",
+        ),
+    ]
+)
+
+
 class Span(Section):
     """How many workers there may be: it grows and shrinks with the cluster."""
 
@@ -51,7 +65,19 @@ class Engine(Section):
     name: Literal["local", "ray"] = Field(
         "local", description="local: threads of this process. ray: actors on a Ray cluster."
     )
-    device: Literal["cpu"] = Field("cpu", description="What the sessions run on.")
+    device: DeviceName = Field(
+        "cpu",
+        description="What the sessions run on: cpu; cuda, tensorrt (:N, one of several); openvino; "
+        "plugin:LIBRARY, a provider that comes by itself; auto: cuda where it can be used, else cpu.",
+    )
+    provider_options: dict[str, bool | int | float | str] = Field(
+        {}, description="Options of the device's execution provider, by ONNX Runtime's names."
+    )
+    fallback: Literal["warn", "allow", "forbid"] = Field(
+        "warn",
+        description="Heavy operators that the device leaves to the CPU: warn names them in a note, "
+        "forbid makes them an error, allow says nothing.",
+    )
     workers: Literal["auto"] | Annotated[int, Field(ge=1)] | Span = Field(
         "auto",
         description="auto: one for each core; with Ray, as many as fit in the cluster. A number, or {min, "
@@ -81,6 +107,13 @@ class Engine(Section):
         "auto", description="Rows in one call of the model; auto measures a few sizes first."
     )
 
+    @field_validator("device", mode="before")
+    @classmethod
+    def _by_its_name(cls, device: object) -> object:
+        if device == "gpu":
+            raise rule("a device without a name", found="gpu", fix="say cuda, or auto", expected=_DEVICES)
+        return device
+
     @field_validator("batch_rows", mode="after")
     @classmethod
     def _countable(cls, rows: int | str) -> int | str:
@@ -88,6 +121,27 @@ class Engine(Section):
             fix = "leave it out: a batch that is larger than the input is no faster"
             raise rule("a batch too large", expected=f"at most {LARGEST_BATCH:,}", found=f"{rows:,}", fix=fix)
         return rows
+
+    @model_validator(mode="after")
+    def _of_a_device(self) -> Self:
+        kind, _, number = self.device.partition(":")
+        if self.provider_options and kind in ("cpu", "auto"):
+            raise rule(
+                "options of no provider",
+                expected="a device that has some: cuda, tensorrt, openvino, plugin:LIBRARY",
+                found=f"provider_options with device: {kind}",
+                fix="name the device, or leave provider_options out",
+                key="provider_options",
+            )
+        if self.name == "ray" and kind in ("cuda", "tensorrt"):
+            if number:
+                fix = f"say device: {kind}: Ray gives each worker its GPU"
+                raise rule("a GPU's number, with Ray", found=self.device, fix=fix, key="device")
+            if not self.resources.num_gpus:
+                fix = "add resources: {num_gpus: 1}, or a share of one"
+                found = f"device: {kind}, resources.num_gpus: 0"
+                raise rule("a GPU that Ray isn't asked for", found=found, fix=fix, key="device")
+        return self
 
     @model_validator(mode="after")
     def _of_ray(self) -> Self:

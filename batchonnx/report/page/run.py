@@ -91,6 +91,7 @@ def circumstances(facts: Facts) -> Iterator[Element]:
         )
         told += [
             ("engine", f"{crew}, batches of {plural(manifest.batch_rows, 'row')}"),
+            ("device", work.device),
             ("driver", f"{work.host}, {work.machine}, {plural(work.cores, 'core')}"),
             ("began", f"{work.began}, took {duration(work.elapsed_s)}"),
             (

@@ -25,25 +25,45 @@ def sigmoid(scores: np.ndarray) -> np.ndarray:
 
 def best(scores: np.ndarray, labels: Sequence[object] | None) -> pa.Array:
     """The first largest of each row [n, k]: its label, or its position as int64."""
-    missing = _has_nan(scores)
     places = scores.argmax(axis=1).astype(np.int64)
-    return _labelled(pa.array(places, mask=missing), labels)
+    missing = _has_nan(scores)
+    if missing is not None:
+        places[missing] = -1
+    return labelled_places(places, labels)
+
+
+def labelled_places(places: np.ndarray, labels: Sequence[object] | None) -> pa.Array:
+    """int64[n], or the labels there; null where a place is -1."""
+    missing = places < 0
+    return _labelled(pa.array(places, mask=missing if missing.any() else None), labels)
 
 
 def ranked(scores: np.ndarray, k: int, labels: Sequence[object] | None, arrow_type: pa.DataType) -> pa.Array:
     """The k largest of each row [n, c], best first, ties by position: list<struct<label, score>>."""
-    missing = _has_nan(scores)
     k = min(k, scores.shape[1])
     # Sorted backwards from behind: stable by position, and no negation that the smallest integer breaks.
     order = scores.shape[1] - 1 - np.argsort(scores[:, ::-1], axis=1, kind="stable")[:, ::-1][:, :k]
     top = np.take_along_axis(scores, order, axis=1)
+    missing = _has_nan(scores)
+    if missing is not None:
+        order[missing] = -1
+    return labelled_top(top, order, labels, arrow_type)
+
+
+def labelled_top(
+    top: np.ndarray, order: np.ndarray, labels: Sequence[object] | None, arrow_type: pa.DataType
+) -> pa.Array:
+    """Scores and places [n, k], the best first: list<struct<label, score>>; null where places are -1."""
+    k = top.shape[1]
+    absent = (order < 0).any(axis=1)
+    missing = absent if absent.any() else None
+    # A label for every place, even of rows that become null.
+    order = np.where(order < 0, 0, order) if missing is not None else order
     items = pa.StructArray.from_arrays(
         [_labelled(pa.array(order.ravel().astype(np.int64)), labels), pa.array(top.ravel())],
         fields=list(arrow_type.value_type),
     )
-    offsets = (
-        np.arange(0, (len(scores) + 1) * k, k, dtype=np.int32) if k else np.zeros(len(scores) + 1, np.int32)
-    )
+    offsets = np.arange(0, (len(top) + 1) * k, k, dtype=np.int32) if k else np.zeros(len(top) + 1, np.int32)
     mask = pa.array(missing) if missing is not None else None
     return pa.ListArray.from_arrays(pa.array(offsets), items, type=arrow_type, mask=mask)
 

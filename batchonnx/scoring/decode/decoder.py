@@ -14,7 +14,15 @@ from batchonnx.planning.bindings import OutputBinding
 from batchonnx.planning.output_types import row_shape
 from batchonnx.runtime.signature import TensorSpec
 from batchonnx.scoring.decode.boxes import Candidates, found_objects
-from batchonnx.scoring.decode.classes import best, ranked, sigmoid, softmax, thresholded
+from batchonnx.scoring.decode.classes import (
+    best,
+    labelled_places,
+    labelled_top,
+    ranked,
+    sigmoid,
+    softmax,
+    thresholded,
+)
 from batchonnx.scoring.decode.hook import RemoteColumn, call_hook
 from batchonnx.scoring.decode.maps import maps_to_matrix, maps_to_pairs
 from batchonnx.scoring.decode.ragged import which_count
@@ -70,6 +78,14 @@ class Decoder:
                 binding,
                 [{k: batch[k].rows(n) for k in map(binding.key, binding.values)} for batch, n in counted],
             )
+        if binding.is_placed:
+            values, *places = (
+                np.concatenate(self._scored_blocks(binding, spec, batches, rows)) for spec in binding.values
+            )
+            if not places:
+                return labelled_places(values, binding.labels)
+            assert binding.type is not None
+            return labelled_top(values, places[0], binding.labels, binding.type)
         if binding.function is not None:
             hook = self._hooks[binding.name]
             batch_rows = zip(batches, rows, strict=True)

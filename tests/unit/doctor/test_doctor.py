@@ -6,10 +6,6 @@ import http.server
 import json
 import os
 import resource
-import shutil
-import subprocess
-import sys
-import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,36 +19,12 @@ from batchonnx.doctor.machine import check_files
 from batchonnx.doctor.places import check_place, check_skew
 from batchonnx.doctor.symptom import Symptom
 from batchonnx.doctor.view import format_nodes, format_symptoms
+from tests.site import Site
 from tests.stores.badstore import BadStore
 from tests.stores.fixtures import UseStore
 from tests.stores.s3server import S3Server
 
-REPOSITORY = Path(__file__).parents[3]
 Doctor = Callable[..., dict[str, dict[str, str]]]
-
-
-class Site:
-    """A site folder of links to this environment's packages, to be broken at will."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir()
-        for kind in ("purelib", "platlib"):
-            for entry in Path(sysconfig.get_paths()[kind]).iterdir():
-                link = folder / entry.name
-                if not link.exists() and not entry.name.endswith(".pth") and entry.name != "__pycache__":
-                    link.symlink_to(entry)
-
-    def remove(self, prefix: str) -> None:
-        for link in self.folder.glob(f"{prefix}*"):
-            link.unlink() if link.is_symlink() else shutil.rmtree(link)
-
-    def install(self, name: str, number: str) -> None:
-        """A distribution's metadata, in place of what is there of it."""
-        self.remove(f"{name.replace('-', '_')}-")
-        info = self.folder / f"{name.replace('-', '_')}-{number}.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {number}\n")
 
 
 @pytest.fixture
@@ -65,12 +37,7 @@ def doctor(site: Site, tmp_path: Path) -> Doctor:
     """Run the command with that site folder alone; the first finding of each check."""
 
     def run(*places: str, expected: int) -> dict[str, dict[str, str]]:
-        path = f"{REPOSITORY}{os.pathsep}{site.folder}"
-        command = [sys.executable, "-S", "-m", "batchonnx", "doctor", "--json", *places]
-        environment = {**os.environ, "PYTHONPATH": path}
-        done = subprocess.run(
-            command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False
-        )
+        done = site.run("doctor", "--json", *places, cwd=tmp_path)
         assert done.returncode == expected, done.stdout + done.stderr
         found: dict[str, dict[str, str]] = {}
         for symptom in json.loads(done.stdout)["here"]:

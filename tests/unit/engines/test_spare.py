@@ -13,6 +13,8 @@ import pytest
 from batchonnx import api
 from batchonnx.engines.spare import SpareHands
 from batchonnx.job.load import job_from_dict
+from batchonnx.runtime.device import Device
+from batchonnx.runtime.session import DeviceLost
 from batchonnx.scoring.chunk import Chunk, Segment
 from tests import models
 
@@ -55,6 +57,38 @@ def test_an_error_comes_back_to_the_owner_and_the_helper_goes_on() -> None:
             spare.offer(chunk(1)).result(10)
     spare.leave()
     helper.join(10)
+
+
+def test_one_who_loses_its_device_leaves_and_gives_back_what_is_offered() -> None:
+    spare = SpareHands(2)
+    spare.leave()
+    begun, ended = threading.Event(), threading.Event()
+
+    def lost(given: Chunk) -> list[pa.RecordBatch]:
+        begun.set()
+        ended.wait(10)
+        raise DeviceLost.of(Device("CUDAExecutionProvider"), "CUDA failure 999: unknown error")
+
+    seen: list[BaseException] = []
+
+    def serve() -> None:
+        try:
+            spare.serve(lost)
+        except DeviceLost as error:
+            seen.append(error)
+
+    helper = threading.Thread(target=serve, daemon=True)
+    helper.start()
+    taken = spare.offer(chunk(1))
+    assert begun.wait(10)
+    waiting = spare.offer(chunk(2))  # nobody else is there to take it
+    ended.set()
+    for future in (taken, waiting):
+        with pytest.raises(DeviceLost, match="unknown error"):
+            future.result(10)
+    helper.join(10)
+    assert len(seen) == 1
+    assert spare.idle <= 0
 
 
 def test_nobody_is_idle_while_all_have_shards() -> None:

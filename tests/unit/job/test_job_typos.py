@@ -172,7 +172,9 @@ output:
   partition_by: []
 engine:
   name: ray
-  device: cpu
+  device: openvino
+  provider_options: {num_streams: 1}
+  fallback: forbid
   workers:
     min: 1
     max: 2

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from onnx import helper
 
+from batchonnx.runtime.device import CPU, Device
 from batchonnx.runtime.session import Cancelled, Model, PredictError, open_model
 from tests import models
+from tests.devices import CUDA, FakeDevice, use_devices
 
 NUMBERS = ["float16", "float32", "float64", "bool"] + [
     f"{u}int{w}" for u in ("", "u") for w in (8, 16, 32, 64)
@@ -181,13 +183,15 @@ def endless(path: Path) -> Path:
     return models.save(path, [loop], inputs, outputs, weights)
 
 
+@pytest.mark.parametrize("device", [CPU, Device(CUDA)], ids=["cpu", "device"])
 def test_calls_in_flight_are_ended_by_cancel_and_later_ones_not_begun(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, device: Device
 ) -> None:
-    model = open_model(str(endless(tmp_path / "m.onnx")))
+    use_devices(monkeypatch, FakeDevice())
+    model = open_model(str(endless(tmp_path / "m.onnx")), device=device)
     feed = {"x": np.ones((64, 64), np.float32)}
-    with ThreadPoolExecutor(3) as pool:
-        running = [pool.submit(model.run, ["y"], feed) for _ in range(3)]
+    with ThreadPoolExecutor(5) as pool:
+        running = [pool.submit(model.run, ["y"], feed) for _ in range(5)]  # more than a device has lanes
         model.cancel()
         for call in running:
             with pytest.raises(Cancelled):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -87,3 +89,17 @@ def test_the_check_by_metadata_imports_no_wheel(tmp_path: Path) -> None:
     ask = ASK.replace("require_onnxruntime", "require_one_wheel")
     command = [sys.executable, "-I", "-S", "-c", ask, str(tmp_path), str(REPOSITORY)]
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def test_each_wheel_has_an_extra_and_the_extras_exclude_each_other() -> None:
+    told = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    extras = told["project"]["optional-dependencies"]
+    found = {
+        re.split(r"[\[>]", line)[0]: extra
+        for extra, lines in extras.items()
+        for line in lines
+        if line.startswith("onnxruntime")
+    }
+    assert set(found) == set(wheels.WHEELS)
+    (conflict,) = told["tool"]["uv"]["conflicts"]
+    assert {one["extra"] for one in conflict} == set(found.values())

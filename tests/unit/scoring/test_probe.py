@@ -15,11 +15,13 @@ import pytest
 from batchonnx import api
 from batchonnx.job.load import job_from_dict
 from batchonnx.planning.plan import Plan
+from batchonnx.runtime.device import Device
 from batchonnx.runtime.session import Model, open_model
 from batchonnx.scoring.chunk import Chunk
-from batchonnx.scoring.probe import SIZES, BatchSize, choose_size
+from batchonnx.scoring.probe import SIZES, BatchSize, Lesson, choose_size
 from batchonnx.scoring.read import read_chunks
 from tests import models
+from tests.devices import CUDA, FakeDevice, use_devices
 
 
 @pytest.mark.parametrize(
@@ -91,6 +93,27 @@ def test_a_call_that_is_held_up_does_not_end_the_search(
 def test_a_chunk_of_which_a_filter_left_little_is_measured_as_a_whole_one(tmp_path: Path) -> None:
     plan, model, chunk = _tiny_job(tmp_path, rows=20_000)
     assert BatchSize(plan, model).settle(chunk.slice(0, 3)) >= 256
+
+
+def test_a_size_that_memory_has_halved_comes_back_later_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_devices(monkeypatch, FakeDevice())
+    plan, _, _ = _tiny_job(tmp_path, rows=100)
+    told: list[int] = []
+    model = open_model(str(tmp_path / "m.onnx"), device=Device(CUDA))
+    batch = BatchSize(
+        plan, model, lesson=Lesson(512, None), on_lesson=lambda one: told.append(one.batch_rows)
+    )
+    memory = 256  # rows that there is memory for
+    seen = []
+    for _ in range(16):
+        batch.fit(batch.settled // 2 if batch.settled > memory else batch.settled)
+        seen.append(batch.settled)
+        assert batch.most == 512  # what workers make their buffers for
+    assert seen == [256, 256, 512, *[256] * 4, 512, *[256] * 8]
+    assert told == [256, 512, 256, 512, 256]
+    assert batch.notes == ("the device's memory ran out: batches had 256 rows in the end, 512 before",)
 
 
 def _tiny_job(tmp_path: Path, rows: int) -> tuple[Plan, Model, Chunk]:
