@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Literal
@@ -39,6 +39,10 @@ from batchonnx.proof.history import ListedRun, list_runs
 from batchonnx.proof.published import read_parts
 from batchonnx.proof.rescore import rescore
 from batchonnx.proof.verify import Proof, read_result, verify_result
+from batchonnx.rehearsal.chaos.drill import Drill, hold_drill
+from batchonnx.rehearsal.forecast import PROBE_S, Forecast, make_forecast
+from batchonnx.rehearsal.prices import Prices
+from batchonnx.rehearsal.tune.tune import TUNE_S, Tuning, tune_job
 from batchonnx.report.page.make import Page, make_page
 from batchonnx.runtime.session import open_model
 from batchonnx.schedule.backfill import OnTick, ticks_between
@@ -53,12 +57,14 @@ from batchonnx.storage.paths import is_ranged, open_filesystem
 
 __all__ = [
     "backfill",
+    "chaos",
     "clean",
     "convert",
     "dataset",
     "diff",
     "explain",
     "export",
+    "forecast",
     "init",
     "load_job",
     "next_ticks",
@@ -69,6 +75,7 @@ __all__ = [
     "report",
     "run",
     "runs",
+    "tune",
     "verify",
 ]
 
@@ -79,6 +86,24 @@ def plan(job: JobFile | str | Path, variables: Mapping[str, str] | None = None) 
     Raises JobFileError, ModelFileError, InputError, ContractError, HookError, DependencyError, DeviceError.
     """
     return open_job(_load(job, variables))[0]
+
+
+def forecast(
+    job: JobFile | str | Path,
+    variables: Mapping[str, str] | None = None,
+    *,
+    prices: Prices | None = None,
+    budget_s: float = PROBE_S,
+    engine: Literal["local", "ray"] | None = None,
+) -> Forecast:
+    """Try the job on a few of its own rows, and say what all of them will take: time, memory, size, cost.
+
+    The tries are runs in processes of their own, into a scratch folder beside the output, which is removed.
+    prices: see `docs/rehearsals.md`; left out: no cost. budget_s: about how long the larger of two tries
+    scores; a job that takes less is tried as a whole. engine: in place of the job's own.
+    Raises what `plan` raises, DriverError with whatever has ended a try, StorageError.
+    """
+    return make_forecast(_on(_load(job, variables), engine), prices, budget_s)
 
 
 def run(
@@ -169,6 +194,34 @@ def diff(a: str | Path, b: str | Path, *, key: str | None = None, tolerance: flo
     ChangedError where rows are known by place, a filter has to be asked again, and the input has changed.
     """
     return diff_results(_output(a), _output(b), key, tolerance)
+
+
+def tune(
+    job: JobFile | str | Path, variables: Mapping[str, str] | None = None, *, budget_s: float = TUNE_S
+) -> Tuning:
+    """Try settings of the job's engine on its own rows, in a scratch folder; the job stays as it is.
+
+    budget_s: about how long it may take. Raises what `plan` raises, what scoring raises, StorageError.
+    """
+    return tune_job(_load(job, variables), budget_s)
+
+
+def chaos(
+    job: JobFile | str | Path,
+    variables: Mapping[str, str] | None = None,
+    *,
+    engine: Literal["local", "ray"] | None = None,
+    rounds: int = 3,
+    seed: int = 0,
+    on_act: Callable[[str], None] = lambda act: None,
+) -> Drill:
+    """Kill, stop and hinder runs of a sample of the job, in a scratch folder, and say which promises held.
+
+    engine: in place of the job's own. rounds: how often the driver is killed. seed: which moments. on_act:
+    told what is done next. Raises what `plan` raises, DriverError if even an undisturbed run of the sample
+    fails, StorageError.
+    """
+    return hold_drill(_on(_load(job, variables), engine), rounds, seed, on_act)
 
 
 def clean(output: str | Path) -> list[Cleared]:

@@ -27,6 +27,8 @@ _COMMANDS = {
     "clean": ("batchonnx.cli.results", "clean"),
     "backfill": ("batchonnx.cli.schedule", "backfill"),
     "schedule": ("batchonnx.cli.schedule", "schedule"),
+    "tune": ("batchonnx.cli.rehearsal", "tune"),
+    "chaos": ("batchonnx.cli.rehearsal", "chaos"),
     "doctor": ("batchonnx.cli.doctor", "doctor"),
     "schema": ("batchonnx.cli.jobs", "schema"),
     "model": ("batchonnx.cli.model", "model"),

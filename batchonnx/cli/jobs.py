@@ -15,27 +15,28 @@ import click
 from batchonnx.cli.logs import show_log
 from batchonnx.cli.look import write
 from batchonnx.cli.screen import complain, say
-from batchonnx.cli.stopping import stopping
+from batchonnx.cli.seconds import SECONDS
+from batchonnx.cli.stopping import cleaning_up, stopping
 from batchonnx.errors import OutputExistsError, Problem, StorageError
 
 if TYPE_CHECKING:
     from batchonnx.engines.events import Tell
     from batchonnx.job.spec import JobFile
 
-_set_option = click.option(
+set_option = click.option(
     "--set",
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
     help="Fill {{ KEY }} in the job file. May be repeated.",
 )
-_date_option = click.option(
+date_option = click.option(
     "--date",
     metavar="DATE",
     help="The logical date: fill {{ date }}. One of the schedule's, if there is one.",
 )
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, errors included.")
-_job_argument = click.argument("job", type=click.Path(path_type=Path))
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, errors included.")
+job_argument = click.argument("job", type=click.Path(path_type=Path))
 
 
 @click.command()
@@ -44,7 +45,7 @@ _job_argument = click.argument("job", type=click.Path(path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Write the job here, not to the screen.")
 @click.option("--then", multiple=True, help="A model that feeds on the ones before; may be repeated.")
 @click.option("--output", help="Folder for the predictions, relative to the job file.")
-@_json_option
+@json_option
 def init(
     model: str, data: str, out: Path | None, then: tuple[str, ...], output: str | None, as_json: bool
 ) -> None:
@@ -73,31 +74,79 @@ def init(
 
 
 @click.command()
-@_job_argument
-@_set_option
-@_date_option
-@_json_option
-def plan(job: Path, settings: tuple[str, ...], date: str | None, as_json: bool) -> None:
-    """Say what a run of JOB will do; reads no row, runs no model.
+@job_argument
+@set_option
+@date_option
+@click.option("--probe", is_flag=True, help="Try a few rows, and say what all of them will take.")
+@click.option(
+    "--budget",
+    type=SECONDS,
+    metavar="TIME",
+    help="With --probe: how long the larger try scores; 5s if left out.",
+)
+@click.option(
+    "--prices",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="With --probe: a YAML table of prices, for what the run costs.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    help="With --probe, in place of the job's own: what to try.",
+)
+@json_option
+def plan(
+    job: Path,
+    settings: tuple[str, ...],
+    date: str | None,
+    probe: bool,
+    budget: float | None,
+    prices: Path | None,
+    engine: Literal["local", "ray"] | None,
+    as_json: bool,
+) -> None:
+    """Say what a run of JOB will do; reads no row, runs no model, unless you ask it to --probe.
 
     Checks model against data, and reports every mismatch at once.
+
+    With --probe it runs a sample of the job's own rows, in a scratch folder beside the output, and tells how
+    long the whole will take, with how much memory, how many requests, and at what cost.
 
     \b
     Examples:
       batchonnx plan jobs/score.yaml
       batchonnx plan jobs/score.yaml --set day=2026-11-22 --json
+      batchonnx plan jobs/score.yaml --probe --prices prices.yaml
     """
+    if not probe and (asked := [name for name, told in _told(budget, prices, engine) if told is not None]):
+        raise click.UsageError(f"--{asked[0]} goes with --probe")
+
     from batchonnx import api
     from batchonnx.report.plan_view import format_plan, plan_as_dict
 
-    made = api.plan(load_dated(job, settings, date))
-    say(json.dumps(plan_as_dict(made), indent=1) if as_json else format_plan(made))
+    loaded = load_dated(job, settings, date)
+    made = api.plan(loaded)
+    if not probe:
+        say(json.dumps(plan_as_dict(made), indent=1) if as_json else format_plan(made))
+        return
+    from batchonnx.rehearsal.forecast import PROBE_S
+    from batchonnx.rehearsal.forecast_view import forecast_as_dict, format_forecast
+    from batchonnx.rehearsal.prices import read_prices
+
+    if not as_json:
+        say(format_plan(made))
+    table = read_prices(prices) if prices is not None else None
+    with cleaning_up():
+        found = api.forecast(loaded, prices=table, budget_s=budget or PROBE_S, engine=engine)
+    told = {**plan_as_dict(made), "forecast": forecast_as_dict(found)}
+    say(json.dumps(told, indent=1) if as_json else format_forecast(found))
 
 
 @click.command()
-@_job_argument
-@_set_option
-@_date_option
+@job_argument
+@set_option
+@date_option
 @click.option(
     "--overwrite", is_flag=True, default=None, help="Replace a former result when this one is complete."
 )
@@ -125,7 +174,7 @@ def plan(job: Path, settings: tuple[str, ...], date: str | None, as_json: bool) 
     metavar="PORT",
     help="Serve metrics for Prometheus while the run lasts.",
 )
-@_json_option
+@json_option
 def run(
     job: Path,
     settings: tuple[str, ...],
@@ -237,6 +286,10 @@ def open_lines(file: str | None) -> Iterator[Tell | None]:
         raise StorageError(Problem("the file for events can't be opened", facts, fix)) from error
     with opened:
         yield EventLines(opened)
+
+
+def _told(budget: float | None, prices: Path | None, engine: str | None) -> tuple[tuple[str, object], ...]:
+    return ("budget", budget), ("prices", prices), ("engine", engine)
 
 
 def load_dated(job: Path, settings: tuple[str, ...], date: str | None) -> JobFile:

@@ -1,4 +1,4 @@
-"""Signals, for commands that can go on later."""
+"""Signals, for commands that can go on later, and for those that leave nothing."""
 
 from __future__ import annotations
 
@@ -32,3 +32,13 @@ def stopping(stop: threading.Event) -> Iterator[None]:
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def cleaning_up() -> Iterator[None]:
+    """SIGTERM ends the command as Ctrl-C does: what it has started is ended, what it has made is removed."""
+    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from time import perf_counter
@@ -56,12 +56,14 @@ class RunOptions:
     overwrite: in place of the job's own. fresh: start over, whatever is there.
     incremental: keep the published parts whose input is unchanged.
     drain: set, no shard is begun any more, those in work are finished, and the run ends as interrupted.
+    narrow: what of the plan is run; a rehearsal takes a sample.
     """
 
     overwrite: bool | None = None
     fresh: bool = False
     incremental: bool = False
     drain: threading.Event = dataclasses.field(default_factory=threading.Event)
+    narrow: Callable[[Plan], Plan] = lambda plan: plan
 
 
 def open_job(job: JobFile) -> tuple[Plan, Model]:
@@ -93,6 +95,7 @@ def _run_watched(job: JobFile, options: RunOptions, stop: threading.Event, tell:
     _go_on(stop)
     with begin_engine(job) as beginning, ExitStack() as after:
         plan, model = open_job(job)
+        plan = options.narrow(plan)
         after.enter_context(hook_processes(plan))
         _go_on(stop)
         table = table_step(plan.job, plan.fingerprint, options.overwrite, incremental=options.incremental)

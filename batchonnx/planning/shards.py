@@ -29,13 +29,15 @@ class Source:
     """A file's share of a shard: a run of its row groups.
 
     file: index into the listing. first_row: row index, within the file, of the first row.
-    rows: None where only reading tells.
+    rows: None where only reading tells. only: of a sample, the rows of these row groups that belong to it;
+    None: all of them.
     """
 
     file: int
     row_groups: tuple[int, ...]
     first_row: int
     rows: int | None
+    only: range | None = None
 
 
 @dataclass(frozen=True)

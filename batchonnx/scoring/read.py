@@ -174,7 +174,8 @@ def _source_pieces(
     if version_of(file.path) not in (None, file.version):
         raise _changed(file, {})
     row = source.first_row
-    for batch in _rows(reading, file, source, opener):
+    batches = _rows(reading, file, source, opener)
+    for batch in batches if source.only is None else _only(batches, source.only):
         segment = Segment(file.path, row, batch.num_rows)
         row += batch.num_rows
         if reading.filter is None:
@@ -185,6 +186,18 @@ def _source_pieces(
     if source.rows is not None and found != source.rows:
         raise _changed(file, {"expected": f"{source.rows:,} rows", "found": f"{found:,}"})
     on_source(source, found)
+
+
+def _only(batches: Iterator[pa.RecordBatch], wanted: range) -> Iterator[pa.RecordBatch]:
+    """Of a sample: the wanted rows, counted from the first of `batches`; nothing is read after the last."""
+    first = 0
+    for batch in batches:
+        begin, end = max(wanted.start - first, 0), min(wanted.stop - first, batch.num_rows)
+        if begin < end:
+            yield batch.slice(begin, end - begin)
+        first += batch.num_rows
+        if first >= wanted.stop:
+            return
 
 
 def _changed(file: SourceFile, facts: dict[str, str]) -> InputError:

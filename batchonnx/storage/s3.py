@@ -64,6 +64,10 @@ class S3Access:
 
 _made: WeakSet[S3] = WeakSet()
 
+before_requests: list[Callable[..., Any]] = []
+"""Called with `request=` before each is sent, by clients that are made from now on; what one gives is taken
+for the store's answer, what it raises for the network's. Empty, but where failures are tried."""
+
 
 def requests_sent() -> Counter[str]:
     """Operation -> requests that this process has sent so far, retries included."""
@@ -122,6 +126,8 @@ class S3:
         self._has_answered = False
         self._session = session
         self._client.meta.events.register("before-send.s3", self._count)
+        for answer in before_requests:
+            self._client.meta.events.register("before-send.s3", answer)
         self._client.meta.events.register("needs-retry.s3", self._require_answer)
         _made.add(self)
 

@@ -40,6 +40,11 @@ Four look at a Ray cluster of this machine:
 One turns text into vectors:
 
     text    glosses and docstrings through MiniLM, beside a loop and the model alone (jobs/get_glosses.py)
+
+Two ask what is said before a run, some minutes each:
+
+    foretold what plan --probe says, beside what the run takes
+    tuned   what tune finds, beside a sweep over all that it tries
 """
 
 from __future__ import annotations
@@ -57,10 +62,12 @@ from pathlib import Path
 
 from tests.benchmarks import driver_load, stores
 from tests.benchmarks.data import CASES, Case, make_case
+from tests.benchmarks.foretold import foretold
 from tests.benchmarks.images import images
 from tests.benchmarks.on_ray import kills, on_ray
 from tests.benchmarks.ray_data import beside_ray_data
 from tests.benchmarks.text import text
+from tests.benchmarks.tuned import tuned
 
 CONTENDERS = ("loop", "ours", "limit")
 TARGETS = {"tiny": (2.0, 0.85), "middle": (1.25, 0.95)}
@@ -204,6 +211,8 @@ RECORDS = {
     "kills": kills,
     "driver": driver,
     "text": text,
+    "foretold": foretold,
+    "tuned": tuned,
 }
 FILES, COMMITS = 10_000, 100_000
 

@@ -75,7 +75,7 @@ def s3(folder: Path, rounds: int, measure: Measure) -> Iterator[str]:
         cases = {name: make_case(name, folder) for name in ("middle", "tiny")}
         boto3.client("s3").upload_file(str(folder / "table.parquet"), "lake", "table.parquet")
         for name, case in cases.items():
-            remote = _copy_of_job(case.folder, folder / f"{name}-s3", "s3://lake/table.parquet")
+            remote = copy_of_job(case.folder, folder / f"{name}-s3", "s3://lake/table.parquet")
             ways = [
                 ("here", case.folder, server.endpoint, 0),
                 ("s3", remote, server.endpoint, 0),
@@ -101,7 +101,7 @@ def small(folder: Path, rounds: int, measure: Measure) -> Iterator[str]:
         client = boto3.client("s3")
         for path in sorted((home / "here" / "in").iterdir()):
             client.upload_file(str(path), "lake", f"in/{path.name}")
-        job = _copy_of_job(home / "here", home / "there", "s3://lake/in/")
+        job = copy_of_job(home / "here", home / "there", "s3://lake/in/")
         shutil.copy(home / "here" / "model.onnx", job)
         figures: dict[int, list[dict[str, float]]] = {0: [], DELAY_MS: []}
         for _ in range(rounds):
@@ -136,11 +136,11 @@ def _in_turn(
     return seconds
 
 
-def _copy_of_job(home: Path, target: Path, source: str) -> Path:
+def copy_of_job(home: Path, target: Path, source: str, output: str = "s3://lake/out/{{ run }}") -> Path:
     """A folder with the same job over another input, and into the store."""
     target.mkdir(parents=True, exist_ok=True)
     text = (home / "job.yaml").read_text()
     changed = re.sub(r"(input: \{path: )[^}]+", rf"\g<1>{source}", text)
-    changed = re.sub(r"(output: \{path: )[^,}]+", r"\g<1>s3://lake/out/{{ run }}", changed)
+    changed = re.sub(r"(output: \{path: )[^,}]+", rf"\g<1>{output}", changed)
     (target / "job.yaml").write_text(changed)
     return target

@@ -51,7 +51,7 @@ def text(folder: Path, rounds: int) -> Iterator[str]:
         home = folder / f"text-{name}"
         home.mkdir(parents=True, exist_ok=True)
         texts = glosses(rows) if name == "glosses" else docstrings(rows)
-        pq.write_table(pa.table({"text": texts}), home / "in.parquet", row_group_size=rows // 2)
+        pq.write_table(table(texts), home / "in.parquet", row_group_size=rows // 2)
         seen: dict[str, list[dict[str, float]]] = {contender: [] for contender in CONTENDERS}
         for _ in range(rounds):
             for contender in CONTENDERS:
@@ -68,6 +68,11 @@ def text(folder: Path, rounds: int) -> Iterator[str]:
         yield f"  {loop / ours:.2f}x the loop, {limit / ours:.2f} of the limit   {goal}"
         share = median(one["encode_share"] for one in seen["ours"])
         yield f"  tokenizing and padding take {share:.1%} of the work"
+
+
+def table(texts: Sequence[str]) -> pa.Table:
+    """Texts as the input's one column."""
+    return pa.table({"text": texts})
 
 
 def glosses(rows: int) -> list[str]:

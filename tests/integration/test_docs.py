@@ -45,6 +45,9 @@ from batchonnx.proof.diff.diff import Difference
 from batchonnx.proof.explain import Origin
 from batchonnx.proof.history import ListedRun
 from batchonnx.proof.verify import Proof
+from batchonnx.rehearsal.chaos.drill import Drill
+from batchonnx.rehearsal.forecast import Crew, Forecast
+from batchonnx.rehearsal.tune.tune import Tuning
 from batchonnx.report.event_lines import AnyLine, Line, ProgressLine, RunStartedLine, ShardCommittedLine
 from batchonnx.report.plan_view import plan_as_dict
 from batchonnx.runtime.session import open_model
@@ -351,6 +354,12 @@ def test_every_key_of_an_event_is_explained(kind: type) -> None:
 
 def test_every_metric_is_explained() -> None:
     assert sorted(table(ROOT / "docs" / "operations.md", "metrics")) == sorted(METRICS)
+
+
+@pytest.mark.parametrize("kind", [Forecast, Crew, Tuning, Drill])
+def test_every_key_of_a_rehearsal_s_json_is_explained(kind: type) -> None:
+    page = ROOT / "docs" / "rehearsals.md"
+    assert set(table(page, f"keys: {kind.__name__}")) == {field.name for field in fields(kind)}
 
 
 MODELS = ROOT / "docs" / "models.md"

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from batchonnx.cli import main
 from batchonnx.cli.errors import render
+from batchonnx.cli.seconds import SECONDS
 from batchonnx.errors import Problem
 from tests import models
 
@@ -153,3 +154,22 @@ def test_foreign_text_cannot_colour_or_rewrite_the_terminal() -> None:
     assert "[bold]" in text
     assert "\x07" not in text
     assert "\u202e" not in text
+
+
+@pytest.mark.parametrize(("told", "seconds"), [("90", 90.0), ("1.5s", 1.5), ("2m", 120.0), ("1h", 3600.0)])
+def test_a_length_of_time_is_read_with_its_unit(told: str, seconds: float) -> None:
+    assert SECONDS.convert(told, None, None) == seconds
+
+
+@pytest.mark.parametrize("told", ["", "0s", "-1s", "5 minutes", "s"])
+def test_what_is_no_length_of_time_is_refused(told: str) -> None:
+    done = CliRunner().invoke(main, ["tune", "job.yaml", "--budget", told])
+    assert done.exit_code == 2
+    assert "write 90s, 2m or 1h" in done.stderr
+
+
+@pytest.mark.parametrize("option", [["--budget", "5s"], ["--engine", "ray"]])
+def test_what_only_a_probe_heeds_goes_with_one(option: list[str]) -> None:
+    done = CliRunner().invoke(main, ["plan", "job.yaml", *option])
+    assert done.exit_code == 2
+    assert f"{option[0]} goes with --probe" in done.stderr
