@@ -11,7 +11,8 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.dataset as pads
 
-from batchonnx.driver.run import OnProgress, RunOptions, clean_output, open_job, publish_staged, run_job
+from batchonnx.driver.run import RunOptions, clean_output, open_job, publish_staged, run_job
+from batchonnx.engines.events import Event, OnProgress, Tell, only_progress
 from batchonnx.job.load import load_job
 from batchonnx.job.spec import JobFile
 from batchonnx.ledger.output import Cleared, Output
@@ -110,28 +111,39 @@ def run(
     variables: Mapping[str, str] | None = None,
     *,
     on_progress: OnProgress | None = None,
+    on_event: Tell | None = None,
     stop: threading.Event | None = None,
     drain: threading.Event | None = None,
     overwrite: bool | None = None,
     fresh: bool = False,
     incremental: bool = False,
     engine: Literal["local", "ray"] | None = None,
+    metrics_port: int | None = None,
 ) -> RunSummary:
     """Score every row of the job and publish the result; go on with an unfinished run, if there is one.
 
     A result of the same job, model and input that is there already is left as it is.
-    on_progress: called about five times a second, from this thread. stop: set it from another
+    on_progress: called about five times a second, from this thread. on_event: called with that and with
+    all else that happens (see `engines.events`). stop: set it from another
     thread to end the run early; it then raises Interrupted. drain: the same, but the shards in work are
     finished first. overwrite: in place of the job's own.
     fresh: start over, whatever is there already. incremental: score only input files that are new
     or have changed since the published result was made, and replace exactly their parts.
-    engine: in place of the job's own `engine.name`.
+    engine, metrics_port: in place of the job's own `engine.name`, `metrics.port`.
     Raises what `plan` raises, and OutputExistsError, OutputBusyError, ChangedError, RowError,
     GateError, StorageError; with Ray, ClusterError. Whatever is raised, nothing of the run is visible,
     and what was committed is kept.
     """
     options = RunOptions(overwrite, fresh, incremental, drain or threading.Event())
-    return run_job(_on(_load(job, variables), engine), options, stop or threading.Event(), on_progress)
+    shown = only_progress(on_progress)
+
+    def tell(event: Event) -> None:
+        for one in (shown, on_event):
+            if one is not None:
+                one(event)
+
+    loaded = _serving(_on(_load(job, variables), engine), metrics_port)
+    return run_job(loaded, options, stop or threading.Event(), tell)
 
 
 def publish(output: str | Path, *, force: bool = False) -> Manifest:
@@ -410,6 +422,13 @@ def _output(path: str | Path) -> Output:
 def _absolute(path: str | Path) -> str:
     text = str(path)
     return text if "://" in text else str(Path(text).absolute())
+
+
+def _serving(job: JobFile, port: int | None) -> JobFile:
+    if port is None:
+        return job
+    asked = job.job.metrics.model_copy(update={"port": port})
+    return job.model_copy(update={"job": job.job.model_copy(update={"metrics": asked})})
 
 
 def _on(job: JobFile, engine: Literal["local", "ray"] | None) -> JobFile:

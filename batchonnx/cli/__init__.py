@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from batchonnx.cli.lazy import lazy_group
+from batchonnx.cli.logs import show_warnings
 
 _COMMANDS = {
     "init": ("batchonnx.cli.jobs", "init"),
@@ -59,3 +60,4 @@ def main() -> None:
       4  the result isn't what it should be: verify, or the gate
       130  interrupted
     """
+    show_warnings()

@@ -313,6 +313,7 @@ def _describe(job: SubmittedJob, lines: Any) -> str:
     from batchonnx.cluster.channel import problems_of, progress_of, summary_of
     from batchonnx.report.live import progress_line
     from batchonnx.report.summary import format_summary
+    from batchonnx.watch.pace import Pace
 
     head = f"{job.id}: {job.status}"
     if job.exit_code:
@@ -324,9 +325,9 @@ def _describe(job: SubmittedJob, lines: Any) -> str:
     if "error" in last:
         text += [f"  error    {printable(problem.title)}" for problem in problems_of(last["error"])]
     elif "progress" in last:
-        progress = progress_of(last["progress"])
-        rate = (progress.rows_in - progress.rows_before) / max(progress.elapsed_s, 1e-9)
-        text.append(f"  scored   {progress_line(progress, rate)}")
+        progress, pace = progress_of(last["progress"]), Pace()
+        pace.note(progress)
+        text.append(f"  scored   {progress_line(progress, pace)}")
     elif job.status in ("pending", "failed") and job.message:
         text.append(f"  found    {printable(job.message.splitlines()[-1])}")
     return "\n".join(text)
@@ -340,7 +341,8 @@ def _line_as_json(one: Told) -> None:
 def _line_as_text() -> Callable[[Told], None]:
     """What people read: progress as a line, what is said twice (to programs, too) once."""
     from batchonnx.cluster.channel import progress_of
-    from batchonnx.report.live import Pace, progress_line
+    from batchonnx.report.live import progress_line
+    from batchonnx.watch.pace import Pace
 
     pace = Pace()
 
@@ -349,7 +351,8 @@ def _line_as_text() -> Callable[[Told], None]:
             say(one.text)
         elif one.kind == "progress":
             progress = progress_of(one)
-            say(progress_line(progress, pace.rate(progress)))
+            pace.note(progress)
+            say(progress_line(progress, pace))
 
     return show
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
+from batchonnx.cli.logs import show_log
 from batchonnx.cli.look import write
 from batchonnx.cli.screen import complain, say
 from batchonnx.cli.seconds import SECONDS
 from batchonnx.cli.stopping import cleaning_up, stopping
-from batchonnx.errors import OutputExistsError, Problem
+from batchonnx.errors import OutputExistsError, Problem, StorageError
 
 if TYPE_CHECKING:
+    from batchonnx.engines.events import Tell
     from batchonnx.job.spec import JobFile
 
 set_option = click.option(
@@ -156,6 +161,19 @@ def plan(
 @click.option(
     "--report", type=click.Path(path_type=Path), metavar="FILE", help="Write a page on the result, HTML."
 )
+@click.option(
+    "--json-lines",
+    "lines",
+    metavar="FILE",
+    help="Write what happens as JSON, a line each, to FILE; -: to standard output.",
+)
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="A log in place of the live view.")
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(1, 65535),
+    metavar="PORT",
+    help="Serve metrics for Prometheus while the run lasts.",
+)
 @json_option
 def run(
     job: Path,
@@ -167,6 +185,9 @@ def run(
     incremental: bool,
     quiet: bool,
     report: Path | None,
+    lines: str | None,
+    log_format: Literal["text", "json"] | None,
+    metrics_port: int | None,
     as_json: bool,
 ) -> None:
     """Score every row of JOB and publish the result, all or nothing.
@@ -185,7 +206,14 @@ def run(
       batchonnx run jobs/score.yaml --engine ray
       batchonnx run jobs/daily.yaml --date 2026-11-22
       batchonnx run jobs/score.yaml --report score.html
+      batchonnx run jobs/score.yaml --json-lines - | jq .event
+      batchonnx run jobs/score.yaml --log-format json
+      batchonnx run jobs/score.yaml --metrics-port 9464
     """
+    if lines == "-" and as_json:
+        raise click.UsageError("--json and --json-lines - both want standard output.")
+    if log_format is not None:
+        show_log(log_format)
     stop = threading.Event()
     with stopping(stop):
         from batchonnx import api
@@ -196,37 +224,68 @@ def run(
 
         if report is not None:
             require_pictures()  # before the work, not after it
-        with live_view(quiet=quiet or as_json) as show:
+        is_silent = quiet or as_json or lines == "-"
+        with open_lines(lines) as tell, live_view(quiet=quiet or as_json or log_format is not None) as show:
             summary = api.run(
                 load_dated(job, settings, date),
                 on_progress=show,
+                on_event=tell,
                 stop=stop,
                 overwrite=overwrite,
                 fresh=fresh,
                 incremental=incremental,
                 engine=engine,
+                metrics_port=metrics_port,
             )
         if report is not None:
             write(report, api.report(summary.output, prove=False).html)
         if as_json:
             say(json.dumps(summary_as_dict(summary), indent=1))
-        elif not quiet:
+        elif not is_silent:
             say(format_summary(summary))
             say(format_preview(Path(summary.output)))
 
 
 @click.command()
-def schema() -> None:
+@click.option("--events", is_flag=True, help="Of a line of `run --json-lines` instead.")
+def schema(events: bool) -> None:
     """Print the JSON Schema of job files, for editors.
 
     \b
     Examples:
       batchonnx schema > job.schema.json
       (then, as the first line of a job: # yaml-language-server: $schema=job.schema.json)
+      batchonnx schema --events > event.schema.json
     """
+    if events:
+        from batchonnx.report.event_lines import events_schema
+
+        say(json.dumps(events_schema(), indent=2))
+        return
     from batchonnx.job.schema import job_schema
 
     say(json.dumps(job_schema(), indent=2))
+
+
+@contextmanager
+def open_lines(file: str | None) -> Iterator[Tell | None]:
+    """What writes events to a file, anew; to standard output for "-". Raises StorageError."""
+    if file is None:
+        yield None
+        return
+    from batchonnx.report.event_lines import EventLines
+
+    if file == "-":
+        yield EventLines(sys.stdout)
+        return
+    try:
+        opened = Path(file).open("w", encoding="utf-8")  # noqa: SIM115 closed below
+    except OSError as error:
+        facts = {"file": file, "found": error.strerror or str(error)}
+        fix = "name a file that can be written, or - for standard output"
+        raise StorageError(Problem("the file for events can't be opened", facts, fix)) from error
+    with opened:
+        yield EventLines(opened)
 
 
 def _told(budget: float | None, prices: Path | None, engine: str | None) -> tuple[tuple[str, object], ...]:

@@ -16,6 +16,7 @@ from batchonnx.driver.incremental import keep_unchanged
 from batchonnx.driver.scoring import begin_engine, probe_of, score
 from batchonnx.driver.table import TableStep, check_table, table_step
 from batchonnx.engines.engine import Engine
+from batchonnx.engines.events import Published, RunStarted, Tell, Warned
 from batchonnx.engines.ray.beginning import Beginning
 from batchonnx.errors import Interrupted, Problem, StorageError
 from batchonnx.job.load import job_from_dict
@@ -41,12 +42,11 @@ from batchonnx.runtime.session import Model
 from batchonnx.scoring.device_probe import known_size
 from batchonnx.scoring.hook_processes import hook_processes
 from batchonnx.scoring.probe import with_types
-from batchonnx.scoring.progress import Progress, RunSummary
+from batchonnx.scoring.progress import RunSummary, slowest_stage
 from batchonnx.scoring.read import read_early
 from batchonnx.scoring.scorer import layout_of, output_schema
 from batchonnx.storage.s3 import requests_sent
-
-OnProgress = Callable[[Progress], None]
+from batchonnx.watch.watching import watching
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,10 +79,18 @@ def open_job(job: JobFile) -> tuple[Plan, Model]:
     return dataclasses.replace(plan, notes=(*plan.notes, *notes)), model
 
 
-def run_job(
-    job: JobFile, options: RunOptions, stop: threading.Event, on_progress: OnProgress | None
-) -> RunSummary:
-    """Score what is missing and publish the result. Raises as `api.run` tells."""
+def run_job(job: JobFile, options: RunOptions, stop: threading.Event, tell: Tell | None) -> RunSummary:
+    """Score what is missing and publish the result. Raises as `api.run` tells.
+
+    tell: called with each event, as are those whom the job itself names.
+    """
+    with watching(job, tell) as watch:
+        summary = _run_watched(job, options, stop, watch)
+        watch(Published(watch.run, summary))
+        return summary
+
+
+def _run_watched(job: JobFile, options: RunOptions, stop: threading.Event, tell: Tell) -> RunSummary:
     begin = begin_now()
     _go_on(stop)
     with begin_engine(job) as beginning, ExitStack() as after:
@@ -95,13 +103,13 @@ def run_job(
         with output.hold_lease(on_lost=stop.set):
             output.settle()
             if table is None:
-                summary = _run(plan, model, output, options, beginning, stop, on_progress, begin)[0]
+                summary = _run(plan, model, output, options, beginning, stop, tell, begin)[0]
             elif (done := table.done(output)) is not None:
                 summary = _in_table(_summary(plan, done[0], perf_counter() - begin.clock), table, done[1])
             else:
                 # Nobody knows of the run's folder: whatever is in it may be replaced.
                 alone = dataclasses.replace(options, overwrite=True)
-                summary, manifest = _run(plan, model, output, alone, beginning, stop, on_progress, begin)
+                summary, manifest = _run(plan, model, output, alone, beginning, stop, tell, begin)
                 summary = _in_table(summary, table, table.add(output, manifest))
     return dataclasses.replace(summary, requests=dict(requests_sent() - begin.sent))
 
@@ -151,7 +159,7 @@ def _run(
     options: RunOptions,
     beginning: Beginning | None,
     stop: threading.Event,
-    on_progress: OnProgress | None,
+    tell: Tell,
     begin: Begin,
 ) -> tuple[RunSummary, Manifest]:
     job = plan.job
@@ -188,9 +196,14 @@ def _run(
         run = output.open_run(describe_plan(plan, since, kept), by_shard, fresh=options.fresh)
         for shard in early.keys() & run.commits.keys():
             early.pop(shard).close()
+        is_resumed = len(run.commits) > len(kept)
+        types = tuple((field.name, str(field.type)) for field in output_schema(plan))
+        tell(RunStarted(run.plan.run, plan, is_resumed, types))
         try:
             crew = (workers, threads, early)
-            engine = score(plan, devices, run, former, beginning, crew, stop, options.drain, on_progress)
+            engine = score(plan, devices, run, former, beginning, crew, stop, options.drain, tell)
+            for note in engine.notes:
+                tell(Warned(note))
             pairs = tuple(zip(unchanged, kept, strict=True))
             manifest = _complete(plan, run, engine, output, former, pairs, begin)
             require_passed(manifest.gate, output.path, run.where)
@@ -218,6 +231,8 @@ def _run(
         apart=engine.apart,
         lost=engine.lost,
         copied=engine.copied,
+        retries=engine.retries,
+        slowest_stage=slowest_stage(engine.busy_s, reads_ahead=plan.listing.is_remote),
         devices=engine.devices,
         notes=(*manifest.notes, *engine.notes),
         is_new=True,

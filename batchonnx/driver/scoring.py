@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 from batchonnx.engines.devices import Devices
 from batchonnx.engines.engine import Engine
+from batchonnx.engines.events import Tell
 from batchonnx.engines.local import LocalEngine
 from batchonnx.engines.ray.beginning import Beginning
 from batchonnx.engines.ray.engine import RayEngine
@@ -16,7 +16,6 @@ from batchonnx.ledger.output import Run
 from batchonnx.ledger.records import Manifest, Probe
 from batchonnx.planning.plan import Plan
 from batchonnx.scoring.probe import BatchSize, Lesson
-from batchonnx.scoring.progress import Progress
 from batchonnx.scoring.quarantine import ErrorBudget
 from batchonnx.scoring.read import ShardReading
 
@@ -35,7 +34,7 @@ def score(
     crew: tuple[int, int, dict[int, ShardReading]],
     stop: threading.Event,
     drain: threading.Event,
-    on_progress: Callable[[Progress], None] | None,
+    tell: Tell,
 ) -> Engine:
     """Score what isn't committed yet. devices, crew: of a local engine; see there."""
     measured = former.batch_rows if former is not None and _has_measured(former, plan) else 0
@@ -58,7 +57,7 @@ def score(
     else:
         batch = BatchSize(plan, model, measured or None, lesson, keep)
         engine = LocalEngine(plan, devices, batch, errors, crew[0], run, *crew[1:])
-    engine.run(stop, drain, on_progress)
+    engine.run(stop, drain, tell)
     return engine
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from batchonnx.engines.events import Tell
 from batchonnx.errors import Interrupted, Problem
 from batchonnx.ledger.records import Commit
 from batchonnx.scoring.probe import Lesson
-from batchonnx.scoring.progress import DeviceUse, Progress
+from batchonnx.scoring.progress import DeviceUse
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,9 @@ class Engine(Protocol):
         self,
         stop: threading.Event,
         drain: threading.Event,
-        on_progress: Callable[[Progress], None] | None,
+        tell: Tell | None,
     ) -> None:
-        """Score every open shard; on_progress is called from this thread about five times a second.
+        """Score every open shard; `tell` is called from this thread, about five times a second.
 
         Raises the first error of any worker, after all have ended; Interrupted once `stop` is set, or, where
         shards are left, once `drain` is set and those in work are done.
@@ -104,6 +105,11 @@ class Engine(Protocol):
     @property
     def phases(self) -> Phases:
         """How long it took until workers were ready, and to score."""
+        ...
+
+    @property
+    def retries(self) -> int:
+        """Requests to a store that workers had to send again, as far as was told."""
         ...
 
     @property

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from time import perf_counter
 
 from batchonnx.engines.devices import Devices
 from batchonnx.engines.engine import Phases, interrupted
+from batchonnx.engines.events import ShardCommitted, Tell
 from batchonnx.engines.spare import SpareHands
 from batchonnx.engines.worker import Shards, Stopped, Worker
 from batchonnx.ledger.output import Run
 from batchonnx.ledger.records import Commit
 from batchonnx.planning.plan import Plan
 from batchonnx.planning.shards import Shard, largest_first
+from batchonnx.runtime.machine import resident_bytes
 from batchonnx.runtime.session import Cancelled, DeviceLost
 from batchonnx.scoring.probe import BatchSize, Lesson
 from batchonnx.scoring.progress import STAGES, DeviceUse, Progress
 from batchonnx.scoring.quarantine import ErrorBudget
 from batchonnx.scoring.read import ShardReading
+from batchonnx.storage.s3 import retries_made
 
 PROGRESS_EVERY_S = 0.2
 
@@ -49,6 +52,11 @@ class LocalEngine:
         self._plan, self._devices, self._batch, self._budget = plan, devices, batch, budget
         self._run, self._done = run, run.commits
         self._open_shards = [shard for shard in plan.shards if shard.number not in run.commits]
+        before = [run.commits[shard.number] for shard in plan.shards if shard.number in run.commits]
+        # Known once: a plan of 100,000 shards is too long to be looked through five times a second.
+        self._before, self._rows_before = len(before), sum(commit.rows_in for commit in before)
+        self._rows_total, self._reads_ahead = plan.rows, plan.listing.is_remote
+        self._told, self._retried = 0, retries_made()
         self._ending = threading.Event()
         self.workers, self.threads, self._early = workers, threads, early
         self.apart, self.lost, self.copied = len(run.suspects - run.commits.keys()), 0, 0
@@ -63,9 +71,9 @@ class LocalEngine:
         self,
         stop: threading.Event,
         drain: threading.Event,
-        on_progress: Callable[[Progress], None] | None,
+        tell: Tell | None,
     ) -> None:
-        """Score every open shard; on_progress is called from this thread about five times a second.
+        """Score every open shard; `tell` is called from this thread, about five times a second.
 
         Raises the first error of any worker, after all have ended; Interrupted once `stop` is set, or, where
         shards are left, once `drain` is set and those in work are done.
@@ -75,7 +83,7 @@ class LocalEngine:
         try:
             while True:
                 lost = len(self._devices.lost)
-                self._round(begin, stop, drain, on_progress)
+                self._round(begin, stop, drain, tell)
                 if len(self._devices.lost) == lost or not self._left() or drain.is_set():
                     break
                 self._devices.require_one()
@@ -90,7 +98,7 @@ class LocalEngine:
         begin: float,
         stop: threading.Event,
         drain: threading.Event,
-        on_progress: Callable[[Progress], None] | None,
+        tell: Tell | None,
     ) -> None:
         """Score what is left with the devices that are left, as long as those last."""
         # What a lost worker had scored and not committed counts once: when it is scored again.
@@ -106,15 +114,17 @@ class LocalEngine:
         for thread in threads:
             thread.start()
         try:
-            while any(thread.is_alive() for thread in threads):
-                next(thread for thread in threads if thread.is_alive()).join(PROGRESS_EVERY_S)
+            while alive := [thread for thread in threads if thread.is_alive()]:
+                alive[0].join(PROGRESS_EVERY_S)
                 if stop.is_set():
                     raise interrupted(len(self._done) + len(self._commits), len(self._plan.shards))
                 self._devices.look()
-                if on_progress is not None:
-                    on_progress(self._progress(perf_counter() - begin))
+                if tell is not None:
+                    self._report(tell, perf_counter() - begin)
                 if self._error is not None:
                     break
+            if tell is not None:
+                self._report(tell, perf_counter() - begin)
         finally:
             self._end(threads)
         if self._error is not None:
@@ -157,12 +167,18 @@ class LocalEngine:
     @property
     def busy_s(self) -> dict[str, float]:
         """Stage -> seconds, summed over all workers."""
-        return {stage: sum(getattr(w.clock, stage) for w in self._workers) for stage in STAGES}
+        each = [worker.busy_s for worker in self._workers]
+        return {stage: sum(seconds[stage] for seconds in each) for stage in STAGES}
 
     @property
     def calls(self) -> int:
         """Calls of the model."""
         return sum(worker.calls for worker in self._workers)
+
+    @property
+    def retries(self) -> int:
+        """Requests to a store that were sent again."""
+        return retries_made() - self._retried
 
     @property
     def halved(self) -> int:
@@ -211,17 +227,27 @@ class LocalEngine:
             for thread in threads:
                 thread.join()
 
+    def _report(self, tell: Tell, elapsed_s: float) -> None:
+        new = self._commits[self._told :]
+        self._told += len(new)
+        for commit in new:
+            tell(ShardCommitted(commit))
+        tell(self._progress(elapsed_s))
+
     def _progress(self, elapsed_s: float) -> Progress:
         return Progress(
-            shards=len(self._done) + len(self._commits),
+            shards=self._before + len(self._commits),
             shards_total=len(self._plan.shards),
             rows_in=self._former_rows + sum(w.rows_in for w in self._workers[self._former :]),
-            rows_before=sum(commit.rows_in for commit in self._done.values()),
+            rows_before=self._rows_before,
             quarantined=self._budget.spent,
-            rows_total=self._plan.rows,
+            rows_total=self._rows_total,
             elapsed_s=elapsed_s,
             workers=self.workers,
             busy_s=self.busy_s,
+            reads_ahead=self._reads_ahead,
+            memory=resident_bytes(),
+            retries=self.retries,
             devices=self.devices,
         )
 

@@ -66,7 +66,7 @@ class _Step:
 class Worker:
     """Scores shards, reading ahead and writing behind in threads of its own.
 
-    clock: seconds in each stage. It and the properties may be read from other threads.
+    The properties may be read from other threads.
     """
 
     def __init__(
@@ -92,8 +92,16 @@ class Worker:
         self._made: Scorer | None = None
         self._sandbox: Sandbox | None = None
         self._output_row_bytes = 0.0
-        self.clock = StageClock()
+        self._clock = StageClock()
+        self._opening_s = 0.0
         self._filtered = 0
+
+    @property
+    def busy_s(self) -> dict[str, float]:
+        """Stage -> seconds, waits for disk and store included. May be read from other threads."""
+        seconds = asdict(self._clock)
+        # Counted apart: it is the scoring thread that waits for the store to take a part.
+        return {**seconds, "write": seconds["write"] + self._opening_s}
 
     @property
     def calls(self) -> int:
@@ -142,7 +150,7 @@ class Worker:
                 chunk = next(chunks, None)
                 if following is None and reading.is_fetched and shards.is_ready:
                     following = self._begin(shards)
-                self.clock.read += perf_counter() - start
+                self._clock.read += perf_counter() - start
                 yield reading.shard, chunk
                 if chunk is None:
                     break
@@ -160,7 +168,9 @@ class Worker:
             calls, begun = 0, None
             for shard, chunk in chunks:
                 if shard is not begun:
+                    start = perf_counter()
                     self._run.start(shard.number, self._plan.part(shard))
+                    self._opening_s += perf_counter() - start
                     begun = shard
                 if chunk is None:
                     yield _Step(shard, is_last=True, calls=self.calls - calls)
@@ -231,13 +241,13 @@ class Worker:
         """This worker's scorer, made when the first rows are there to settle the batch size."""
         if self._made is None:
             self._batch.settle(chunk, self._model, untried=untried)
-            self._made = Scorer(self._plan, self._model, self._batch.most, self._budget, self.clock)
+            self._made = Scorer(self._plan, self._model, self._batch.most, self._budget, self._clock)
         if self._batch.settled != self._made.batch_rows:
             self._made.resize(self._batch.settled)
         return self._made
 
     def _write(self, steps: Iterator[_Step]) -> Iterator[Commit]:
-        before = asdict(self.clock)
+        before = self.busy_s
         for first in steps:
             with ShardAttempt(self._run, self._plan, first.shard, self._name) as attempt:
                 for step in chain([first], steps):
@@ -245,17 +255,19 @@ class Worker:
                     if step.scored is not None:
                         attempt.write(step.scored)
                     attempt.filtered += step.filtered
-                    self.clock.write += perf_counter() - start
+                    self._clock.write += perf_counter() - start
                     if step.is_last:
                         break
                 start = perf_counter()
-                now = asdict(self.clock)
+                attempt.finish()
+                self._clock.write += perf_counter() - start
+                start, now = perf_counter(), self.busy_s
                 seconds = {stage: round(now[stage] - before[stage], 6) for stage in now}
                 sources = tuple(self._found.pop(first.shard.number))
                 begun = self._begun.pop(first.shard.number)
                 made = attempt.commit(sources, self._batch.settled, step.calls, seconds, begun)
                 before = now
-                self.clock.write += perf_counter() - start
+                self._clock.write += perf_counter() - start
             yield made
 
 

@@ -108,6 +108,10 @@ class ShardAttempt:
                 self._open("quarantine", quarantine_path(self._part), scored.quarantined.schema)
             beside["quarantine"].write(scored.quarantined)
 
+    def finish(self) -> None:
+        """Flush the files: what is slow to be written is waited for here, before `commit`."""
+        self._files = self._parts.finish(), {kind: file.finish() for kind, file in self._beside.items()}
+
     def commit(
         self,
         sources: tuple[SourceRows, ...],
@@ -116,12 +120,11 @@ class ShardAttempt:
         seconds: Mapping[str, float],
         begun: float,
     ) -> Commit:
-        """Flush the files and make them count. The commit of whichever attempt came first.
+        """Make the finished files count. The commit of whichever attempt came first.
 
         begun: when the shard's first rows were read (perf_counter).
         """
-        parts = self._parts.finish()
-        beside = {kind: file.finish() for kind, file in self._beside.items()}
+        parts, beside = self._files
         quarantine = beside.get("quarantine")
         quarantined = quarantine.rows if quarantine is not None else 0
         record = Commit(

@@ -46,6 +46,8 @@ _IRRELEVANT: Mapping[str, Any] = {
     "storage": True,  # another way to the same files
     "errors": True,  # a bad row changes no other
     "schedule": True,  # when a job runs changes nothing of what comes out
+    "metrics": True,  # whoever watches changes nothing
+    "notify": True,
     "gate": True,  # it says whether parts are published, not what is in them
 }
 

@@ -17,6 +17,7 @@ from time import perf_counter
 from typing import Any
 
 from batchonnx.driver.run import RunOptions, run_job
+from batchonnx.engines.events import only_progress
 from batchonnx.errors import BatchonnxError
 from batchonnx.job.load import job_from_dict
 from batchonnx.planning.plan import Plan
@@ -64,8 +65,10 @@ def _run(asked: dict[str, Any], done: Path, stop: threading.Event) -> tuple[RunS
         trace.append((perf_counter() - asked["began"], progress.rows_in))
         done.write_text(str(progress.shards))
 
-    job = job_from_dict(asked["job"], asked["folder"])
-    summary = run_job(job, RunOptions(narrow=narrow), stop, note)
+    # A rehearsal is nobody's news.
+    told = {key: part for key, part in asked["job"].items() if key not in ("metrics", "notify")}
+    job = job_from_dict(told, asked["folder"])
+    summary = run_job(job, RunOptions(narrow=narrow), stop, only_progress(note))
     ((plan, planned_s, base_bytes),) = planned
     seen = Watched(plan.rows, len(plan.shards), planned_s, base_bytes, peak_bytes(), trace)
     return summary, seen

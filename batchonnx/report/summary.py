@@ -36,7 +36,8 @@ def format_summary(summary: RunSummary) -> str:
     total = sum(summary.busy_s.values())
     if total:
         shares = ", ".join(f"{stage} {seconds / total:.0%}" for stage, seconds in summary.busy_s.items())
-        lines.append(f"  stages   {shares}")
+        slowest = f"; {summary.slowest_stage} held workers back" if summary.slowest_stage else ""
+        lines.append(f"  stages   {shares}{slowest}")
     if (told := verdict(summary.devices, summary.busy_s)) is not None:
         lines.append(f"  device   {told}")
     lines += [f"           {_device(device)}" for device in summary.devices]
@@ -55,7 +56,8 @@ def format_summary(summary: RunSummary) -> str:
         lines.append(f"  faults   {lost} died, {copied} went to a second worker as well")
     if summary.requests:
         told = ", ".join(f"{name} {count(number)}" for name, number in sorted(summary.requests.items()))
-        lines.append(f"  store    {plural(sum(summary.requests.values()), 'request')}: {told}")
+        again = f", {count(summary.retries)} sent again" if summary.retries else ""
+        lines.append(f"  store    {plural(sum(summary.requests.values()), 'request')}{again}: {told}")
         if summary.publish_s is not None:
             lines.append(f"  publish  took {duration(summary.publish_s)}")
     lines += [f"  note     {printable(note)}" for note in summary.notes]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, time, timedelta
 
-from batchonnx.driver.run import OnProgress
+from batchonnx.engines.events import OnProgress
 from batchonnx.errors import Interrupted, JobFileError, Problem
 from batchonnx.schedule.calendar import Tick
 from batchonnx.schedule.clock import WallClock

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from itertools import takewhile
 
-from batchonnx.driver.run import OnProgress
+from batchonnx.engines.events import OnProgress
 from batchonnx.errors import OutputBusyError
 from batchonnx.ledger.outputs import output_at
 from batchonnx.schedule.backfill import OnTick

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 
-from batchonnx.driver.run import OnProgress
+from batchonnx.engines.events import OnProgress
 from batchonnx.errors import StorageError
 from batchonnx.schedule.backfill import OnTick
 from batchonnx.schedule.clock import Clock

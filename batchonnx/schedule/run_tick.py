@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from batchonnx.driver.run import OnProgress, RunOptions, run_job
+from batchonnx.driver.run import RunOptions, run_job
+from batchonnx.engines.events import OnProgress, only_progress
 from batchonnx.errors import BatchonnxError, Interrupted
 from batchonnx.schedule.calendar import Tick
 from batchonnx.schedule.clock import Clock
@@ -83,7 +84,9 @@ def run_tick(
     try:
         if scheduled.is_published(tick):
             return result("already")
-        summary = run_job(scheduled.job_of(tick), RunOptions(overwrite=False), ended, on_progress)
+        summary = run_job(
+            scheduled.job_of(tick), RunOptions(overwrite=False), ended, only_progress(on_progress)
+        )
     except Interrupted as error:
         if stop.is_set():
             return result("stopped", error=error)

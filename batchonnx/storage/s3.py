@@ -74,6 +74,11 @@ def requests_sent() -> Counter[str]:
     return sum((client.requests for client in list(_made)), Counter())
 
 
+def retries_made() -> int:
+    """How many of this process's requests were sent again, since the store had failed or refused them."""
+    return sum(client.retries for client in list(_made))
+
+
 class Changed(Exception):
     """The object isn't the one of that etag any more."""
 
@@ -81,7 +86,7 @@ class Changed(Exception):
 class S3:
     """One service as one identity. Safe to share between threads.
 
-    requests: operation -> requests sent so far, retries included.
+    requests: operation -> requests sent so far, retries included. retries: how many were sent again.
     Every method raises StorageError, or the class given as `kind`, with the request's id.
     """
 
@@ -91,6 +96,7 @@ class S3:
         from botocore.exceptions import BotoCoreError
 
         self.requests: Counter[str] = Counter()
+        self.retries = 0
         self._lock = threading.Lock()
         addressing = {True: "path", False: "virtual", None: "auto"}[settings.path_style]
         config = Config(
@@ -468,9 +474,12 @@ class S3:
         if caught_exception is not None and is_enough and not self._has_answered:
             raise caught_exception
 
-    def _count(self, event_name: str = "", **_: Any) -> None:
+    def _count(self, event_name: str = "", request: Any = None, **_: Any) -> None:
+        told = request.headers.get("amz-sdk-request", "") if request is not None else ""
+        attempt = told.decode() if isinstance(told, bytes) else str(told)
         with self._lock:
             self.requests[event_name.rpartition(".")[2]] += 1
+            self.retries += "attempt=" in attempt and "attempt=1" not in attempt
 
 
 def s3_client() -> S3:

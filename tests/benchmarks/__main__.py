@@ -13,9 +13,10 @@ compared. Each of them runs in a fresh process, so that peak memory is its own.
             once, best batch size of a sweep; their seconds added up. Nothing can be faster
             without doing less; a real run must interleave columns as well.
 
-Three more look at what keeping records costs:
+Four more look at what keeping records and being watched cost:
 
     ledger  `ours` on the tiny model, in turn with itself while the ledger writes to a null sink
+    watched the middle model with live view, events and metrics, in turn with none of them
     plan    a plan of 10,000 Parquet files: footers from the files, and from the cache
     resume  taking up a run with 100,000 committed shards
     uploads the same in a bucket, each part an upload that is held open (some minutes to make)
@@ -133,6 +134,18 @@ def ledger(folder: Path, rounds: int) -> Iterator[str]:
     yield f"  the ledger costs {ours / unrecorded - 1:+.1%}   (goal: at most 3%)"
 
 
+def watched(folder: Path, rounds: int) -> Iterator[str]:
+    """What live view, events and metrics add to a run."""
+    case = make_case("middle", folder)
+    medians = compare(case, rounds, ("watched", "unwatched"))
+    looked_at, alone = medians["watched"], medians["unwatched"]
+    cost = looked_at["driver_s"] - alone["driver_s"]
+    yield f"watched: {case.what}"
+    yield f"  {looked_at['seconds']:.3f} s; with nobody looking {alone['seconds']:.3f} s"
+    share = cost / looked_at["seconds"]
+    yield f"  being watched takes {cost:.3f} s of a core, {share:.1%}   (goal: below 1%)"
+
+
 def plan(folder: Path, rounds: int) -> Iterator[str]:
     """A plan of very many files."""
     cache = folder / "cache"
@@ -187,6 +200,7 @@ def _ours(folder: Path) -> dict[str, float]:
 
 RECORDS = {
     "ledger": ledger,
+    "watched": watched,
     "plan": plan,
     "resume": resume,
     "uploads": uploads,

@@ -1,13 +1,13 @@
 """One contender, one case, one process: prints its figures as a line of JSON.
 
-python -m tests.benchmarks.contenders loop|ours|unrecorded|limit FOLDER
+python -m tests.benchmarks.contenders loop|ours|unrecorded|watched|unwatched|limit FOLDER
 """
 
 from __future__ import annotations
 
 import sys
 
-if __name__ == "__main__" and {"ours", "unrecorded"} & {*sys.argv}:
+if __name__ == "__main__" and {"ours", "unrecorded", "watched", "unwatched"} & {*sys.argv}:
     import batchonnx  # noqa: F401 - first, as in its own process: it chooses Arrow's memory pool
 
 import json
@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from tests.benchmarks.memory import peak_mb
+from tests.benchmarks.watched import unwatched, watched
 
 STRIP_ROWS = 4096
 SWEEP = (256, 512, 1024, 2048, 4096, 8192)
@@ -181,4 +182,5 @@ def _encode(task: Task, path: Path, y: np.ndarray) -> None:
 if __name__ == "__main__":
     contender, folder = sys.argv[1:]
     contenders = {"loop": loop, "ours": ours, "unrecorded": unrecorded, "limit": limit}
+    contenders |= {"watched": watched, "unwatched": unwatched}
     print(json.dumps(contenders[contender](Path(folder))))

@@ -35,6 +35,7 @@ def drive(shards: int, actor: type, folder: Path) -> Figures:
     from batchonnx import api
     from batchonnx.driver.describe import describe_plan
     from batchonnx.driver.run import open_job
+    from batchonnx.engines.events import only_progress
     from batchonnx.engines.ray.beginning import Beginning
     from batchonnx.engines.ray.engine import RayEngine
     from batchonnx.formats.footer import Footer, RowGroup
@@ -59,7 +60,7 @@ def drive(shards: int, actor: type, folder: Path) -> Figures:
         plan_s = perf_counter() - begin
         budget = ErrorBudget(0, plan.rows)
         engine = RayEngine(plan, model, run, budget, None, None, lambda lesson: None, beginning)
-        engine.run(threading.Event(), threading.Event(), steady.note)
+        engine.run(threading.Event(), threading.Event(), only_progress(steady.note))
         run.discard_if_empty()
     assert len(engine.commits) == shards
     return {"plan_s": plan_s, "scoring_s": engine.phases.scoring_s or 0.0, **steady.figures()}

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import duckdb
@@ -48,11 +48,13 @@ from batchonnx.proof.verify import Proof
 from batchonnx.rehearsal.chaos.drill import Drill
 from batchonnx.rehearsal.forecast import Crew, Forecast
 from batchonnx.rehearsal.tune.tune import Tuning
+from batchonnx.report.event_lines import AnyLine, Line, ProgressLine, RunStartedLine, ShardCommittedLine
 from batchonnx.report.plan_view import plan_as_dict
 from batchonnx.runtime.session import open_model
 from batchonnx.schedule.run_tick import TickResult
 from batchonnx.scoring.progress import RunSummary
 from batchonnx.scoring.quarantine import quarantine_schema
+from batchonnx.watch.meters import METRICS
 from tests import models
 from tests.chaos.bucket import make_input, make_job
 from tests.integration.conftest import minilm_folder
@@ -237,6 +239,9 @@ def test_the_readme_s_own_model_and_data_run(tmp_path: Path, monkeypatch: pytest
         spec.Storage,
         spec.Table,
         spec.Schedule,
+        spec.Metrics,
+        spec.Notify,
+        spec.Notice,
     ],
 )
 def test_every_key_of_the_job_file_is_explained(model: type[spec.Section]) -> None:
@@ -336,6 +341,19 @@ CLI = ROOT / "docs" / "cli.md"
 )
 def test_every_key_of_a_command_s_json_is_explained(kind: type) -> None:
     assert set(table(CLI, f"keys: {kind.__name__}")) == {field.name for field in fields(kind)}
+
+
+@pytest.mark.parametrize("kind", [RunStartedLine, ProgressLine, ShardCommittedLine])
+def test_every_key_of_an_event_is_explained(kind: type) -> None:
+    common = set(table(CLI, "keys: Line"))
+    assert set(table(CLI, f"keys: {kind.__name__}")) == {field.name for field in fields(kind)} - common
+    assert common == {field.name for field in fields(Line)} | {"event"}
+    told = section(CLI, "Events")
+    assert set(get_args(AnyLine)) <= {one for one in get_args(AnyLine) if f"`{one.event}`" in told}
+
+
+def test_every_metric_is_explained() -> None:
+    assert sorted(table(ROOT / "docs" / "operations.md", "metrics")) == sorted(METRICS)
 
 
 @pytest.mark.parametrize("kind", [Forecast, Crew, Tuning, Drill])

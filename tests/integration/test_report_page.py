@@ -171,7 +171,7 @@ def test_the_stage_that_a_hook_holds_up_is_named(tmp_path: Path) -> None:
     features = {"x": {"columns": ["f0", "f1", "f2"], "python": "slow:encode"}}
     summary = api.run(make_job(tmp_path, features=features, engine={"batch_rows": 300}))
     assert max(summary.busy_s, key=lambda stage: summary.busy_s[stage]) == "encode"
-    assert "Workers spent most time in encode" in text_of(api.report(tmp_path / "out").html)
+    assert "encode held workers back" in text_of(api.report(tmp_path / "out").html)
 
 
 def test_a_result_in_a_bucket_has_a_page(tmp_path: Path, s3: S3Server, use_store: UseStore) -> None:

@@ -34,6 +34,7 @@ from batchonnx.planning.shards import Shard
 from batchonnx.planning.stores import use_stores
 from batchonnx.runtime.chain import open_again
 from batchonnx.runtime.lanes import IN_FLIGHT
+from batchonnx.runtime.machine import resident_bytes
 from batchonnx.runtime.session import DeviceLost, Model
 from batchonnx.runtime.signature import ModelSignature
 from batchonnx.runtime.wheels import WHEELS
@@ -44,6 +45,7 @@ from batchonnx.scoring.quarantine import ErrorBudget
 from batchonnx.scoring.read import read_chunks
 from batchonnx.scoring.scorer import Scorer
 from batchonnx.scoring.stream import from_bytes, to_bytes
+from batchonnx.storage.s3 import retries_made
 
 LIBRARIES = ("batchonnx", *WHEELS, "pyarrow", "numpy")
 """Whose versions have to be the driver's."""
@@ -123,7 +125,8 @@ class Orders:
 class Report:
     """What came of a turn; sums are since the actor's start.
 
-    busy_s: stage -> seconds. first_s: how long ago the first batch was predicted.
+    busy_s: stage -> seconds. first_s: how long ago the first batch was predicted. memory: bytes that its
+    process has resident. retries: requests to a store that were sent again.
     """
 
     commits: Sequence[Commit] = ()
@@ -133,6 +136,8 @@ class Report:
     halved: int = 0
     busy_s: Mapping[str, float] = field(default_factory=dict)
     first_s: float | None = None
+    memory: int = 0
+    retries: int = 0
     trouble: BaseException | None = None
 
 
@@ -253,8 +258,10 @@ class Actor:
             rows_in=sum(worker.rows_in for worker in workers),
             calls=sum(worker.calls for worker in workers),
             halved=sum(worker.halved for worker in workers),
-            busy_s={stage: sum(getattr(worker.clock, stage) for worker in workers) for stage in STAGES},
+            busy_s={stage: sum(worker.busy_s[stage] for worker in workers) for stage in STAGES},
             first_s=perf_counter() - min(first) if first else None,
+            memory=resident_bytes(),
+            retries=retries_made(),
             trouble=trouble,
         )
 

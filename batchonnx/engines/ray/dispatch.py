@@ -21,7 +21,8 @@ class Dispatch:
     """Gives actors their tasks and takes their answers.
 
     entry: what an actor enters the run with, see `Actor.enter`; set before the first one has come.
-    made: shard -> its commit, of this life of the run; made_rows: read for them. first_at, last_at: when the
+    made: shard -> its commit, of this life of the run; made_rows: read for them; untold: those that nobody
+    who watches was told of yet. first_at, last_at: when the
     first batch was predicted, and when the last commit was told of, by this machine's perf_counter. notes: of
     actors, for the user, in order.
     """
@@ -39,6 +40,7 @@ class Dispatch:
         self._run, self._budget = run, budget
         self.entry: tuple[Any, ...] = ()
         self.made: dict[int, Commit] = {}
+        self.untold: list[Commit] = []
         self.made_rows = 0
         self.notes: dict[str, None] = {}
         self.first_at: float | None = None
@@ -112,6 +114,7 @@ class Dispatch:
             member.committed_rows += commit.rows_in
             if self._hand.commit(member.name, commit.shard, now):
                 self.made[commit.shard], self.last_at = commit, now
+                self.untold.append(commit)
                 self.made_rows += commit.rows_in
                 self._run.take_note(commit)
                 self._losses.bore_fruit()

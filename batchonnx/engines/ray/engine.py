@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -10,6 +11,7 @@ from time import perf_counter
 from typing import Any
 
 from batchonnx.engines.engine import Phases, interrupted
+from batchonnx.engines.events import ShardCommitted, Tell
 from batchonnx.engines.ray.actor import Setup, model_files
 from batchonnx.engines.ray.beginning import Beginning
 from batchonnx.engines.ray.dispatch import Dispatch
@@ -66,8 +68,9 @@ class RayEngine:
         self._staff = Staff(self._asked, self._hand, self._losses)
         self._first_rows = FirstRows(plan, model, lesson, measured, on_lesson)
         self._dispatch = Dispatch(self._hand, self._staff, self._losses, self._first_rows, run, budget)
-        self._rows_before = sum(commit.rows_in for commit in run.commits.values())
-        self._rows_total = plan.rows
+        before = [run.commits[shard.number] for shard in plan.shards if shard.number in run.commits]
+        self._before, self._rows_before = len(before), sum(commit.rows_in for commit in before)
+        self._rows_total, self._reads_ahead = plan.rows, plan.listing.is_remote
         # Ray tells of each answer: asking it of all of them took half of the driver's time.
         self._answers: SimpleQueue[Member] = SimpleQueue()
         self.threads = self._asked.resources.num_cpus
@@ -138,6 +141,11 @@ class RayEngine:
         )
 
     @property
+    def retries(self) -> int:
+        """Requests to a store that workers had to send again, as far as was told by those that died."""
+        return sum(report.retries for report in self._staff.reports)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What workers tell of their devices, and which died or were refused, by their hosts."""
         return (*self._dispatch.notes, *self._losses.notes)
@@ -148,7 +156,7 @@ class RayEngine:
         self,
         stop: threading.Event,
         drain: threading.Event,
-        on_progress: Callable[[Progress], None] | None,
+        tell: Tell | None,
     ) -> None:
         """Score every open shard; see `engine.Engine`. Raises ClusterError as well."""
         if not self._hand.left:
@@ -159,7 +167,7 @@ class RayEngine:
                 self._require_one_machine(cluster_nodes())
                 self._dispatch.entry = self._entry()
                 self._staff.open(hiring)
-                self._loop(stop, drain, on_progress)
+                self._loop(stop, drain, tell)
             finally:
                 self._staff.end()
                 self._beginning.close()
@@ -188,7 +196,7 @@ class RayEngine:
         self,
         stop: threading.Event,
         drain: threading.Event,
-        on_progress: Callable[[Progress], None] | None,
+        tell: Tell | None,
     ) -> None:
         looked_at = ticked_at = float("-inf")
         while self._hand.left:
@@ -210,8 +218,8 @@ class RayEngine:
                     self._dispatch.use(member)
             if is_tick:
                 ticked_at = perf_counter()
-                if on_progress is not None:
-                    on_progress(self._progress())
+                self._report(tell)
+        self._report(tell)
 
     def _answered(self) -> list[Member]:
         """Whoever has answered, or died; waits for one, for a while."""
@@ -238,10 +246,17 @@ class RayEngine:
             Problem("the output is a folder of one machine, the cluster has several", facts, fix)
         )
 
+    def _report(self, tell: Tell | None) -> None:
+        new, self._dispatch.untold = self._dispatch.untold, []
+        if tell is not None:
+            for commit in new:
+                tell(ShardCommitted(commit))
+            tell(self._progress())
+
     def _progress(self) -> Progress:
         under_way = sum(max(0, m.report.rows_in - m.committed_rows) for m in self._staff.members)
         return Progress(
-            shards=len(self._run.commits) + len(self._dispatch.made),
+            shards=self._before + len(self._dispatch.made),
             shards_total=len(self._plan.shards),
             rows_in=self._dispatch.made_rows + under_way,
             rows_before=self._rows_before,
@@ -250,6 +265,12 @@ class RayEngine:
             elapsed_s=perf_counter() - (self._staff.ready_at or self._beginning.begun_at),
             workers=max(1, self._staff.working),
             busy_s=self.busy_s,
+            reads_ahead=self._reads_ahead,
+            hosts=dict(Counter(m.hello.host for m in self._staff.members if m.hello is not None)),
+            memory=sum(member.report.memory for member in self._staff.members),
+            retries=self.retries,
+            lost=self.lost,
+            copied=self.copied,
         )
 
 

@@ -18,6 +18,7 @@ from batchonnx.job.spec.section import PASSWORD, Scalar, Section
 from batchonnx.job.spec.session import Session
 from batchonnx.job.spec.source import ChainedModel, Input, Model, Table
 from batchonnx.job.spec.storage import Storage
+from batchonnx.job.spec.telling import Metrics, Notice, Notify
 
 __all__ = [
     "PASSWORD",
@@ -35,7 +36,10 @@ __all__ = [
     "Input",
     "Job",
     "JobFile",
+    "Metrics",
     "Model",
+    "Notice",
+    "Notify",
     "Output",
     "Pool",
     "Precision",

@@ -20,6 +20,7 @@ from batchonnx.job.spec.section import PASSWORD, Requirement, Section, rule
 from batchonnx.job.spec.session import Session
 from batchonnx.job.spec.source import REGISTRY, ChainedModel, Input, Model
 from batchonnx.job.spec.storage import Storage
+from batchonnx.job.spec.telling import Metrics, Notify
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
@@ -75,6 +76,8 @@ class Job(Section):
         description="Column of the result -> what it has to be like; else the result is kept back, until "
         "`batchonnx publish --force`.",
     )
+    metrics: Metrics = Field(Metrics(), description="Where figures of a run go, for Prometheus.")
+    notify: Notify = Field(Notify(), description="Who is told how a run has ended.")
     dependencies: Dependencies = Field(Dependencies(), description="What a submitted job has installed.")
 
     @property

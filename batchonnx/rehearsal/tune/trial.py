@@ -10,6 +10,7 @@ from time import perf_counter
 
 from batchonnx.driver.describe import describe_plan
 from batchonnx.driver.devices import open_devices
+from batchonnx.engines.events import only_progress
 from batchonnx.engines.local import LocalEngine
 from batchonnx.errors import Interrupted
 from batchonnx.ledger.outputs import output_at
@@ -66,7 +67,7 @@ class Trials:
             timer.start()
             begin = perf_counter()
             try:
-                engine.run(stop, threading.Event(), seen.append)
+                engine.run(stop, threading.Event(), only_progress(seen.append))
                 scored = sum(commit.rows_in for commit in engine.commits)
             except Interrupted:
                 self._models.pop(setting.threads)  # its calls have been cancelled, for good

@@ -30,7 +30,7 @@ def pace(facts: Facts) -> Iterator[Element]:
     slowest, total = timeline.slowest_stage, sum(timeline.stages_s.values())
     if slowest is not None:
         told = [f"{stage} {seconds / total:.0%}" for stage, seconds in timeline.stages_s.items()]
-        yield tag("p", "Workers spent most time in ", tag("b", slowest), f": {', '.join(told)}.")
+        yield tag("p", tag("b", slowest), f" held workers back. Of their time went to {', '.join(told)}.")
     yield tag(
         "div",
         _figure("Rows per second", draw_throughput(timeline)),

@@ -9,7 +9,7 @@ from datetime import datetime
 import numpy as np
 
 from batchonnx.ledger.records import Commit
-from batchonnx.scoring.progress import STAGES
+from batchonnx.scoring.progress import STAGES, slowest_stage
 
 BINS, FEWEST_BINS = 80, 8
 LATE = 2.0
@@ -30,7 +30,7 @@ class Timeline:
     busy: stage -> float64[n], workers that were busy with it, on average. memory: float64[n], the most bytes
     that one process had resident; NaN where no shard ended. durations_s: float64[shards].
     late: shards that took LATE times the median or more, the worst first, SHOWN at most; late_count: of all.
-    stages_s: stage -> seconds, all workers' together.
+    stages_s: stage -> seconds, all workers' together. reads_ahead: see `Progress`.
     """
 
     edges_s: np.ndarray
@@ -41,6 +41,7 @@ class Timeline:
     late: tuple[Commit, ...]
     late_count: int
     stages_s: Mapping[str, float]
+    reads_ahead: bool
 
     @property
     def median_s(self) -> float:
@@ -49,10 +50,8 @@ class Timeline:
 
     @property
     def slowest_stage(self) -> str | None:
-        """Where workers spent most time; None where nothing tells."""
-        return (
-            max(self.stages_s, key=lambda name: self.stages_s[name]) if any(self.stages_s.values()) else None
-        )
+        """The stage that held workers back; None where nothing tells."""
+        return slowest_stage(self.stages_s, reads_ahead=self.reads_ahead)
 
 
 def make_timeline(commits: Sequence[Commit]) -> Timeline | None:
@@ -88,6 +87,7 @@ def make_timeline(commits: Sequence[Commit]) -> Timeline | None:
         late=tuple(commits[i] for i in worst),
         late_count=len(late),
         stages_s={stage: float(seconds.sum()) for stage, seconds in stages.items()},
+        reads_ahead=any("://" in source.path for commit in commits for source in commit.sources),
     )
 
 

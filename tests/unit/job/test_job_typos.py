@@ -24,7 +24,10 @@ from batchonnx.job.spec import (
     Image,
     Input,
     Job,
+    Metrics,
     Model,
+    Notice,
+    Notify,
     Output,
     Resources,
     Result,
@@ -216,6 +219,18 @@ gate:
     min: 0
     max: 1
     max_psi: 0.2
+metrics:
+  port: 9464
+  textfile: typos.prom
+  pushgateway: http://gateway:9091
+notify:
+  on_success:
+    webhook: https://hooks.example.com/x
+    secret_env: HOOK_KEY
+  on_failure:
+    webhook_env: HOOK_URL
+  on_quarantine:
+    command: [tell]
 dependencies:
   pip: [pillow]
 """.splitlines()
@@ -241,6 +256,9 @@ SECTIONS = (
     Table,
     Schedule,
     Session,
+    Metrics,
+    Notify,
+    Notice,
     Dependencies,
 )
 

@@ -8,11 +8,12 @@ import pyarrow as pa
 import pytest
 
 from batchonnx.report import live
-from batchonnx.report.live import Pace, busiest_stage, live_view, progress_line
+from batchonnx.report.live import live_view, progress_line
 from batchonnx.report.preview import format_preview, format_rows
 from batchonnx.report.summary import format_summary
 from batchonnx.report.text import duration, of_bytes, plural, printable, shorten
 from batchonnx.scoring.progress import Progress, RunSummary
+from batchonnx.watch.pace import Pace
 
 
 def progress(rows: int, elapsed: float, total: int | None = 1000, **busy: float) -> Progress:
@@ -56,25 +57,26 @@ def test_words() -> None:
     assert printable("a\tb") == "a\\tb"
 
 
-def test_the_line_says_rows_rate_eta_and_the_busiest_stage() -> None:
-    line = progress_line(progress(250, 2.0, read=1.0, predict=3.0), 125.0)
-    assert line == "250 of 1,000 rows (25%)  125 rows/s  ETA 6.0 s  busiest: predict 75%"
-
-
-def test_the_line_does_without_a_total() -> None:
-    assert progress_line(progress(250, 2.0, None), 125.0) == "250 rows, 1 of 4 shards  125 rows/s"
-
-
-def test_the_pace_follows_the_last_seconds() -> None:
+def noted(*moments: Progress) -> Pace:
     pace = Pace()
-    for second in range(1, 11):
-        pace.rate(progress(second * 10, second))
-    assert pace.rate(progress(100 + 900, 11)) == pytest.approx(920 / 3)
+    for moment in moments:
+        pace.note(moment)
+    return pace
 
 
-def test_nothing_is_busiest_before_anything_was_done() -> None:
-    assert busiest_stage(progress(0, 0.0)) is None
-    assert busiest_stage(progress(0, 1.0, read=0.0)) is None
+def test_the_line_says_rows_rate_eta_and_what_holds_the_job_back() -> None:
+    moment = progress(250, 2.0, read=1.0, predict=3.0)
+    assert progress_line(moment, noted(moment)) == (
+        "250 of 1,000 rows (25%)  125 rows/s  ETA 6.0 s  predict holds it back (75%)"
+    )
+
+
+def test_the_line_does_without_a_total_and_tells_of_trouble() -> None:
+    moment = Progress(1, 4, 250, None, 2.0, 2, {}, quarantined=3, retries=1, lost=1, copied=2)
+    assert progress_line(moment, noted(moment)) == (
+        "250 rows, 1 of 4 shards  125 rows/s  ETA 6.0 s  3 quarantined  1 retried  1 worker died  "
+        "2 shards sent out again"
+    )
 
 
 def test_plain_lines_come_only_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
