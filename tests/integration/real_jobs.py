@@ -45,6 +45,7 @@ def encode(rows):
 
 def file_types(folder: Path, fetched: Path) -> Spec:
     """magika over some of Python's own files; jobs/filetypes.yaml as it stands."""
+    pytest.importorskip("magika", reason="magika isn't installed: it brings the CPU's wheel")
     shutil.copy(JOBS_FOLDER / "fetching.py", folder)
     script = shutil.copy(JOBS_FOLDER / "get_magika.py", folder)
     subprocess.run([sys.executable, script], check=True, capture_output=True)
