@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from batchonnx.errors import Problem
-from batchonnx.scoring.progress import Progress, RunSummary
+from batchonnx.scoring.progress import DeviceUse, Progress, RunSummary
 
 MARK = "batchonnx "
 KINDS = ("ready", "progress", "error", "summary")
@@ -54,15 +54,23 @@ def progress_line(progress: Progress) -> str:
 
 def progress_of(told: Told) -> Progress:
     """A line's moment; keys that a newer driver has are left out."""
-    known = {field.name for field in fields(Progress)}
-    return Progress(**{key: found for key, found in told.fields.items() if key in known})
+    found = _known(Progress, told.fields)
+    return Progress(**(found | {"devices": _devices(found)}))
 
 
 def summary_of(told: Told) -> RunSummary:
     """How a run went, as its last line tells."""
-    known = {field.name for field in fields(RunSummary)}
-    found = {key: value for key, value in told.fields.items() if key in known}
-    return RunSummary(**(found | {"notes": tuple(found.get("notes", ()))}))
+    found = _known(RunSummary, told.fields)
+    return RunSummary(**(found | {"notes": tuple(found.get("notes", ())), "devices": _devices(found)}))
+
+
+def _devices(told: Mapping[str, Any]) -> tuple[DeviceUse, ...]:
+    return tuple(DeviceUse(**_known(DeviceUse, one)) for one in told.get("devices", ()))
+
+
+def _known(kind: type[Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    names = {field.name for field in fields(kind)}
+    return {name: value for name, value in told.items() if name in names}
 
 
 def problems_of(told: Told) -> tuple[Problem, ...]:

@@ -23,6 +23,7 @@ from batchonnx.report.live import progress_line
 from batchonnx.report.summary import format_summary
 from batchonnx.scoring import scorer
 from batchonnx.scoring.progress import Progress, RunSummary
+from batchonnx.watch.pace import Pace
 from tests import models, texts
 from tests.devices import FakeDevice, use_devices
 
@@ -255,7 +256,10 @@ def test_what_holds_the_device_back_is_told_on_the_way_and_at_the_end(
     use_devices(monkeypatch, FakeDevice(call_s=0.01))
     seen: list[Progress] = []
     summary = run(job(folder, batch_rows=100), on_progress=seen.append)
-    assert any("GPU" in progress_line(one, 1.0) for one in seen)
+    pace = Pace()
+    for one in seen:
+        pace.note(one)
+    assert any("GPU" in progress_line(one, pace) for one in seen)
     told = format_summary(summary)
     assert "  device   GPU " in told
     assert "GPU 0: Fake 0: a batch on it " in told

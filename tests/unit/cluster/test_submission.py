@@ -30,7 +30,7 @@ from batchonnx.cluster.submit import base_id, runtime_env
 from batchonnx.errors import JobFileError
 from batchonnx.job.load import load_job
 from batchonnx.job.spec import JobFile
-from batchonnx.scoring.progress import Progress
+from batchonnx.scoring.progress import DeviceUse, Progress
 
 TEXT = "name: Score Events!\nmodel: {path: m.onnx}\ninput: {path: 's3://lake/{{ day }}'}\n"
 TEXT += "output: {path: 's3://scores/{{ day }}'}\n"
@@ -190,7 +190,10 @@ def test_a_log_is_the_same_lines_however_it_is_cut(texts: list[str], data: st.Da
     assert [*found, *pieces.end()] == told
 
 
-@given(st.builds(Progress, busy_s=st.dictionaries(st.text(), st.floats(0, 1e6))))
+DEVICES = st.lists(st.builds(DeviceUse, busy=st.floats(0, 1)), max_size=2).map(tuple)
+
+
+@given(st.builds(Progress, busy_s=st.dictionaries(st.text(), st.floats(0, 1e6)), devices=DEVICES))
 def test_progress_comes_out_of_the_log_as_it_went_in(progress: Progress) -> None:
     told = read_line(progress_line(progress))
     assert told.kind == "progress"

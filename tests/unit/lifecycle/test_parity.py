@@ -19,10 +19,13 @@ FLOATS = hnp.arrays(
 
 
 def test_differences_are_absolute_relative_and_both() -> None:
-    found = measure_parity("y", np.array([[0.5, 100.0]]), np.array([[0.25, 101.0]]))
+    a, b = np.array([[0.5, 100.0]]), np.array([[0.25, 101.0]])
+    found = measure_parity("y", a, b)
     assert (found.max_abs, found.mean_abs) == (1.0, 0.625)
     assert found.max_rel == 0.5
-    assert found.max_diff == 0.25  # 0.25 where values are small, 1 in 100 where they are large
+    assert found.max_diff == 0.25 / 1.5  # where values are large, 1 in 101
+    assert np.allclose(b, a, rtol=found.max_diff, atol=found.max_diff)
+    assert not np.allclose(b, a, rtol=0.99 * found.max_diff, atol=0.99 * found.max_diff)
     assert (found.rows, found.values, found.unlike) == (1, 2, 0)
 
 
