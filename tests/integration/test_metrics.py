@@ -29,6 +29,7 @@ from batchonnx.watch.meters import METRICS
 from tests.cluster.head import free_ports
 from tests.integration.ray_cluster import ray_cluster
 from tests.integration.test_live import ROWS, make_job
+from tests.receiver import receiving
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 ALERTS, DASHBOARD = DEPLOY / "prometheus" / "alerts.yaml", DEPLOY / "grafana" / "batchonnx.json"
@@ -62,35 +63,16 @@ def samples(text: str) -> dict[str, float]:
     }
 
 
-@contextmanager
-def gateway() -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
-    """Takes what is pushed: URL, and method, path, body of each request."""
-    taken: list[tuple[str, str, str]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_PUT(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-            taken.append((self.command, self.path, body))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", taken
-        server.shutdown()
-
-
 def test_a_short_job_leaves_its_figures_in_a_file_and_at_a_gateway(
     tmp_path: Path, promtool: Promtool
 ) -> None:
-    with gateway() as (url, taken):
+    with receiving() as (url, taken):
         metrics = {"textfile": "batchonnx.prom", "pushgateway": url}
         api.run(make_job(tmp_path, metrics=metrics))
     text = (tmp_path / "batchonnx.prom").read_text()
-    assert taken == [("PUT", "/metrics/job/batchonnx/job_name/watched", text)]
+    (pushed,) = taken
+    assert (pushed.method, pushed.path) == ("PUT", "/metrics/job/batchonnx/job_name/watched")
+    assert pushed.body.decode() == text
     found = samples(text)
     label = '{job_name="watched"}'
     assert found[f"batchonnx_rows_total{label}"] == found[f"batchonnx_rows_expected{label}"] == 3 * ROWS
@@ -123,7 +105,7 @@ def test_a_run_that_fails_says_so_and_a_place_that_refuses_is_a_warning(tmp_path
 
 
 def test_a_port_that_is_taken_is_a_warning(tmp_path: Path) -> None:
-    with gateway() as (url, _):
+    with receiving() as (url, _):
         port, events = int(url.rpartition(":")[2]), []  # type: ignore[var-annotated]
         api.run(make_job(tmp_path), on_event=events.append, metrics_port=port)
     assert any(isinstance(event, Warned) and str(port) in event.text for event in events)

@@ -6,10 +6,8 @@ import base64
 import hashlib
 import hmac
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from batchonnx.job.spec import JobFile
 from batchonnx.watch import webhook
 from tests import models
 from tests.integration.test_docs import table
+from tests.receiver import Request, receiving
 
 BAD = 2
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
@@ -49,34 +48,11 @@ def make_job(folder: Path, **more: Any) -> JobFile:
     return job_from_dict({**job, **more}, folder)
 
 
-class Receiver:
-    """What has come: headers and body of each request. answers: statuses in order, then 204 for all."""
-
-    def __init__(self, answers: list[int]) -> None:
-        self.answers, self.taken = answers, []  # type: ignore[var-annotated]
-
-
 @contextmanager
-def receiving(*answers: int) -> Iterator[tuple[str, Receiver]]:
-    receiver = Receiver(list(answers))
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            receiver.taken.append((dict(self.headers), body))
-            self.send_response(receiver.answers.pop(0) if receiver.answers else 204)
-            self.send_header("Location", "/elsewhere")
-            self.send_header("Retry-After", "86400")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/hook?token=hidden", receiver
-        server.shutdown()
+def hooked(*answers: int) -> Iterator[tuple[str, list[Request]]]:
+    """A webhook's URL, which holds a secret; its answers lead elsewhere and ask for patience."""
+    with receiving(*answers, Location="/elsewhere", Retry_After="86400") as (url, taken):
+        yield f"{url}/hook?token=hidden", taken
 
 
 @pytest.fixture(autouse=True)
@@ -95,12 +71,12 @@ def run(job: JobFile, **options: Any) -> list[str]:
 
 
 def test_success_and_quarantine_are_told_once_each_with_what_came_of_the_run(tmp_path: Path) -> None:
-    with receiving() as (url, receiver):
+    with hooked() as (url, taken):
         told = {"webhook": url}
         job = make_job(tmp_path, notify={"on_success": told, "on_quarantine": told, "on_failure": told})
         assert run(job) == []
         assert run(job) == []  # the result is there already
-    success, quarantine = (json.loads(body) for _, body in receiver.taken)
+    success, quarantine = (json.loads(one.body) for one in taken)
     assert {*success, "error", "exit_code", "problems"} == set(table(OPERATIONS, "keys: notice"))
     assert (success["event"], quarantine["event"]) == ("success", "quarantine")
     assert (success["rows_in"], success["predicted"], success["quarantined"]) == (40, 38, BAD)
@@ -113,14 +89,14 @@ def test_success_and_quarantine_are_told_once_each_with_what_came_of_the_run(tmp
 def test_a_message_is_signed_and_comes_again_under_one_id_until_it_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
-    with receiving(503, 429, 500) as (url, receiver):
+    with hooked(503, 429, 500) as (url, taken):
         monkeypatch.setenv("HOOK_URL", url)
         monkeypatch.setenv("HOOK_KEY", key)
         told = {"webhook_env": "HOOK_URL", "secret_env": "HOOK_KEY"}
         assert run(make_job(tmp_path, notify={"on_success": told})) == []
-    assert len(receiver.taken) == 4
-    assert len({headers["webhook-id"] for headers, _ in receiver.taken}) == 1
-    headers, body = receiver.taken[-1]
+    assert len(taken) == 4
+    assert len({one.headers["webhook-id"] for one in taken}) == 1
+    headers, body = taken[-1].headers, taken[-1].body
     secret = b"\x00secret\xff" if key.startswith("whsec_") else key.encode()
     signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
     digest = base64.b64encode(hmac.new(secret, signed, hashlib.sha256).digest()).decode()
@@ -128,13 +104,13 @@ def test_a_message_is_signed_and_comes_again_under_one_id_until_it_is_taken(
 
 
 def test_a_failure_is_told_with_its_problems_and_exit_code(tmp_path: Path) -> None:
-    with receiving() as (url, receiver):
+    with hooked() as (url, taken):
         told = {"on_failure": {"webhook": url}, "on_success": {"webhook": url}}
         with pytest.raises(GateError):
             api.run(make_job(tmp_path, notify=told, gate={"y": {"max": 3}}))
         with pytest.raises(Exception, match="other"):
             api.run(make_job(tmp_path, notify=told, features={"other": {"column": "code"}}))
-    gate, contract = (json.loads(body) for _, body in receiver.taken)
+    gate, contract = (json.loads(one.body) for one in taken)
     assert (gate["event"], gate["error"], gate["exit_code"]) == ("failure", "GateError", 4)
     assert "y" in gate["problems"][0]["title"]
     assert (contract["exit_code"], contract["run"]) == (2, None)
@@ -145,7 +121,7 @@ def test_nobody_who_cannot_be_told_keeps_a_result_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
 ) -> None:
     answers = {"forbidden": [403], "moved": [302], "never": [500] * webhook.TRIES}.get(trouble, [])
-    with receiving(*answers) as (url, receiver):
+    with hooked(*answers) as (url, taken):
         notice: dict[str, Any] = {"webhook": url}
         match trouble:
             case "refused":
@@ -165,7 +141,7 @@ def test_nobody_who_cannot_be_told_keeps_a_result_back(
     }[trouble]
     assert expected in warning
     assert "hidden" not in warning
-    assert len(receiver.taken) == len(answers)
+    assert len(taken) == len(answers)
     assert (tmp_path / "out" / "_SUCCESS").exists()
 
 

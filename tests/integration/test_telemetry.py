@@ -5,10 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +19,7 @@ from batchonnx.errors import GateError
 from batchonnx.scoring.progress import STAGES
 from batchonnx.watch.lineage import dataset_name
 from tests.integration.test_live import ROWS, make_job
+from tests.receiver import Request, receiving
 
 HELD = {
     "outputs": {"score": {"from": "scores", "index": 0}},
@@ -40,30 +37,16 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@contextmanager
-def collector() -> Iterator[tuple[str, list[Any]]]:
-    """Takes spans over OTLP: its URL, and each with its resource's attributes."""
+def spans_of(taken: list[Request]) -> list[Any]:
+    """Of what came over OTLP: its resource's attributes, and each span."""
     spans: list[Any] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            request = ExportTraceServiceRequest()
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            request.ParseFromString(body)
-            for resource in request.resource_spans:
-                named = {one.key: one.value.string_value for one in resource.resource.attributes}
-                spans.extend((named, span) for scope in resource.scope_spans for span in scope.spans)
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", spans
-        server.shutdown()
+    for one in taken:
+        request = ExportTraceServiceRequest()
+        request.ParseFromString(one.body)
+        for resource in request.resource_spans:
+            named = {one.key: one.value.string_value for one in resource.resource.attributes}
+            spans.extend((named, span) for scope in resource.scope_spans for span in scope.spans)
+    return spans
 
 
 def test_spans_of_run_shards_and_stages_hang_together_below_the_caller_s(
@@ -72,11 +55,12 @@ def test_spans_of_run_shards_and_stages_hang_together_below_the_caller_s(
     above, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
     monkeypatch.setenv("TRACEPARENT", f"00-{above}-{parent}-01")
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
-    with collector() as (url, spans):
+    with receiving() as (url, taken):
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
         summary = api.run(make_job(tmp_path))
         with pytest.raises(GateError):
             api.run(make_job(tmp_path, **HELD))
+    spans = spans_of(taken)
     named, _ = spans[0]
     assert (named["service.name"], named["deployment.environment.name"]) == ("batchonnx", "test")
     assert {span.trace_id.hex() for _, span in spans} == {above}
