@@ -89,6 +89,10 @@ class Meters:
             case RunStarted():
                 self._put("batchonnx_run_in_progress", 1)
                 self._put("batchonnx_run_start_time_seconds", time())
+                # From 0 on: `increase` sees nothing of a series that begins with its first death.
+                for metric in METRICS.values():
+                    if metric.kind == "counter" and metric.label is None:
+                        self._add(metric.name, 0)
             case Progress():
                 self._progress(event)
             case ShardCommitted(commit):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -14,15 +15,19 @@ class RayMetrics:
     """Told by the driver alone: each actor had series of its own, as long as it lives. See `meters.Sink`.
 
     What comes before the cluster is there waits for it; what comes after it has been left is nobody's.
+    Ray's counters aren't shown before they have counted, so that `increase` never saw a first death or bad row:
+    ours are gauges to Ray, which begin at 0. Prometheus asks of neither what it is.
     """
 
     def __init__(self) -> None:
         self._early: list[tuple[str, Metric, float, dict[str, str]]] = []
+        self._counted: defaultdict[tuple[str, ...], float] = defaultdict(float)
 
     def add(self, metric: Metric, amount: float, labels: Mapping[str, str]) -> None:
-        """To a counter; Ray's take nothing but what is more than nothing."""
-        if amount > 0:
-            self._tell("inc", metric, amount, labels)
+        """To a counter."""
+        series = (metric.name, *labels.values())
+        self._counted[series] += amount
+        self._tell("set", metric, self._counted[series], labels)
 
     def put(self, metric: Metric, value: float, labels: Mapping[str, str]) -> None:
         """Of a gauge."""
@@ -52,6 +57,6 @@ class RayMetrics:
         for metric in METRICS.values():
             keys = (JOB, *([metric.label] if metric.label is not None else []))
             more: dict[str, Any] = {"boundaries": list(SECONDS)} if metric.kind == "histogram" else {}
-            kind = getattr(metrics, metric.kind.title())
+            kind = metrics.Histogram if metric.kind == "histogram" else metrics.Gauge
             made[metric.name] = kind(metric.name, metric.about, tag_keys=keys, **more)
         return made
