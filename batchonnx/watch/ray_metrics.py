@@ -15,7 +15,7 @@ class RayMetrics:
     """Told by the driver alone: each actor had series of its own, as long as it lives. See `meters.Sink`.
 
     What comes before the cluster is there waits for it; what comes after it has been left is nobody's.
-    Ray's counters aren't shown before they have counted, so that `increase` never saw a first death or bad row:
+    Ray's counters aren't shown before they have counted, so that `increase` never saw a first death:
     ours are gauges to Ray, which begin at 0. Prometheus asks of neither what it is.
     """
 

@@ -305,5 +305,6 @@ def test_prometheus_scrapes_a_run_on_ray(tmp_path: Path) -> None:
     busy = [event for event in progress if event["slowest_stage"]]
     # A worker tells of a chunk's work when that is done: of a slow hook's, seldom.
     assert busy[-1]["slowest_stage"] == "encode"
-    assert sum(busy[-1]["hosts"].values()) == busy[-1]["workers"] == 1
-    assert busy[-1]["memory"] > 10 << 20
+    there = [event for event in progress if event["hosts"]]  # at the end they have gone
+    assert sum(there[-1]["hosts"].values()) == there[-1]["workers"] == 1
+    assert max(event["memory"] for event in progress) > 10 << 20

@@ -83,10 +83,16 @@ class FirstRows:
         )
 
     def _set_canary(self, rows: pa.RecordBatch, lesson: Lesson) -> None:
-        """Rows that the driver can score: a bad one among them tells nothing of a worker."""
-        if not self._plan.device.is_cpu:
-            return  # the driver's CPU finds other last digits than the workers' device
+        """Rows that the driver can score: a bad one among them tells nothing of a worker.
+
+        One by one only where that is needed: nobody is told of progress meanwhile.
+        """
+        if not self._plan.device.is_cpu or not rows.num_rows:
+            return  # on a device, the driver's CPU finds other last digits than the workers
         scorer = Scorer(self._plan, self._model, lesson.batch_rows)
+        with suppress(Exception):
+            self._answer, self.canary = scorer.attempt(rows), to_bytes(rows)
+            return
         good = []
         for row in range(rows.num_rows):
             with suppress(Exception):  # whatever a bad row causes; a worker will tell of it
