@@ -176,10 +176,10 @@ def _run(
         plan, unchanged = keep_unchanged(plan, output, since, former)
     kept = tuple(output.adopt(commit, plan.fingerprint) for commit in unchanged)
     workers, threads = 0, 1
-    if job.job.engine.name == "local":
+    is_here = job.job.engine.name == "local"
+    if is_here:
         budget = divide_cores(usable_cores(), _workers(job), plan.pieces)
         workers, threads = budget.workers, budget.threads_per_worker
-    is_here = job.job.engine.name == "local"
     threads = threads if plan.device.is_cpu else 1
     if is_here and (threads > 1 or plan.device != model.device):
         model = open_again(plan.model, threads, plan.device)
@@ -189,7 +189,8 @@ def _run(
         workers = feeders(devices, usable_cores(), _workers(job), plan.chunks)
     plan = with_types(plan, model)
     check_lines(plan.job, plan.keep, plan.outputs)
-    check_parts(plan.job, {field.name: field.type for field in output_schema(plan)})
+    types = {field.name: field.type for field in output_schema(plan)}
+    check_parts(plan.job, types)
     check_table(plan)
     by_shard = {commit.shard: commit for commit in kept}
     with read_early(plan, workers if plan.listing.is_remote else 0) as early:
@@ -197,8 +198,8 @@ def _run(
         for shard in early.keys() & run.commits.keys():
             early.pop(shard).close()
         is_resumed = len(run.commits) > len(kept)
-        types = tuple((field.name, str(field.type)) for field in output_schema(plan))
-        tell(RunStarted(run.plan.run, plan, is_resumed, types))
+        told = tuple((name, str(kind)) for name, kind in types.items())
+        tell(RunStarted(run.plan.run, plan, is_resumed, told))
         try:
             crew = (workers, threads, early)
             engine = score(plan, devices, run, former, beginning, crew, stop, options.drain, tell)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
@@ -20,6 +19,7 @@ import pyarrow as pa
 
 from batchonnx.formats.footer import Footer, RowGroup
 from batchonnx.storage.entry import FileEntry
+from batchonnx.storage.user_cache import cache_folder
 
 FORMAT_VERSION = 1
 MOST_FOOTERS = 300_000
@@ -78,8 +78,7 @@ def _find(database: sqlite3.Connection, entries: Iterable[FileEntry]) -> Iterato
 
 
 def _path() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "batchonnx" / f"footers-{FORMAT_VERSION}.sqlite"
+    return cache_folder() / f"footers-{FORMAT_VERSION}.sqlite"
 
 
 def _open() -> sqlite3.Connection:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 from typing import Any
 
 from batchonnx.runtime.cores import usable_cores
@@ -12,6 +11,7 @@ from batchonnx.runtime.cuda import NoDriver, free_bytes, read_driver
 from batchonnx.runtime.device import Device
 from batchonnx.runtime.plugin import plugin_device
 from batchonnx.runtime.providers import CUDA, OPENVINO, TENSORRT, provider_named
+from batchonnx.storage.user_cache import cache_folder
 
 KEPT_FREE = 0.1
 """Of a GPU's memory: ONNX Runtime's limit is of its arena alone, not of what libraries take."""
@@ -77,8 +77,7 @@ def _kept(device: Device, model: str) -> dict[str, str]:
         gpu = re.sub(r"\W+", "-", read_driver().gpus[device.index].name)
     except (NoDriver, IndexError):
         return {}  # told when the session is opened
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = base / "batchonnx" / "tensorrt" / model / gpu
+    folder = cache_folder() / "tensorrt" / model / gpu
     folder.mkdir(parents=True, exist_ok=True)
     return {"trt_engine_cache_path": str(folder), "trt_timing_cache_path": str(folder)}
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import secrets
 from contextlib import suppress
 from importlib.metadata import version
@@ -18,6 +17,7 @@ from batchonnx.runtime.cuda import gpu_name
 from batchonnx.runtime.providers import provider_named
 from batchonnx.runtime.session import Model
 from batchonnx.runtime.wheels import require_one_wheel
+from batchonnx.storage.user_cache import cache_folder
 
 FORMAT_VERSION = 1
 MOST_SIZES = 1000
@@ -67,5 +67,4 @@ def _read() -> dict[str, object]:
 
 
 def _path() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "batchonnx" / f"batch-rows-{FORMAT_VERSION}.json"
+    return cache_folder() / f"batch-rows-{FORMAT_VERSION}.json"

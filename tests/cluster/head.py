@@ -117,6 +117,11 @@ def _end(process: subprocess.Popen[bytes], folder: Path) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    kill_all_of(folder)
+
+
+def kill_all_of(folder: Path) -> None:
+    """Whatever has this folder as Ray's home."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and _is_of(entry, folder):
             try:

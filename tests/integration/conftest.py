@@ -12,6 +12,8 @@ from types import ModuleType
 
 import pytest
 
+from tests.scripts import module_at
+
 JOBS = Path(__file__).parents[2] / "jobs"
 UNREACHABLE = 3
 
@@ -52,12 +54,7 @@ def script() -> Script:
 @pytest.fixture(scope="session")
 def digits_script(jobs: Path) -> ModuleType:
     """jobs/make_digits.py as a module: scikit-learn's side of the comparison."""
-    spec = importlib.util.spec_from_file_location("make_digits", jobs / "make_digits.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_at(jobs / "make_digits.py")
 
 
 @pytest.fixture(scope="session")

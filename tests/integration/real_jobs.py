@@ -6,7 +6,6 @@ A line in JOBS for each: its name -> what writes model, hooks and input into a f
 from __future__ import annotations
 
 import builtins
-import importlib.util
 import io
 import shutil
 import subprocess
@@ -27,6 +26,7 @@ import yaml
 from tests import texts
 from tests.custom_ops import save_upper
 from tests.integration.packages import file_of_package
+from tests.scripts import module_at
 
 JOBS_FOLDER = Path(__file__).parents[2] / "jobs"
 FILES = 3
@@ -255,17 +255,8 @@ def _write(folder: Path, table: pa.Table) -> None:
 
 
 def _script(name: str) -> ModuleType:
-    """A script of jobs/ as a module; as when it is run, it finds the modules that lie beside it."""
-    spec = importlib.util.spec_from_file_location(name, JOBS_FOLDER / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(JOBS_FOLDER))
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(JOBS_FOLDER))
-    return module
+    """A script of jobs/ as a module."""
+    return module_at(JOBS_FOLDER / f"{name}.py")
 
 
 def _example(name: str, folder: Path, **settings: str) -> Spec:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import copy
-import importlib.util
 import json
 import os
 import re
@@ -30,6 +29,7 @@ from batchonnx.schedule.render.ray_pods import RAY_VERSION
 from batchonnx.schedule.render.target import RenderOptions, render_schedule
 from batchonnx.schedule.scheduled import open_scheduled
 from tests.manifests.validate import validate
+from tests.scripts import module_at
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -41,12 +41,7 @@ TICK = datetime(2026, 11, 23, 1, 15, tzinfo=UTC)
 
 
 def rendering() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("deploy_render", DEPLOY / "render.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_at(DEPLOY / "render.py")
 
 
 def documents(path: Path) -> list[dict[str, Any]]:

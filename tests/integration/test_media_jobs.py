@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +13,7 @@ from PIL import Image
 
 import batchonnx
 from tests.integration.conftest import Script, fetched
+from tests.scripts import module_at
 
 IMAGES, SOUNDS, GLOSSES = 500, 200, 1_000
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -43,7 +41,7 @@ def test_the_best_class_of_500_emoji_is_torch_s(jobs: Path, script: Script) -> N
     fetched(jobs, script, "get_images.py")
     table = some(jobs / "data" / "emoji.parquet", IMAGES)
     found = pq.read_table(batchonnx.run(jobs / "images.yaml").output)
-    model = loaded(jobs / "get_images.py").load_model()
+    model = module_at(jobs / "get_images.py").load_model()
     labels = (jobs / "models" / "imagenet-labels.txt").read_text().splitlines()
     expected: list[str] = []
     for first in range(0, IMAGES, 50):
@@ -67,7 +65,7 @@ def test_the_vectors_of_1000_glosses_are_torch_s(jobs: Path, script: Script) -> 
     table = some(jobs / "data" / "glosses.parquet", GLOSSES)
     found = pq.read_table(batchonnx.run(jobs / "embed.yaml").output)
     assert found["synset"].equals(table["synset"])
-    glosses = loaded(jobs / "get_glosses.py")
+    glosses = module_at(jobs / "get_glosses.py")
     tokenizer = transformers.AutoTokenizer.from_pretrained(glosses.package())
     model = glosses.load_model()
     vectors = found["embedding"].combine_chunks().flatten().to_numpy().reshape(GLOSSES, -1)
@@ -98,15 +96,3 @@ def test_speech_in_200_phrases_is_where_silero_hears_it(jobs: Path, script: Scri
         expected = model.audio_forward(torch.from_numpy(samples), rate)[0].numpy()
         assert len(predicted) == len(expected)
         np.testing.assert_allclose(predicted, expected, rtol=0, atol=1e-5)
-
-
-def loaded(path: Path) -> ModuleType:
-    """One of the scripts as a module."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module: Any = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(path.parent))  # for what the scripts share
-        spec.loader.exec_module(module)
-    return module

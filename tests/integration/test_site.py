@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pyarrow as pa
@@ -23,8 +20,9 @@ import yaml
 from batchonnx import api
 from batchonnx.job.load import job_from_dict
 from tests import models
-from tests.cluster.head import free_ports
+from tests.cluster.head import free_ports, kill_all_of
 from tests.integration.test_docs import blocks, commands
+from tests.scripts import module_at
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -33,21 +31,11 @@ MINUTE_S = 60
 
 
 @pytest.fixture(scope="module")
-def builder() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_site", ROOT / "deploy" / "docs.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def site(builder: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("docs")
     shutil.copytree(DOCS, root / "docs", ignore=shutil.ignore_patterns("reference"))
     shutil.copy(ROOT / "zensical.toml", root)
-    assert builder.build(root) == 0
+    assert module_at(ROOT / "deploy" / "docs.py").build(root) == 0
     return root / "site"
 
 
@@ -176,12 +164,7 @@ def checkout(tmp_path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
     }
     place.mkdir()
     yield home, variables
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if f"RAY_TMPDIR={place}\0".encode() in (entry / "environ").read_bytes():
-                os.kill(int(entry.name), signal.SIGKILL)
-        except (OSError, ProcessLookupError):
-            continue
+    kill_all_of(place)
     shutil.rmtree(place, ignore_errors=True)
 
 
