@@ -14,7 +14,7 @@ from batchonnx.ledger import run_folder
 from batchonnx.ledger.crew import Crew, call_crew, outlast_crew, require_no_crew
 from batchonnx.ledger.lease import hold_lease
 from batchonnx.ledger.output import NONE, Cleared, Kept, Run, Scoring, Staged, Ticket
-from batchonnx.ledger.publish import check_output, publish, restore_former
+from batchonnx.ledger.publish import check_output, former_results, publish, settle_former
 from batchonnx.ledger.records import Commit, Manifest, PlanRecord, Probe, read_record
 from batchonnx.ledger.run_folder import PLAN, SUCCESS, RunFolder, staging_of
 from batchonnx.ledger.staged_file import StagedFile
@@ -129,8 +129,7 @@ class LocalOutput:
 
     def settle(self) -> None:
         """Undo half an exchange; remove a former result that was left behind."""
-        restore_former(self._folder)
-        run_folder.clear_former(self._folder)
+        settle_former(self._folder)
 
     def check(self, overwrite: bool) -> None:
         """Only a former result may be replaced."""
@@ -190,13 +189,16 @@ class LocalOutput:
 
     def clean(self) -> Iterator[Cleared]:
         """What `settle` removes; a run that can go on is kept."""
-        before = staging_of(self._folder)
-        size = (
-            sum(path.stat().st_size for path in before.rglob("*") if path.is_file()) if before.exists() else 0
-        )
+        replaced = [
+            Cleared("a former result that was replaced", str(former), _size(former))
+            for former in former_results(self._folder)
+        ]
         self.settle()
-        if size and not before.exists():
-            yield Cleared("a former result that was replaced", str(before), size)
+        yield from replaced
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _visible(folder: Path, prefix: str) -> Iterator[str]:

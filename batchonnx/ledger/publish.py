@@ -18,7 +18,7 @@ from batchonnx.errors import OutputExistsError, Problem
 from batchonnx.ledger.disk import disk_error
 from batchonnx.ledger.durable import libc, sync_folder
 from batchonnx.ledger.records import Manifest
-from batchonnx.ledger.run_folder import RECORDS, SUCCESS, reveal
+from batchonnx.ledger.run_folder import RECORDS, SUCCESS, is_former_result, reveal, staging_of
 from batchonnx.parts.layout import looks_like_part
 
 _OURS = re.compile(rf"part-\d{{6,}}\.parquet|{RECORDS}|{SUCCESS}|\.{SUCCESS}\.[0-9a-f]{{8}}|(.*/)?\.DS_Store")
@@ -66,23 +66,37 @@ def publish(run: Path, output: Path, manifest: Manifest, overwrite: bool) -> Non
         else:
             _exchange(run, output)
         sync_folder(output.parent)
-        shutil.rmtree(run, ignore_errors=True)
+        for former in former_results(output):
+            _remove(former, output)
     except OSError as error:
         raise disk_error(error, output) from error
 
 
-def restore_former(output: Path) -> None:
-    """Undo half an exchange: a former result that a crash left aside is back. Raises StorageError."""
+def settle_former(output: Path) -> None:
+    """After a crash: undo half an exchange, remove what a whole one has replaced. Raises StorageError."""
     aside = _aside(output)
-    if not aside.exists():
-        return
     try:
-        if os.path.lexists(output):
-            shutil.rmtree(aside)
-        else:
+        if aside.exists() and not os.path.lexists(output):
             aside.rename(output)
+        for former in former_results(output):
+            _remove(former, output)
     except OSError as error:
         raise disk_error(error, output) from error
+
+
+def former_results(output: Path) -> list[Path]:
+    """Results beside the output that it has replaced. Raises StorageError."""
+    found = [path for path in (_gone(output), _aside(output)) if path.exists() and output.exists()]
+    return found + [run for run in (staging_of(output),) if is_former_result(run, output)]
+
+
+def _remove(former: Path, output: Path) -> None:
+    """Under a name that tells: of what a death leaves then, nothing is taken for a run or a result."""
+    gone = _gone(output)
+    if former != gone:
+        shutil.rmtree(gone, ignore_errors=True)
+        former.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def _is_ours(output: Path, name: str) -> bool:
@@ -95,11 +109,16 @@ def _is_ours(output: Path, name: str) -> bool:
 
 
 def _aside(output: Path) -> Path:
+    """A former result that is back if its replacement doesn't come."""
     return output.with_name(f".{output.name}.batchonnx-former")
 
 
+def _gone(output: Path) -> Path:
+    return output.with_name(f".{output.name}.batchonnx-gone")
+
+
 def _exchange(run: Path, output: Path) -> None:
-    """Swap two folders in one step; where the system can't, in two renames."""
+    """Swap two folders in one step; where the system can't, two renames leave the former result aside."""
     if sys.platform == "linux":
         at_cwd, rename_exchange = -100, 2
         done = libc().renameat2(at_cwd, os.fsencode(run), at_cwd, os.fsencode(output), rename_exchange)
@@ -110,4 +129,3 @@ def _exchange(run: Path, output: Path) -> None:
     aside = _aside(output)
     output.rename(aside)
     run.rename(output)
-    aside.rename(run)

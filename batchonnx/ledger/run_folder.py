@@ -94,14 +94,6 @@ def open_run(
         return RunFolder(folder, begun, commits, count_deaths(folder), probe)
 
 
-def clear_former(output: Path) -> None:
-    """Remove a former result that a run left behind, as it died after it had published."""
-    folder = staging_of(output)
-    with _disk_errors(folder):
-        if _is_former_result(folder, output):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
 def adopt(former: Commit, fingerprint: str) -> Commit:
     """A commit of the published result as the run of this fingerprint tells of it: under other names."""
 
@@ -262,7 +254,7 @@ def require_same(begun: PlanRecord, plan: PlanRecord, where: str) -> None:
     raise ChangedError(Problem(title, facts, fix))
 
 
-def _is_former_result(folder: Path, output: Path) -> bool:
+def is_former_result(folder: Path, output: Path) -> bool:
     """Whether a run died after it had published in exchange for this folder."""
     if not (folder / SUCCESS).exists():
         return False

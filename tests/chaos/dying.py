@@ -13,7 +13,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from itertools import count
+from pathlib import Path
 
 EVENTS = {"open", "os.rename", "os.link", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "shutil.rmtree"}
 EXCHANGE = "renameat2"
@@ -27,7 +29,7 @@ def main(die_at: int, folder: str, arguments: list[str]) -> None:
     def watch(event: str, args: tuple[object, ...]) -> None:
         nonlocal taken
         is_exchange = event == "ctypes.dlsym" and EXCHANGE in args
-        is_step = event in EVENTS and any(str(text(arg)).startswith(folder) for arg in args)
+        is_step = event in EVENTS and any(path.startswith(folder) for path in paths(args))
         if is_exchange or is_step:
             taken = next(steps)
             if taken == die_at:
@@ -43,9 +45,13 @@ def main(die_at: int, folder: str, arguments: list[str]) -> None:
             print(f"steps {taken}")
 
 
-def text(argument: object) -> object:
-    """A path as text, whatever its kind."""
-    return os.fsdecode(argument) if isinstance(argument, bytes | os.PathLike) else argument
+def paths(args: tuple[object, ...]) -> Iterator[str]:
+    """What a step is done to. shutil.rmtree names what it removes by an open folder and a name in it."""
+    match args:
+        case (str() | bytes() as name, int() as folder) if folder >= 0:
+            yield str(Path(f"/proc/self/fd/{folder}").readlink() / os.fsdecode(name))
+        case _:
+            yield from (os.fsdecode(arg) for arg in args if isinstance(arg, str | bytes | os.PathLike))
 
 
 if __name__ == "__main__":

@@ -169,8 +169,10 @@ def killed_once(folder: Path, act: Act, steps: int, draw: random.Random, *, is_l
 def state(folder: Path) -> str:
     """How far the run had come."""
     staged = folder / ".out.batchonnx"
+    if (folder / ".out.batchonnx-gone").exists():
+        return "published"
     if not (staged / "_batchonnx" / "plan.json").exists():
-        return "beginning" if not staged.exists() else "published"
+        return "beginning"
     if not (staged / "_SUCCESS").exists():
         return "scoring" if list((staged / "_batchonnx" / "commits").glob("*.json")) else "beginning"
     if not (folder / "out").exists():

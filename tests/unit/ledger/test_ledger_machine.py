@@ -11,16 +11,16 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, event, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from batchonnx.errors import ChangedError
-from batchonnx.ledger.publish import publish, restore_former
+from batchonnx.ledger.publish import publish, settle_former
 from batchonnx.ledger.records import (
     Commit,
     Manifest,
@@ -37,7 +37,6 @@ from batchonnx.ledger.run_folder import (
     RunFolder,
     adopt,
     attempt_path,
-    clear_former,
     commit,
     complete,
     files_of,
@@ -47,10 +46,9 @@ from batchonnx.ledger.run_folder import (
     staging_of,
 )
 from batchonnx.parts.layout import part_name as name_of
+from tests.chaos.dying import EVENTS, EXCHANGE, paths
 
 SHARDS = range(4)
-STEPS = {"open", "os.rename", "os.link", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree"}
-EXCHANGE = "renameat2"
 
 
 class Death(BaseException):
@@ -81,7 +79,7 @@ class _Fate:
         if self.folder is None:
             return
         is_exchange = event == "ctypes.dlsym" and EXCHANGE in args
-        if is_exchange or (event in STEPS and any(str(arg).startswith(self.folder) for arg in args)):
+        if is_exchange or (event in EVENTS and any(path.startswith(self.folder) for path in paths(args))):
             self.steps_left -= 1
             if self.steps_left < 0:
                 raise Death
@@ -102,7 +100,10 @@ def has_bad_rows(shard: int) -> bool:
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """certain: shards whose commit was confirmed; maybe: those that a death may have left committed."""
+    """certain: shards whose commit was confirmed; maybe: those that a death may have left committed.
+
+    is_begun: there was an attempt to open a run that isn't published.
+    """
 
     @initialize()
     def begin_empty(self) -> None:
@@ -110,6 +111,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.output = self.folder / "out"
         self.published: Manifest | None = None
         self.run: RunFolder | None = None
+        self.is_begun = False
         self.kept: dict[int, Commit] = {}
         self.certain: set[int] = set()
         self.maybe: set[int] = set()
@@ -128,7 +130,8 @@ class LedgerMachine(RuleBasedStateMachine):
         if again and unfinished is not None:
             version, keeps = int(unfinished.identity["model"]), unfinished.since is not None
         if self.published is not None and self.published.model == str(version):
-            return  # the driver finds the result done
+            return  # see `find_it_done`
+        self.is_begun = True
         kept = {}
         if keeps and self.published is not None:
             former = {record.shard: record for record in self.published.commits if record.shard < 2}
@@ -137,8 +140,7 @@ class LedgerMachine(RuleBasedStateMachine):
         is_same = unfinished is not None and is_like(unfinished, plan)
         try:
             with FATE.dying(self.folder, steps):
-                restore_former(self.output)
-                clear_former(self.output)
+                settle_former(self.output)
                 run = open_run(self.output, plan, kept, fresh=fresh)
         except Death:
             if fresh or not is_same:
@@ -163,6 +165,16 @@ class LedgerMachine(RuleBasedStateMachine):
             self.require_staged(run, run.commits[shard])
         self.run, self.kept, self.certain, self.maybe = run, kept, found, set()
         self.first = {shard: run.commits[shard] for shard in found}
+
+    @precondition(lambda self: self.run is None and self.published is not None)
+    @rule(steps=DEATHS)
+    def find_it_done(self, steps: int | None) -> None:
+        """The driver finds the result of this plan; what is left of a former one goes."""
+        with suppress(Death), FATE.dying(self.folder, steps):
+            settle_former(self.output)
+            names = {path.name for path in self.folder.iterdir()}
+            event("found done")
+            assert names == {"out"} | ({staging_of(self.output).name} & names if self.is_begun else set())
 
     @precondition(lambda self: self.run is not None)
     @rule()
@@ -214,7 +226,7 @@ class LedgerMachine(RuleBasedStateMachine):
             event(f"published {'in exchange' if self.published else ''}, {len(self.kept)} kept")
         self.run = None
         if found == manifest:
-            self.published, self.certain, self.maybe = manifest, set(), set()
+            self.published, self.certain, self.maybe, self.is_begun = manifest, set(), set(), False
 
     @precondition(lambda self: self.run is not None)
     @rule()
@@ -341,3 +353,18 @@ class TestLedger(LedgerMachine.TestCase):
 @pytest.mark.timeout(1200)
 class TestLedgerAtLength(LedgerMachine.TestCase):
     settings = settings(LENGTH, max_examples=150)
+
+
+@settings(max_examples=100, deadline=None)
+@given(step=st.integers(0, 60))
+def test_whichever_step_of_an_exchange_is_the_last_only_the_result_is_left(step: int) -> None:
+    machine = LedgerMachine()
+    machine.begin_empty()
+    for version, last in ((1, None), (2, step)):
+        machine.open(version, None, fresh=False, keeps=False, again=False)
+        machine.score_what_is_missing()
+        machine.finish(last)
+    machine.a_reader_sees_all_of_the_published_run_and_nothing_else()
+    if machine.published is not None and machine.published.model == "2":
+        machine.find_it_done(None)
+    machine.teardown()
