@@ -17,7 +17,7 @@ from time import perf_counter
 from typing import Any
 
 from batchonnx.driver.run import RunOptions, run_job
-from batchonnx.engines.events import only_progress
+from batchonnx.engines.events import Event, RunStarted
 from batchonnx.errors import BatchonnxError
 from batchonnx.job.load import job_from_dict
 from batchonnx.planning.plan import Plan
@@ -52,25 +52,31 @@ def main(folder: Path) -> int:
 
 def _run(asked: dict[str, Any], done: Path, stop: threading.Event) -> tuple[RunSummary, Watched]:
     sample = Sample(**asked["sample"])
-    planned: list[tuple[Plan, float, int]] = []
+    planned: list[tuple[Plan, int]] = []
+    owned_s: float | None = None
     trace: list[tuple[float, int]] = []
 
     def narrow(plan: Plan) -> Plan:
         taken = take_sample(plan, sample)
-        planned.append((taken, perf_counter() - asked["began"], resident_bytes()))
-        done.write_text("0")
+        planned.append((taken, resident_bytes()))
         return taken
 
-    def note(progress: Progress) -> None:
-        trace.append((perf_counter() - asked["began"], progress.rows_in))
-        done.write_text(str(progress.shards))
+    def note(event: Event) -> None:
+        nonlocal owned_s
+        now_s = perf_counter() - asked["began"]
+        if isinstance(event, RunStarted):
+            owned_s = now_s
+            done.write_text("0")
+        elif isinstance(event, Progress):
+            trace.append((now_s, event.rows_in))
+            done.write_text(str(event.shards))
 
     # A rehearsal is nobody's news.
     told = {key: part for key, part in asked["job"].items() if key not in ("metrics", "notify")}
     job = job_from_dict(told, asked["folder"])
-    summary = run_job(job, RunOptions(narrow=narrow), stop, only_progress(note))
-    ((plan, planned_s, base_bytes),) = planned
-    seen = Watched(plan.rows, len(plan.shards), planned_s, base_bytes, peak_bytes(), trace)
+    summary = run_job(job, RunOptions(narrow=narrow), stop, note)
+    ((plan, base_bytes),) = planned
+    seen = Watched(plan.rows, len(plan.shards), base_bytes, peak_bytes(), owned_s, trace)
     return summary, seen
 
 

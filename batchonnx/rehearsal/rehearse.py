@@ -39,16 +39,17 @@ class Faults:
 class Watched:
     """What a process sees of its own run.
 
-    rows, shards: of the sample; rows None where only reading tells. planned_s: from the process's start until
-    plan and model were there. base_bytes: its memory then. peak_bytes: the most there was. trace: seconds
-    since the process's start and rows read by then, from time to time.
+    rows, shards: of the sample; rows None where only reading tells. base_bytes: its memory when plan and
+    model were there. peak_bytes: the most there was. owned_s: from the process's start until the output was
+    its own; None if the result was there already. trace: seconds since the process's start and rows read by
+    then, from time to time.
     """
 
     rows: int | None
     shards: int
-    planned_s: float
     base_bytes: int
     peak_bytes: int
+    owned_s: float | None
     trace: Sequence[tuple[float, int]]
 
 
@@ -107,7 +108,7 @@ class RehearsalProcess:
 
     @property
     def committed(self) -> int | None:
-        """Shards that were committed a moment ago; None as long as the run has no plan."""
+        """Shards that were committed a moment ago; None as long as the output isn't the run's own."""
         with suppress(OSError, ValueError):
             return int((self._folder / DONE).read_text())
         return None

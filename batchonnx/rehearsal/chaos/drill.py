@@ -58,7 +58,7 @@ def hold_drill(
         stage = Stage(job, sample, place, Random(seed))
         on_act("an undisturbed run")
         calm = stage.finish("undisturbed")
-        stage.work_s = max(0.0, calm.wall_s - calm.watched.planned_s)
+        stage.work_s = max(0.0, calm.wall_s - (calm.watched.owned_s or 0.0))
         stage.expected = stage.published("undisturbed") or {}
         findings = list(_findings(stage, rounds, seed, on_act, is_in_store=is_in_store))
     return Drill(

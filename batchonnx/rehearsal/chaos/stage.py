@@ -34,7 +34,7 @@ Bytes = Mapping[str, str]
 class Stage:
     """job: the user's; sample: the rows that are scored again and again; place: the scratch folder.
 
-    work_s: of an undisturbed run, from its plan to its end. expected: its bytes. seen: what readers of
+    work_s: of an undisturbed run, from when the output is its own to its end. expected: its bytes. seen: what readers of
     outputs have seen and shouldn't have.
     """
 
@@ -56,7 +56,7 @@ class Stage:
             return run.result(LONGEST_S)
 
     def wait_for_work(self, run: RehearsalProcess, until: Callable[[], object] = lambda: True) -> bool:
-        """Until the run has its plan, and `until`: whether that came before its end."""
+        """Until the output is the run's own, and `until`: whether that came before its end."""
         end = perf_counter() + LONGEST_S
         while run.is_alive and perf_counter() < end:
             if run.committed is not None and until():
@@ -65,7 +65,7 @@ class Stage:
         return False
 
     def any_moment(self) -> float:
-        """Seconds from a run's plan to some moment before its end."""
+        """Seconds from when the output is a run's own to some moment before its end."""
         return self.draw.uniform(0.0, self.work_s)
 
     def committed(self, name: str, run: RehearsalProcess) -> int:

@@ -45,7 +45,7 @@ def tried(plan: Plan, rows: int, shards: int, seconds: float, requests: int) -> 
         threads_per_worker=1, batch_rows=64, model_calls=1, notes=(), requests={"PutObject": requests},
     )  # fmt: skip
     trace = [(0.5 + 0.0005 * rows * number / 20, rows * number // 20) for number in range(1, 21)]
-    return Rehearsal(summary, Watched(rows, shards, 0.4, 100 << 20, 140 << 20, trace), seconds, seconds)
+    return Rehearsal(summary, Watched(rows, shards, 100 << 20, 140 << 20, 0.4, trace), seconds, seconds)
 
 
 def test_time_requests_and_size_are_carried_on_from_two_tries(plan: Plan) -> None:
