@@ -42,6 +42,7 @@ from batchonnx.proof.verify import Proof, read_result, verify_result
 from batchonnx.rehearsal.chaos.drill import Drill, hold_drill
 from batchonnx.rehearsal.forecast import PROBE_S, Forecast, make_forecast
 from batchonnx.rehearsal.prices import Prices
+from batchonnx.rehearsal.scratch import remove_leftovers
 from batchonnx.rehearsal.tune.tune import TUNE_S, Tuning, tune_job
 from batchonnx.report.page.make import Page, make_page
 from batchonnx.runtime.session import open_model
@@ -227,9 +228,11 @@ def chaos(
 def clean(output: str | Path) -> list[Cleared]:
     """Remove what crashes have left at an output and no run needs; a run that can go on is kept.
 
-    Raises OutputBusyError while a run is writing there, StorageError.
+    So are the places of rehearsals that live. Raises OutputBusyError while a run is writing there,
+    StorageError.
     """
-    return list(clean_output(_output(output)))
+    found = _output(output)
+    return [*clean_output(found), *remove_leftovers(found.path)]
 
 
 def dataset(output: str | Path) -> pads.Dataset:

@@ -1,15 +1,18 @@
 """One run of a sample, in a process of its own: `python -m batchonnx.rehearsal.process FOLDER`.
 
 FOLDER holds `asked.json`, and `told.json` when the run has ended, well or not; one that is killed tells
-nothing.
+nothing. It ends with the process that has asked for it, however that dies.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +21,7 @@ from typing import Any
 
 from batchonnx.driver.run import RunOptions, run_job
 from batchonnx.engines.events import Event, RunStarted
+from batchonnx.engines.ray.parent import end_with_parent
 from batchonnx.errors import BatchonnxError
 from batchonnx.job.load import job_from_dict
 from batchonnx.planning.plan import Plan
@@ -30,10 +34,13 @@ from batchonnx.scoring.progress import Progress, RunSummary
 OF_THE_COMMAND = ("batchonnx.api", "batchonnx.report.live")
 """What `batchonnx run` imports besides: a try is to begin no sooner."""
 
+PR_SET_PDEATHSIG = 1
+
 
 def main(folder: Path) -> int:
     """Run what was asked for: the exit code that `batchonnx run` would have."""
     asked = json.loads((folder / ASKED).read_text())
+    _end_with(asked["asker"]["pid"])
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
     for name in OF_THE_COMMAND:
@@ -48,6 +55,19 @@ def main(folder: Path) -> int:
         told, code = error.as_dict(), error.exit_code
     (folder / TOLD).write_text(json.dumps(told))
     return code
+
+
+def _end_with(asker: int) -> None:
+    """Have this process end when that one does.
+
+    Where the kernel can do it (prctl(2), Linux), it does: a drill may have been killed while this one was
+    stopped, and could look for nothing.
+    """
+    end_with_parent()
+    with suppress(AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != asker:
+        os._exit(1)
 
 
 def _run(asked: dict[str, Any], done: Path, stop: threading.Event) -> tuple[RunSummary, Watched]:

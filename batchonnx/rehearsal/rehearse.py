@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from batchonnx.errors import DriverError, Problem
 from batchonnx.job.spec import JobFile
+from batchonnx.ledger.process import is_dead, this_process
 from batchonnx.planning.sample import Sample
 from batchonnx.scoring.progress import RunSummary
 
@@ -25,6 +26,8 @@ MODULE = "batchonnx.rehearsal.process"
 ASKED, TOLD, SAID, DONE = "asked.json", "told.json", "said.txt", "done.txt"
 """What is asked of the process, what it tells at its end, what it prints, how many shards are committed."""
 DIED = 3
+PREFIX = "batchonnx-rehearsal-"
+"""Of the folders in which these are, among the machine's temporary files."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +70,14 @@ class RehearsalProcess:
     """A run that is under way. As a context it is killed, if it lives, and leaves nothing but its output."""
 
     def __init__(self, job: JobFile, sample: Sample, faults: Faults | None = None) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="batchonnx-rehearsal-"))
+        self._folder = Path(tempfile.mkdtemp(prefix=PREFIX))
         self._began = perf_counter()
         asked = {
             "job": job.job.model_dump(mode="json", by_alias=True, exclude_none=True),
             "folder": str(job.folder),
             "sample": asdict(sample),
             "began": self._began,
+            "asker": this_process(),
             "faults": asdict(faults) if faults is not None else None,
         }
         (self._folder / ASKED).write_text(json.dumps(asked))
@@ -154,6 +158,14 @@ class RehearsalProcess:
             - usage_before.children_system
         )
         return Rehearsal(summary, Watched(**told["watched"]), wall_s, cpu_s)
+
+
+def remove_abandoned() -> None:
+    """The folders of processes whose asker was killed, and they with it."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with suppress(OSError, ValueError, KeyError):
+            if is_dead(json.loads((folder / ASKED).read_text())["asker"]):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def rehearse(job: JobFile, sample: Sample) -> Rehearsal:

@@ -1,15 +1,25 @@
-"""Where a rehearsal writes: beside the job's output, on the same disk or in the same bucket, never in it."""
+"""Where a rehearsal writes: beside the job's output, on the same disk or in the same bucket, never in it.
+
+Whoever rehearses holds a lease on its place, of the kind that a run holds on its output, from before there is
+anything in it until it may be removed. So a place whose lease can be had is one that a killed command has left.
+"""
 
 from __future__ import annotations
 
+import glob
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from batchonnx.errors import OutputBusyError
 from batchonnx.job.spec import JobFile
 from batchonnx.ledger.object_folder import ObjectFolder
+from batchonnx.ledger.output import Cleared
+from batchonnx.ledger.outputs import output_at
+from batchonnx.rehearsal.rehearse import remove_abandoned
+from batchonnx.storage.plain import open_plain
 
 MARK = "rehearsal"
 
@@ -18,19 +28,39 @@ MARK = "rehearsal"
 def scratch_place(job: JobFile) -> Iterator[str]:
     """A new folder or prefix beside the job's output; all that is in it is removed at the end.
 
+    What killed rehearsals of the same output have left is removed first.
     Raises StorageError, or OSError on a disk.
     """
-    output = job.resolve(job.job.output.path).rstrip("/")
-    parent, _, name = output.rpartition("/")
-    place = f"{parent}/.{name}.{MARK}-{secrets.token_hex(4)}"
-    made = _make_folders(Path(place)) if "://" not in place else []
+    is_trusted = job.job.output.single_writer == "trusted"
+    output = output_at(job.resolve(job.job.output.path), is_trusted=is_trusted).path
+    for _ in remove_leftovers(output, is_trusted=is_trusted):
+        pass
+    parent, mark = _beside(output)
+    place = f"{parent}/{mark}{secrets.token_hex(4)}"
+    new = [] if "://" in place else [above for above in Path(place).parents if not above.exists()]
     try:
-        yield place
+        with _held(place, is_trusted=is_trusted):
+            if "://" not in place:
+                Path(place).mkdir()
+            yield place
     finally:
-        remove_place(place)
-        for folder in made:
-            if not any(folder.iterdir()):
+        for folder in new:
+            with suppress(OSError):  # something else is in it by now
                 folder.rmdir()
+
+
+def remove_leftovers(output: str, *, is_trusted: bool = False) -> Iterator[Cleared]:
+    """Remove what killed rehearsals have left beside an output, as the caller goes on; no living one's place.
+
+    output, is_trusted: as of `output_at`. Raises StorageError, OSError.
+    """
+    remove_abandoned()
+    for place in _places(output):
+        with suppress(OutputBusyError):
+            size = _size(place)
+            with _held(place, is_trusted=is_trusted):
+                pass
+            yield Cleared("what a killed rehearsal has left", place, size)
 
 
 def into(job: JobFile, place: str, name: str) -> JobFile:
@@ -54,24 +84,52 @@ def into(job: JobFile, place: str, name: str) -> JobFile:
     )
 
 
-def _make_folders(folder: Path) -> list[Path]:
-    """Make a folder: those above it that weren't there either, the deepest first."""
-    new = [above for above in folder.parents if not above.exists()]
-    folder.mkdir(parents=True)
-    return new
-
-
 def remove_place(place: str) -> None:
-    """Whatever a rehearsal has written there. Raises StorageError."""
+    """Whatever a rehearsal has written there. Raises StorageError, OSError."""
     if place.startswith("s3://"):
         folder = ObjectFolder(place)
         folder.abort(list(folder.uploads()))
         folder.delete_below("")
     elif "://" in place:
-        from fsspec.core import url_to_fs
-
-        filesystem, path = url_to_fs(place)
+        filesystem, path = open_plain(place)
+        filesystem.invalidate_cache()
         if filesystem.exists(path):
             filesystem.rm(path, recursive=True)
     else:
         shutil.rmtree(place, ignore_errors=True)
+
+
+@contextmanager
+def _held(place: str, *, is_trusted: bool) -> Iterator[None]:
+    """A place of this process's own, removed at the end. Raises OutputBusyError: it is another's."""
+    with ExitStack() as after, output_at(place, is_trusted=is_trusted).hold_lease(on_lost=lambda: None):
+        after.callback(remove_place, place)  # once the lease, which in a store lies there, is given back
+        yield
+
+
+def _beside(output: str) -> tuple[str, str]:
+    """The folder that an output is in, and what the names of its rehearsals' places begin with."""
+    parent, _, name = output.rpartition("/")
+    return parent, f".{name}.{MARK}-"
+
+
+def _places(output: str) -> list[str]:
+    """Of rehearsals of this output, whether they live or not."""
+    parent, mark = _beside(output)
+    if "://" not in output:
+        return sorted(map(str, Path(output).parent.glob(f"{glob.escape(mark)}*")))
+    if output.startswith("s3://"):
+        names = {entry.key.partition("/")[0] for entry in ObjectFolder(parent).list(mark)}
+    else:
+        filesystem, path = open_plain(parent)
+        filesystem.invalidate_cache()
+        found = filesystem.ls(path, detail=False) if filesystem.exists(path) else []
+        names = {str(one).rpartition("/")[2] for one in found}
+    return [f"{parent}/{name}" for name in sorted(names) if name.startswith(mark)]
+
+
+def _size(place: str) -> int | None:
+    """Bytes of what is there; None where that would have to be asked for."""
+    if "://" in place:
+        return None
+    return sum(path.stat().st_size for path in Path(place).rglob("*") if path.is_file())

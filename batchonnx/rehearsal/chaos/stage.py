@@ -34,8 +34,8 @@ Bytes = Mapping[str, str]
 class Stage:
     """job: the user's; sample: the rows that are scored again and again; place: the scratch folder.
 
-    work_s: of an undisturbed run, from when the output is its own to its end. expected: its bytes. seen: what readers of
-    outputs have seen and shouldn't have.
+    work_s: of an undisturbed run, from when the output is its own to its end. expected: its bytes. seen: what
+    readers of outputs have seen and shouldn't have.
     """
 
     job: JobFile
