@@ -41,10 +41,10 @@ from batchonnx.proof.rescore import rescore
 from batchonnx.proof.verify import Proof, read_result, verify_result
 from batchonnx.rehearsal.chaos.drill import Drill, hold_drill
 from batchonnx.rehearsal.forecast import PROBE_S, Forecast, make_forecast
-from batchonnx.rehearsal.prices import Prices
 from batchonnx.rehearsal.scratch import remove_leftovers
 from batchonnx.rehearsal.tune.tune import TUNE_S, Tuning, tune_job
 from batchonnx.report.page.make import Page, make_page
+from batchonnx.report.prices import Prices
 from batchonnx.runtime.session import open_model
 from batchonnx.schedule.backfill import OnTick, ticks_between
 from batchonnx.schedule.backfill import backfill as backfill_ticks
@@ -168,14 +168,22 @@ def verify(output: str | Path, *, deep: bool = False, rows: int = 10_000, seed: 
     return rescore(found, proof, rows, seed) if deep else proof
 
 
-def report(output: str | Path, *, against: str | Path | None = None, prove: bool = True) -> Page:
+def report(
+    output: str | Path,
+    *,
+    against: str | Path | None = None,
+    prove: bool = True,
+    prices: Prices | None = None,
+) -> Page:
     """A published result as one HTML page that needs nothing else: no network, no script.
 
     against: another result, whose predictions are shown beside; left out: those that this one took the place
     of. prove: prove the result as `verify` does, which reads every file; what is wrong is on the page.
+    prices: for what the run's machines, its requests, and its result for a month cost.
     Raises StorageError if there is no result, DependencyError without matplotlib.
     """
-    return make_page(_output(output), _output(against) if against is not None else None, is_proved=prove)
+    other = _output(against) if against is not None else None
+    return make_page(_output(output), other, prices, is_proved=prove)
 
 
 def runs(place: str | Path) -> list[ListedRun]:
@@ -212,15 +220,15 @@ def chaos(
     variables: Mapping[str, str] | None = None,
     *,
     engine: Literal["local", "ray"] | None = None,
-    rounds: int = 3,
+    rounds: int | None = None,
     seed: int = 0,
     on_act: Callable[[str], None] = lambda act: None,
 ) -> Drill:
     """Kill, stop and hinder runs of a sample of the job, in a scratch folder, and say which promises held.
 
-    engine: in place of the job's own. rounds: how often the driver is killed. seed: which moments. on_act:
-    told what is done next. Raises what `plan` raises, DriverError if even an undisturbed run of the sample
-    fails, StorageError.
+    engine: in place of the job's own. rounds: how often the driver is killed; left out: three times, on Ray
+    once. seed: which moments. on_act: told what is done next. Raises what `plan` raises, DriverError if even
+    an undisturbed run of the sample fails, StorageError.
     """
     return hold_drill(_on(_load(job, variables), engine), rounds, seed, on_act)
 

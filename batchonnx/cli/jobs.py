@@ -132,7 +132,7 @@ def plan(
         return
     from batchonnx.rehearsal.forecast import PROBE_S
     from batchonnx.rehearsal.forecast_view import forecast_as_dict, format_forecast
-    from batchonnx.rehearsal.prices import read_prices
+    from batchonnx.report.prices import read_prices
 
     if not as_json:
         say(format_plan(made))
@@ -162,6 +162,12 @@ def plan(
     "--report", type=click.Path(path_type=Path), metavar="FILE", help="Write a page on the result, HTML."
 )
 @click.option(
+    "--prices",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="With --report: a YAML table of prices, for what the run has cost.",
+)
+@click.option(
     "--json-lines",
     "lines",
     metavar="FILE",
@@ -185,6 +191,7 @@ def run(
     incremental: bool,
     quiet: bool,
     report: Path | None,
+    prices: Path | None,
     lines: str | None,
     log_format: Literal["text", "json"] | None,
     metrics_port: int | None,
@@ -212,6 +219,8 @@ def run(
     """
     if lines == "-" and as_json:
         raise click.UsageError("--json and --json-lines - both want standard output.")
+    if prices is not None and report is None:
+        raise click.UsageError("--prices goes with --report")
     if log_format is not None:
         show_log(log_format)
     stop = threading.Event()
@@ -220,10 +229,12 @@ def run(
         from batchonnx.report.live import live_view
         from batchonnx.report.page.make import require_pictures
         from batchonnx.report.preview import format_preview
+        from batchonnx.report.prices import read_prices
         from batchonnx.report.summary import format_summary, summary_as_dict
 
         if report is not None:
             require_pictures()  # before the work, not after it
+        table = read_prices(prices) if prices is not None else None
         is_silent = quiet or as_json or lines == "-"
         with open_lines(lines) as tell, live_view(quiet=quiet or as_json or log_format is not None) as show:
             summary = api.run(
@@ -238,7 +249,7 @@ def run(
                 metrics_port=metrics_port,
             )
         if report is not None:
-            write(report, api.report(summary.output, prove=False).html)
+            write(report, api.report(summary.output, prove=False, prices=table).html)
         if as_json:
             say(json.dumps(summary_as_dict(summary), indent=1))
         elif not is_silent:

@@ -19,9 +19,12 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON,
 @click.argument("output")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Left out: report-RUN.html, here.")
 @click.option("--against", metavar="OTHER", help="Another result, whose predictions are shown beside.")
+@click.option("--prices", type=click.Path(path_type=Path), metavar="FILE", help="For what the run has cost.")
 @click.option("--no-proof", is_flag=True, help="Don't read every file to prove the result first.")
 @_json_option
-def report(output: str, out: Path | None, against: str | None, no_proof: bool, as_json: bool) -> None:
+def report(
+    output: str, out: Path | None, against: str | None, prices: Path | None, no_proof: bool, as_json: bool
+) -> None:
     """Write a page on the result at OUTPUT: one HTML file that needs no network and runs no script.
 
     Exit code 4 if the result doesn't prove to be whole; the page is written and says what is wrong.
@@ -30,10 +33,13 @@ def report(output: str, out: Path | None, against: str | None, no_proof: bool, a
     Examples:
       batchonnx report predictions/
       batchonnx report predictions/day=2026-11-22/ --against predictions/day=2026-11-21/ -o report.html
+      batchonnx report predictions/ --prices prices.yaml
     """
     from batchonnx import api
+    from batchonnx.report.prices import read_prices
 
-    page = api.report(output, against=against, prove=not no_proof)
+    table = read_prices(prices) if prices is not None else None
+    page = api.report(output, against=against, prove=not no_proof, prices=table)
     file = out or Path(f"report-{re.sub(r'[^0-9a-zA-Z]', '', page.run)}.html")
     write(file, page.html)
     say(json.dumps({"output": output, "run": page.run, "file": str(file)}) if as_json else f"wrote {file}")

@@ -69,7 +69,7 @@ def tune(
     "--engine", type=click.Choice(["local", "ray"]), help="In place of the job's own: where workers live."
 )
 @click.option(
-    "--rounds", type=click.IntRange(1), default=3, show_default=True, help="How often the driver is killed."
+    "--rounds", type=click.IntRange(1), help="How often the driver is killed; 3 if left out, on Ray 1."
 )
 @click.option("--seed", type=click.IntRange(0), help="Do the same at the same moments again.")
 @json_option
@@ -78,7 +78,7 @@ def chaos(
     settings: tuple[str, ...],
     date: str | None,
     engine: Literal["local", "ray"] | None,
-    rounds: int,
+    rounds: int | None,
     seed: int | None,
     as_json: bool,
 ) -> None:

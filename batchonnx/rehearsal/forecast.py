@@ -13,9 +13,9 @@ from batchonnx.job.spec import JobFile
 from batchonnx.planning.plan import Plan
 from batchonnx.planning.sample import Sample
 from batchonnx.rehearsal.pace import about_rows, seconds_per_row
-from batchonnx.rehearsal.prices import Cost, Prices, cost_of
 from batchonnx.rehearsal.rehearse import Rehearsal, rehearse
 from batchonnx.rehearsal.scratch import into, scratch_place
+from batchonnx.report.prices import Cost, Prices, cost_of, hours_of
 from batchonnx.runtime.cores import usable_cores
 
 PROBE_S = 5.0
@@ -220,21 +220,21 @@ class _Reckoning:
         """half: of the width between the bounds."""
         summary, watched = self.tried.summary, self.tried.watched
         is_ray = summary.engine == "ray"
-        hours = seconds / 3600
         cores = workers * summary.threads_per_worker
-        gpus = self.plan.job.job.engine.resources.num_gpus * workers if is_ray else 0.0
+        gpus = self.plan.job.job.engine.resources.num_gpus if is_ray else 0.0
+        hours = hours_of(seconds, workers, summary.threads_per_worker, gpus)
         each = max(0, watched.peak_bytes - watched.base_bytes) / max(1, summary.workers)
         cost = None
         if self.prices is not None:
-            cost = cost_of(self.prices, hours * cores, hours * gpus, self.requests, self.output_bytes)
+            cost = cost_of(self.prices, hours, self.requests, self.output_bytes)
         return Crew(
             workers=workers,
             cores=cores,
             seconds=seconds,
             low=max(0.0, seconds - half),
             high=seconds + half,
-            cpu_hours=hours * cores,
-            gpu_hours=hours * gpus,
+            cpu_hours=hours.cpu,
+            gpu_hours=hours.gpu,
             memory=None if is_ray else int(watched.base_bytes + each * workers),
             cost=cost,
             is_tried=is_tried,

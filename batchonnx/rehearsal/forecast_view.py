@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 from batchonnx.rehearsal.forecast import Crew, Forecast
+from batchonnx.report.prices import format_cost
 from batchonnx.report.text import count, duration, of_bytes, printable
 
 
@@ -37,9 +38,7 @@ def _lines(forecast: Forecast) -> Iterator[str]:
         told = ", ".join(f"{name} {count(number)}" for name, number in forecast.requests.items())
         yield f"  store    about {count(sum(forecast.requests.values()))} requests: {told}"
     if given.cost is not None:
-        kinds = ", ".join(f"{kind} {price:.4g}" for kind, price in asdict(given.cost).items() if price)
-        total = f"{given.cost.total:.4g} {forecast.currency}"
-        yield f"  cost     {total}: {kinds or 'nothing'}; storage is for a month"
+        yield f"  cost     {format_cost(given.cost, str(forecast.currency))}"
     yield ""
     yield from _table(
         ["workers", "cores", "time", "between", "CPU hours", "GPU hours", "memory", "cost"], forecast

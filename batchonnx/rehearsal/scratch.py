@@ -1,7 +1,7 @@
 """Where a rehearsal writes: beside the job's output, on the same disk or in the same bucket, never in it.
 
-Whoever rehearses holds a lease on its place, of the kind that a run holds on its output, from before there is
-anything in it until it may be removed. So a place whose lease can be had is one that a killed command has left.
+Whoever rehearses holds a lease on its place, of the kind that a run holds on its output, from before there
+is anything in it until it may be removed. So a place whose lease can be had was left by a killed command.
 """
 
 from __future__ import annotations

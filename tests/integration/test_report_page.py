@@ -22,6 +22,7 @@ from batchonnx.job.load import job_from_dict
 from batchonnx.job.spec import JobFile
 from batchonnx.ledger.records import Manifest, StoredFile, to_bytes
 from batchonnx.parts.layout import Layout, encoded
+from batchonnx.report.prices import FREE, Prices, Requests
 from tests import models
 from tests.benchmarks.taken_up import make_commit, make_plan
 from tests.browser import find_browser
@@ -138,6 +139,26 @@ def test_a_run_writes_its_page_where_it_is_told_to(tmp_path: Path) -> None:
     assert again.exit_code == 0
 
 
+def test_the_page_tells_what_the_run_has_cost(tmp_path: Path) -> None:
+    """By the hours that its workers had their cores, and the bytes of its result."""
+    make_job(tmp_path)
+    (tmp_path / "job.yaml").write_text(
+        "model: {path: model.onnx}\ninput: {path: in}\nfeatures: {x: {columns: [f0, f1, f2]}}\n"
+        "output: {path: out}\n"
+    )
+    (tmp_path / "prices.yaml").write_text("currency: CHF\ncpu_hour: 3600000\ngb_month: 1000000000\n")
+    told = ["run", str(tmp_path / "job.yaml"), "--quiet", "--prices", str(tmp_path / "prices.yaml")]
+    assert CliRunner().invoke(main, told).exit_code == 2, "there is no page to tell it on"
+    assert CliRunner().invoke(main, [*told, "--report", str(tmp_path / "page.html")]).exit_code == 0
+    work = json.loads((tmp_path / "out/_batchonnx/manifest.json").read_text())["work"]
+    seconds = work["workers"] * work["threads_per_worker"] * work["elapsed_s"]
+    size = sum(path.stat().st_size for path in (tmp_path / "out").glob("*.parquet"))
+    words = text_of((tmp_path / "page.html").read_bytes())
+    assert f"{seconds / 3600:.4g} of cores" in words
+    assert f"CHF: cpu {1000 * seconds:.4g}, storage {float(size):.4g}; storage is for a month" in words
+    assert f"{1000 * seconds + size:.4g} estimated cost, CHF" in words
+
+
 def test_reasons_are_told_with_rows_that_have_them(tmp_path: Path) -> None:
     models.identity(tmp_path / "model.onnx", "int64", ["n"])
     codes = pa.array([1, None, 3, None], pa.int64())
@@ -177,10 +198,17 @@ def test_the_stage_that_a_hook_holds_up_is_named(tmp_path: Path) -> None:
 def test_a_result_in_a_bucket_has_a_page(tmp_path: Path, s3: S3Server, use_store: UseStore) -> None:
     use_store(s3)
     for shift in (0.0, 1.0):
-        api.run(make_job(tmp_path, shift=shift, output={"path": "s3://scores/page"}), overwrite=True)
-    words = text_of(api.report("s3://scores/page").html)
+        summary = api.run(
+            make_job(tmp_path, shift=shift, output={"path": "s3://scores/page"}), overwrite=True
+        )
+    prices = Prices(currency="EUR", requests=Requests(put=1000, get=1000, list=1000))
+    words = text_of(api.report("s3://scores/page", prices=prices).html)
     assert "Proved: 1 part with size" in words
     assert "PutObject" in words
+    (cost,) = re.findall(r"([0-9.]+) EUR: requests", words)
+    free = sum(number for name, number in summary.requests.items() if name in FREE)
+    before_publishing = sum(summary.requests.values()) - free
+    assert 0 < float(cost) <= before_publishing
     assert "(was " in words
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil
 from random import Random
@@ -24,6 +24,9 @@ WORK_S = 2.0
 """About how long a run of the sample scores: long enough to be hit in the middle, short enough to be run ten
 times over."""
 
+ROUNDS: Mapping[str, int] = {"local": 3, "ray": 1}
+"""How often the driver is killed if nobody says: each run on Ray begins with seconds for Ray."""
+
 
 @dataclass(frozen=True)
 class Drill:
@@ -44,13 +47,13 @@ class Drill:
 
 
 def hold_drill(
-    job: JobFile, rounds: int, seed: int, on_act: Callable[[str], None] = lambda act: None
+    job: JobFile, rounds: int | None, seed: int, on_act: Callable[[str], None] = lambda act: None
 ) -> Drill:
     """Run a sample of the job, disturb it in every way there is, and say which promises held.
 
-    rounds: how often the driver is killed. on_act: told what is done next. All is written into a scratch
-    folder beside the job's output, which is removed. Raises what `api.plan` raises, DriverError if even the
-    undisturbed run fails, StorageError.
+    rounds: how often the driver is killed; None: as ROUNDS has it. on_act: told what is done next. All is
+    written into a scratch folder beside the job's output, which is removed. Raises what `api.plan` raises,
+    DriverError if even the undisturbed run fails, StorageError.
     """
     begin = perf_counter()
     job, sample, is_in_store = _sampled(job)
@@ -60,7 +63,9 @@ def hold_drill(
         calm = stage.finish("undisturbed")
         stage.work_s = max(0.0, calm.wall_s - (calm.watched.owned_s or 0.0))
         stage.expected = stage.published("undisturbed") or {}
-        findings = list(_findings(stage, rounds, seed, on_act, is_in_store=is_in_store))
+        findings = list(
+            _findings(stage, rounds or ROUNDS[job.job.engine.name], seed, on_act, is_in_store=is_in_store)
+        )
     return Drill(
         job=job.job.name,
         engine=job.job.engine.name,

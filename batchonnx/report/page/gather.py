@@ -15,6 +15,7 @@ from batchonnx.proof.recorded import recorded_job
 from batchonnx.proof.verify import Proof, read_result, verify_result
 from batchonnx.report.page.bad_rows import Reason, read_reasons
 from batchonnx.report.page.timeline import Timeline, make_timeline
+from batchonnx.report.prices import Cost, Hours, Prices, cost_of, hours_of
 from batchonnx.runtime.inspect import ModelCard, inspect_model
 
 MOST_COLUMNS = 32
@@ -42,7 +43,8 @@ class Facts:
     models: the one, or all of a chain in their order.
     columns: profiles of the predictions, left_out: how many more there are. before, before_name: what they
     are compared with. reasons, looked: of the quarantine, and the rows of it that were looked at.
-    unread: what couldn't be read, in words.
+    hours: of the run's last life; None if its records don't tell. cost: of that, its requests, and the result
+    for a month, in `currency`; None without prices. unread: what couldn't be read, in words.
     """
 
     output: str
@@ -58,6 +60,9 @@ class Facts:
     before_name: str
     reasons: Sequence[Reason]
     looked: int
+    hours: Hours | None
+    cost: Cost | None
+    currency: str
     unread: tuple[str, ...]
 
     @property
@@ -72,8 +77,8 @@ def own_commits(plan: PlanRecord, manifest: Manifest) -> list[Commit]:
     return [commit for commit in manifest.commits if commit.shard not in kept]
 
 
-def gather(output: Output, against: Output | None, *, is_proved: bool) -> Facts:
-    """Read a published result. against: another one to compare the columns with.
+def gather(output: Output, against: Output | None, prices: Prices | None, *, is_proved: bool) -> Facts:
+    """Read a published result. against: another one to compare the columns with. prices: for its cost.
 
     is_proved: prove it first, which reads every file. Raises StorageError if there is no result.
     """
@@ -99,6 +104,7 @@ def gather(output: Output, against: Output | None, *, is_proved: bool) -> Facts:
     except ValueError as error:  # of a moment that isn't one
         timeline = None
         unread.append(f"when shards were done: {error}")
+    hours = _hours(plan, manifest, unread)
     return Facts(
         output=output.path,
         plan=plan,
@@ -113,11 +119,33 @@ def gather(output: Output, against: Output | None, *, is_proved: bool) -> Facts:
         before_name=before_name,
         reasons=reasons,
         looked=looked,
+        hours=hours,
+        cost=_cost(manifest, hours, prices),
+        currency=prices.currency if prices is not None else "",
         unread=tuple(unread),
     )
 
 
 _UNREADABLE = (BatchonnxError, OSError, pa.ArrowException, KeyError, ValueError)
+
+
+def _hours(plan: PlanRecord, manifest: Manifest, unread: list[str]) -> Hours | None:
+    work = manifest.work
+    if work is None:
+        return None
+    try:
+        gpus = recorded_job(plan).job.engine.resources.num_gpus if work.engine == "ray" else 0.0
+    except BatchonnxError as error:
+        unread.append(f"what workers had reserved: {_said(error)}")
+        return None
+    return hours_of(work.elapsed_s, work.workers, work.threads_per_worker, gpus)
+
+
+def _cost(manifest: Manifest, hours: Hours | None, prices: Prices | None) -> Cost | None:
+    if prices is None or hours is None or manifest.work is None:
+        return None
+    size = sum(part.bytes for commit in manifest.commits for part in commit.parts)
+    return cost_of(prices, hours, manifest.work.requests, size)
 
 
 def _before(

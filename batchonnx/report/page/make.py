@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from batchonnx.errors import DependencyError, Problem
 from batchonnx.ledger.output import Output
 from batchonnx.report.page.gather import gather
+from batchonnx.report.prices import Prices
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,10 @@ def require_pictures() -> None:
         raise DependencyError(Problem("a report needs a package", {}, "pip install 'batchonnx[report]'"))
 
 
-def make_page(output: Output, against: Output | None, *, is_proved: bool) -> Page:
+def make_page(output: Output, against: Output | None, prices: Prices | None, *, is_proved: bool) -> Page:
     """The page of a published result; see `api.report`. Raises DependencyError, StorageError."""
     require_pictures()
     from batchonnx.report.page.write import write_page
 
-    facts = gather(output, against, is_proved=is_proved)
+    facts = gather(output, against, prices, is_proved=is_proved)
     return Page(facts.manifest.run, write_page(facts), facts.broken)

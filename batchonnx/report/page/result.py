@@ -96,6 +96,8 @@ def _figures(facts: Facts) -> Iterator[tuple[str, str]]:
         if not work.resumed and work.elapsed_s and scored:
             yield "rows per second", count(scored / work.elapsed_s)
         yield "peak memory of the driver", of_bytes(work.memory)
+    if facts.cost is not None:
+        yield f"estimated cost, {facts.currency}", f"{facts.cost.total:.4g}"
 
 
 def _figure(told: str, name: str) -> Element:

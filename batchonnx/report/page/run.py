@@ -15,6 +15,7 @@ from batchonnx.report.page.html import facts as pairs
 from batchonnx.report.page.html import table, tag
 from batchonnx.report.page.pictures import draw_durations, draw_memory, draw_stages, draw_throughput
 from batchonnx.report.page.timeline import LATE
+from batchonnx.report.prices import format_cost
 from batchonnx.report.text import count, duration, of_bytes, plural
 from batchonnx.runtime.inspect import ModelCard
 
@@ -110,6 +111,8 @@ def circumstances(facts: Facts) -> Iterator[Element]:
             ("kept", f"{plural(work.kept, 'part')} taken over" if work.kept else None),
             ("faults", _faults(work.lost, work.copied, work.halved, work.apart)),
             ("requests", _requests(work.requests)),
+            ("machine hours", _hours(facts)),
+            ("estimated cost", format_cost(facts.cost, facts.currency) if facts.cost is not None else None),
         ]
     told.append(("hosts", ", ".join(hosts) or None))
     yield pairs(told)
@@ -179,6 +182,14 @@ def _faults(lost: int, copied: int, halved: int, apart: int) -> str | None:
         f"{plural(apart, 'shard')} went to a process apart" if apart else "",
     ]
     return ", ".join(filter(None, told)) or None
+
+
+def _hours(facts: Facts) -> str | None:
+    """Of this life: what it resumed was paid for before."""
+    if facts.hours is None:
+        return None
+    gpus = f", {facts.hours.gpu:.4g} of GPUs" if facts.hours.gpu else ""
+    return f"{facts.hours.cpu:.4g} of cores{gpus}, as the workers had them"
 
 
 def _requests(requests: object) -> str | None:

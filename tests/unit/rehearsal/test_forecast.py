@@ -14,8 +14,8 @@ from batchonnx.job.load import job_from_dict
 from batchonnx.planning.plan import Plan
 from batchonnx.planning.sample import take_sample
 from batchonnx.rehearsal.forecast import choose_samples, foretell
-from batchonnx.rehearsal.prices import Prices
 from batchonnx.rehearsal.rehearse import Rehearsal, Watched
+from batchonnx.report.prices import Prices
 from batchonnx.scoring.progress import RunSummary
 from tests import models
 

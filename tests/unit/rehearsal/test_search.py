@@ -18,7 +18,8 @@ def grid_of(count: int) -> list[Setting]:
 
 
 @given(
-    speeds=st.lists(st.floats(1.0, 1e6), min_size=1, max_size=20),
+    # A row takes no share of the time that counts: it is the least that can be tried.
+    speeds=st.lists(st.floats(1e2, 1e8), min_size=1, max_size=20),
     guess=st.floats(0.1, 10.0),
     now=st.integers(0, 19),
     budget_s=st.floats(3.0, 300.0),

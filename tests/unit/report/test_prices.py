@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from batchonnx.errors import JobFileError
-from batchonnx.rehearsal.prices import Prices, cost_of, read_prices
+from batchonnx.report.prices import Hours, Prices, cost_of, read_prices
 
 TABLE = """
 currency: EUR
@@ -29,14 +29,14 @@ def test_each_kind_is_charged_at_its_price(tmp_path: Path) -> None:
         "AbortMultipartUpload": 5000,
         "DeleteObjects": 5000,
     }
-    cost = cost_of(read_prices(tmp_path / "prices.yaml"), 10.0, 2.0, requests, 5e9)
+    cost = cost_of(read_prices(tmp_path / "prices.yaml"), Hours(10.0, 2.0), requests, 5e9)
     assert (cost.cpu, cost.gpu, cost.storage) == pytest.approx((0.4, 3.0, 0.1))
     assert cost.requests == pytest.approx(3 * 0.0004 + 4 * 0.005 + 0.005)
     assert cost.total == pytest.approx(0.4 + 3.0 + 0.1 + cost.requests)
 
 
 def test_a_table_without_prices_costs_nothing() -> None:
-    assert cost_of(Prices(), 10.0, 2.0, {"GetObject": 1000}, 1e9).total == 0.0
+    assert cost_of(Prices(), Hours(10.0, 2.0), {"GetObject": 1000}, 1e9).total == 0.0
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +17,7 @@ Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 LIST = frozenset({"ListObjectsV2", "ListMultipartUploads", "ListParts"})
 FREE = frozenset({"DeleteObject", "DeleteObjects", "AbortMultipartUpload"})
 PER_REQUESTS = 1000
+PER_HOUR = 3600
 
 
 class Requests(BaseModel):
@@ -39,6 +40,14 @@ class Prices(BaseModel):
     gpu_hour: Price = 0.0
     gb_month: Price = 0.0
     requests: Requests = Requests()
+
+
+@dataclass(frozen=True)
+class Hours:
+    """Of the cores and the GPUs that a run's workers have, whether they use them or not."""
+
+    cpu: float
+    gpu: float
 
 
 @dataclass(frozen=True)
@@ -75,18 +84,28 @@ def read_prices(path: Path) -> Prices:
         raise JobFileError(Problem("the table of prices can't be read", facts, fix)) from error
 
 
-def cost_of(
-    prices: Prices, cpu_hours: float, gpu_hours: float, requests: Mapping[str, float], output_bytes: float
-) -> Cost:
+def hours_of(seconds: float, workers: int, cores: int, gpus: float) -> Hours:
+    """Of so many workers for so long. cores, gpus: of each one."""
+    hours = workers * seconds / PER_HOUR
+    return Hours(hours * cores, hours * gpus)
+
+
+def cost_of(prices: Prices, hours: Hours, requests: Mapping[str, float], output_bytes: float) -> Cost:
     """requests: operation, as S3 names it -> how many."""
     table = prices.requests
     asked = sum(number * _price(table, name) for name, number in requests.items()) / PER_REQUESTS
     return Cost(
-        cpu=prices.cpu_hour * cpu_hours,
-        gpu=prices.gpu_hour * gpu_hours,
+        cpu=prices.cpu_hour * hours.cpu,
+        gpu=prices.gpu_hour * hours.gpu,
         requests=asked,
         storage=prices.gb_month * output_bytes / 1e9,
     )
+
+
+def format_cost(cost: Cost, currency: str) -> str:
+    """The sum, and what it is made of."""
+    kinds = ", ".join(f"{kind} {price:.4g}" for kind, price in asdict(cost).items() if price)
+    return f"{cost.total:.4g} {currency}: {kinds or 'nothing'}; storage is for a month"
 
 
 def _price(table: Requests, operation: str) -> float:
