@@ -63,20 +63,30 @@ def place_in_shard(output: Output, layout: Layout, commit: Commit, stored: Store
     return before + place if order is None else int(np.flatnonzero(order == _folder(stored))[before + place])
 
 
-def rows_of_shard(output: Output, layout: Layout, commit: Commit, first: int, count: int) -> pa.Table:
-    """Predicted rows of a shard, in the order of the input; of exploded ones as `read_rows` gives them."""
+def rows_of_shard(
+    output: Output,
+    layout: Layout,
+    commit: Commit,
+    first: int,
+    count: int,
+    columns: Sequence[str] | None = None,
+) -> pa.Table:
+    """Predicted rows of a shard, in the order of the input; of exploded ones as `read_rows` gives them.
+
+    columns: None for all.
+    """
     if layout.exploded:
-        return _cut(read_rows(output, layout, commit), first, count, row_schema(layout))
+        return _cut(read_rows(output, layout, commit, columns), first, count, row_schema(layout))
     order = read_order(output, commit)
     if order is None:
-        return _slice(output, layout, commit.parts, first, count)
+        return _slice(output, layout, commit.parts, first, count, columns)
     wanted = order[first : first + count]
     pieces, places = [], []
     for folder in dict.fromkeys(wanted.tolist()):
         parts = [part for part in commit.parts if _folder(part) == folder]
         here = np.flatnonzero(wanted == folder)
         before = int((order[:first] == folder).sum())
-        pieces.append(_slice(output, layout, parts, before, len(here)))
+        pieces.append(_slice(output, layout, parts, before, len(here), columns))
         places.append(here)
     back = np.argsort(np.concatenate(places), kind="stable")
     rows = pa.concat_batches([batch for piece in pieces for batch in piece.to_batches()])
@@ -96,13 +106,20 @@ def _folder(stored: StoredFile) -> str:
     return stored.path.rpartition("/")[0]
 
 
-def _slice(output: Output, layout: Layout, parts: Sequence[StoredFile], first: int, count: int) -> pa.Table:
+def _slice(
+    output: Output,
+    layout: Layout,
+    parts: Sequence[StoredFile],
+    first: int,
+    count: int,
+    columns: Sequence[str] | None,
+) -> pa.Table:
     """Rows of some parts that follow each other."""
     begin = 0
     while begin < len(parts) and first >= parts[begin].rows:
         first -= parts[begin].rows
         begin += 1
-    batches = (batch for part in parts[begin:] for batch in read_stored(output, layout, part))
+    batches = (batch for part in parts[begin:] for batch in read_stored(output, layout, part, columns))
     return _cut(batches, first, count, layout.arrow_schema)
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from batchonnx.rehearsal.forecast import Crew, Forecast
 from batchonnx.report.prices import format_cost
-from batchonnx.report.text import count, duration, of_bytes, printable
+from batchonnx.report.text import amount, count, duration, of_bytes, printable
 
 
 def format_forecast(forecast: Forecast) -> str:
@@ -60,7 +60,7 @@ def _cells(crew: Crew) -> Iterator[str]:
     yield str(crew.cores)
     yield duration(crew.seconds)
     yield f"{duration(crew.low)} to {duration(crew.high)}"
-    yield f"{crew.cpu_hours:.4g}"
-    yield f"{crew.gpu_hours:.4g}" if crew.gpu_hours else ""
+    yield amount(crew.cpu_hours)
+    yield amount(crew.gpu_hours) if crew.gpu_hours else ""
     yield of_bytes(crew.memory) if crew.memory is not None else ""
-    yield f"{crew.cost.total:.4g}" if crew.cost is not None else ""
+    yield amount(crew.cost.total) if crew.cost is not None else ""

@@ -41,7 +41,7 @@ def scratch_place(job: JobFile) -> Iterator[str]:
     try:
         with _held(place, is_trusted=is_trusted):
             if "://" not in place:
-                Path(place).mkdir()
+                Path(place).mkdir(parents=True)
             yield place
     finally:
         for folder in new:

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from batchonnx.errors import JobFileError, Problem
+from batchonnx.report.text import amount
 
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -104,8 +105,8 @@ def cost_of(prices: Prices, hours: Hours, requests: Mapping[str, float], output_
 
 def format_cost(cost: Cost, currency: str) -> str:
     """The sum, and what it is made of."""
-    kinds = ", ".join(f"{kind} {price:.4g}" for kind, price in asdict(cost).items() if price)
-    return f"{cost.total:.4g} {currency}: {kinds or 'nothing'}; storage is for a month"
+    kinds = ", ".join(f"{kind} {amount(price)}" for kind, price in asdict(cost).items() if price)
+    return f"{amount(cost.total)} {currency}: {kinds or 'nothing'}; storage is for a month"
 
 
 def _price(table: Requests, operation: str) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import floor, log10
+
 
 def printable(text: str) -> str:
     """Foreign text (a column's name, an error's message) without control characters.
@@ -19,6 +21,22 @@ def shorten(text: str, width: int) -> str:
 def count(number: float) -> str:
     """1234567 -> 1,234,567."""
     return f"{number:,.0f}"
+
+
+def amount(number: float) -> str:
+    """1234.5 -> 1,234; 12.3456 -> 12.35; 0.00004183 -> 0.0000418: hours and money, never with an exponent."""
+    if number >= 1000:
+        return count(number)
+    if number <= 0:
+        return "0"
+    places = 2 if number >= 1 else 2 - floor(log10(number))
+    return f"{number:.{places}f}".rstrip("0").rstrip(".")
+
+
+def moment(stamp: str) -> str:
+    """2026-11-22T02:15:04.312Z -> 2026-11-22 02:15:04 UTC; anything else as it is."""
+    is_utc = len(stamp) > 19 and stamp[10] == "T" and stamp.endswith("Z")
+    return f"{stamp[:10]} {stamp[11:19]} UTC" if is_utc else stamp
 
 
 def of_bytes(number: float) -> str:

@@ -19,6 +19,8 @@ def test_the_commands_of_the_page_run_one_after_the_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(ROOT / "jobs", tmp_path / "jobs", ignore=shutil.ignore_patterns("out", "flights*"))
+    (prices,) = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs/rehearsals.md").read_text(), re.M | re.S)
+    (tmp_path / "prices.yaml").write_text(prices)
     monkeypatch.chdir(tmp_path)
     assert CliRunner().invoke(main, ["run", "jobs/score.yaml", "--quiet"]).exit_code == 0
     blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs/operations.md").read_text(), re.M | re.S)

@@ -198,6 +198,14 @@ def chaos(job: Path, *options: str, broken_by: str = "") -> tuple[int, dict[str,
     )
 
 
+def chaos_on_ray(job: Path, broken_by: str = "") -> tuple[int, dict[str, Any]]:
+    """On a Ray of each run's own."""
+    with own_ray() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        patch.delenv(MARK)  # each run marks its own Ray
+        return chaos(job, "--engine", "ray", broken_by=broken_by)
+
+
 def broken(drill: dict[str, Any]) -> list[Any]:
     return [verdict for verdict in drill["verdicts"] if verdict["status"] == "broken"]
 
@@ -234,10 +242,7 @@ def test_a_drill_in_a_bucket_lets_requests_fail(
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_drill_on_ray_kills_an_actor(job: Path) -> None:
-    with own_ray() as patch:
-        patch.delenv("RAY_ADDRESS", raising=False)
-        patch.delenv(MARK)  # each run marks its own Ray
-        code, drill = chaos(job, "--engine", "ray", "--rounds", "1")
+    code, drill = chaos_on_ray(job)
     assert code == 0, broken(drill)
     assert statuses(drill)["workers may die"] == "held", drill["verdicts"]
     assert names(job.parent) == ["in.parquet", "job.yaml", "model.onnx"]
@@ -295,5 +300,18 @@ run_folder._has_size = _has_size
 )
 def test_a_drill_is_red_where_a_check_is_missing(job: Path, broken_by: str, promise: str) -> None:
     code, drill = chaos(job, broken_by=broken_by)
+    assert code == 4
+    assert statuses(drill)[promise] == "broken", drill["verdicts"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(
+    ("broken_by", "promise"),
+    [(HASTY, "all or nothing"), (CARELESS, "every row once")],
+    ids=["an actor shows parts before they are published", "commits are not checked"],
+)
+def test_so_it_is_on_ray(job: Path, broken_by: str, promise: str) -> None:
+    code, drill = chaos_on_ray(job, broken_by)
     assert code == 4
     assert statuses(drill)[promise] == "broken", drill["verdicts"]

@@ -23,6 +23,7 @@ from batchonnx.job.spec import JobFile
 from batchonnx.ledger.records import Manifest, StoredFile, to_bytes
 from batchonnx.parts.layout import Layout, encoded
 from batchonnx.report.prices import FREE, Prices, Requests
+from batchonnx.report.text import amount
 from tests import models
 from tests.benchmarks.taken_up import make_commit, make_plan
 from tests.browser import find_browser
@@ -154,9 +155,9 @@ def test_the_page_tells_what_the_run_has_cost(tmp_path: Path) -> None:
     seconds = work["workers"] * work["threads_per_worker"] * work["elapsed_s"]
     size = sum(path.stat().st_size for path in (tmp_path / "out").glob("*.parquet"))
     words = text_of((tmp_path / "page.html").read_bytes())
-    assert f"{seconds / 3600:.4g} of cores" in words
-    assert f"CHF: cpu {1000 * seconds:.4g}, storage {float(size):.4g}; storage is for a month" in words
-    assert f"{1000 * seconds + size:.4g} estimated cost, CHF" in words
+    assert f"core hours {amount(seconds / 3600)} " in words
+    assert f"CHF: cpu {amount(1000 * seconds)}, storage {size:,}; storage is for a month" in words
+    assert f"{amount(1000 * seconds + size)} estimated cost, CHF" in words
 
 
 def test_reasons_are_told_with_rows_that_have_them(tmp_path: Path) -> None:
@@ -205,10 +206,10 @@ def test_a_result_in_a_bucket_has_a_page(tmp_path: Path, s3: S3Server, use_store
     words = text_of(api.report("s3://scores/page", prices=prices).html)
     assert "Proved: 1 part with size" in words
     assert "PutObject" in words
-    (cost,) = re.findall(r"([0-9.]+) EUR: requests", words)
+    (cost,) = re.findall(r"([0-9.,]+) EUR: requests", words)
     free = sum(number for name, number in summary.requests.items() if name in FREE)
     before_publishing = sum(summary.requests.values()) - free
-    assert 0 < float(cost) <= before_publishing
+    assert 0 < float(cost.replace(",", "")) <= before_publishing
     assert "(was " in words
 
 

@@ -1,1 +1,1 @@
-"""Two results side by side: their rows joined on disk, in memory that is bounded."""
+"""Two results side by side: their rows joined in memory that is bounded."""

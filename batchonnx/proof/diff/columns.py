@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -50,15 +51,17 @@ class ColumnTally:
     key: str = ""
     labels: Counter[tuple[str, str]] = field(default_factory=Counter)
 
-    def add(self, a: pa.Array, b: pa.Array, keys: pa.Array) -> None:
-        """a, b: as many values of one type. keys: text that tells their rows."""
+    def add(
+        self, a: pa.Array | pa.ChunkedArray, b: pa.Array | pa.ChunkedArray, name: Callable[[int], str]
+    ) -> None:
+        """a, b: as many values of one type. name: tells people which row a place in them is."""
         self.compared += len(a)
         a, b = _plain(a), _plain(b)
         sizes = _list_lengths(a), _list_lengths(b)
         if sizes[0] is not None and sizes[1] is not None:
-            self._add_lists(a, b, keys, sizes[0], sizes[1])
+            self._add_lists(a, b, name, sizes[0], sizes[1])
         elif pat.is_floating(a.type) or pat.is_integer(a.type) or pat.is_decimal(a.type):
-            changed = self._add_numbers(_numbers(a), _numbers(b), np.arange(len(a)), keys)
+            changed = self._add_numbers(_numbers(a), _numbers(b), np.arange(len(a)), name)
             self.changed += int(changed.sum())
         elif is_text(a.type) or pat.is_boolean(a.type):
             self._add_labels(a, b)
@@ -79,8 +82,10 @@ class ColumnTally:
             labels=tuple((a, b, n) for (a, b), n in self.labels.most_common(PAIRS_SHOWN)),
         )
 
-    def _add_numbers(self, a: np.ndarray, b: np.ndarray, rows: np.ndarray, keys: pa.Array) -> np.ndarray:
-        """bool[n]: which have changed. rows: of each value, in keys."""
+    def _add_numbers(
+        self, a: np.ndarray, b: np.ndarray, rows: np.ndarray, name: Callable[[int], str]
+    ) -> np.ndarray:
+        """bool[n]: which have changed. rows: of each value, as `name` counts them."""
         with np.errstate(all="ignore"):
             difference = b - a
             near = np.abs(difference) <= self.tolerance * np.maximum(np.abs(a), np.abs(b))
@@ -91,11 +96,16 @@ class ColumnTally:
         sizes = np.where(known, np.abs(difference), -1.0)
         if sizes.size and sizes.max() > self.largest:
             self.largest = float(sizes.max())
-            self.key = str(keys[int(rows[int(sizes.argmax())])]) if self.largest > 0 else ""
+            self.key = name(int(rows[int(sizes.argmax())])) if self.largest > 0 else ""
         return changed
 
     def _add_lists(
-        self, a: pa.Array, b: pa.Array, keys: pa.Array, lengths_a: np.ndarray, lengths_b: np.ndarray
+        self,
+        a: pa.Array,
+        b: pa.Array,
+        name: Callable[[int], str],
+        lengths_a: np.ndarray,
+        lengths_b: np.ndarray,
     ) -> None:
         alike = lengths_a == lengths_b
         self.changed += int((~alike).sum())
@@ -104,7 +114,7 @@ class ColumnTally:
         rows = np.repeat(np.flatnonzero(alike), np.maximum(lengths, 0))
         inner_a, inner_b = _plain(a.flatten()), _plain(b.flatten())
         if pat.is_floating(inner_a.type) or pat.is_integer(inner_a.type):
-            changed = self._add_numbers(_numbers(inner_a), _numbers(inner_b), rows, keys)
+            changed = self._add_numbers(_numbers(inner_a), _numbers(inner_b), rows, name)
             self.changed += len(np.unique(rows[changed]))
         else:
             self.changed += sum(x != y for x, y in zip(a.to_pylist(), b.to_pylist(), strict=True))

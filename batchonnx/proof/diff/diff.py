@@ -6,15 +6,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
-import pyarrow.types as pat
 
 from batchonnx.errors import ChangedError, InputError, Problem
 from batchonnx.ledger.output import Output
 from batchonnx.ledger.records import PlanRecord
 from batchonnx.planning.identity import differences, input_name
 from batchonnx.proof.columns import predicted_columns
+from batchonnx.proof.diff.by_key import join_by_key
+from batchonnx.proof.diff.by_row import join_by_row
 from batchonnx.proof.diff.columns import ColumnChange, ColumnTally
-from batchonnx.proof.diff.rows import Joined, Key, Read, join_rows
+from batchonnx.proof.diff.rows import Joined, Read
 from batchonnx.proof.verify import read_result
 from batchonnx.scoring.quarantine import FILE, ROW
 
@@ -69,7 +70,7 @@ def diff_results(a: Output, b: Output, key: str | None, tolerance: float = 0.0) 
     tallies = [ColumnTally(name, str(was), tolerance) for name, (was, now) in types.items() if was == now]
     other = [_retyped(name, was, now) for name, (was, now) in types.items() if was != now]
     try:
-        joined = join_rows(left, right, _key(left, right, key), tallies)
+        joined = join_by_row(left, right, tallies) if key is None else join_by_key(left, right, key, tallies)
     except ChangedError as error:
         fix = "name a kept column that tells rows apart: --key COLUMN; or restore the file"
         raise ChangedError(*(replace(problem, fix=fix) for problem in error.problems)) from error
@@ -83,15 +84,6 @@ def diff_results(a: Output, b: Output, key: str | None, tolerance: float = 0.0) 
         columns=(*(tally.result() for tally in tallies), *other),
         unpaired=tuple(unpaired),
     )
-
-
-def _key(a: Read, b: Read, name: str | None) -> Key:
-    """Integers are compared as such where both are; anything else as text."""
-    if name is None:
-        return Key(None, pa.int64())
-    kinds = [side.schema.field(name).type for side in (a, b)]
-    are_whole = all(pat.is_integer(kind) and kind != pa.uint64() for kind in kinds)
-    return Key(name, pa.int64() if are_whole else pa.large_string())
 
 
 def _columns(a: Read, b: Read, key: str | None) -> tuple[list[str], list[tuple[str, str]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,64 +14,74 @@ import pyarrow.types as pat
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 """2**64 divided by the golden ratio: multiplied by it, neighbours end far apart (Knuth, vol. 3, 6.4)."""
 
+_HALF = np.uint64(32)
+_WORD = 8
 
-def spill(batches: Iterable[pa.RecordBatch], keys: Sequence[str], folder: Path, number: int) -> list[Path]:
-    """Write rows to `number` files in a folder, each row where its key belongs.
 
-    batches: all with the same columns. keys: columns that tell rows apart. A file without rows isn't made.
+def spill(batches: Iterable[pa.RecordBatch], key: str, folder: Path, number: int) -> list[Path]:
+    """Write rows to `number` files in a new folder, each row where its key belongs.
+
+    batches: all with the same columns. key: of integers or text. A file without rows isn't made.
     Raises OSError where the disk refuses.
     """
+    folder.mkdir()
     paths = [folder / f"{i:03}.arrow" for i in range(number)]
     writers: dict[int, ipc.RecordBatchStreamWriter] = {}
     try:
         for batch in batches:
-            places = places_of([batch.column(name) for name in keys], number)
+            places = places_of(batch.column(key), number)
             order = np.argsort(places, kind="stable")
             ends = np.searchsorted(places[order], np.arange(number + 1))
-            for i in range(number):
-                if (rows := order[ends[i] : ends[i + 1]]).size:
-                    if i not in writers:
-                        writers[i] = ipc.new_stream(pa.OSFile(str(paths[i]), "wb"), batch.schema)
-                    writers[i].write_batch(batch.take(pa.array(rows)))
+            sorted_ = batch.take(pa.array(order))
+            for i in np.flatnonzero(np.diff(ends)):
+                if i not in writers:
+                    writers[i] = ipc.new_stream(pa.OSFile(str(paths[i]), "wb"), batch.schema)
+                writers[i].write_batch(sorted_.slice(ends[i], ends[i + 1] - ends[i]))
     finally:
         for writer in writers.values():
             writer.close()
     return paths
 
 
-def places_of(columns: Sequence[pa.Array], number: int) -> np.ndarray:
-    """int64[rows] below `number`: the same for the same values, whatever else is in the batch."""
-    mixed = np.zeros(len(columns[0]), np.uint64)
-    for column in columns:
-        mixed = (mixed ^ _words(column)) * _ODD
-        mixed ^= mixed >> np.uint64(32)
-    places: np.ndarray = (mixed % np.uint64(number)).astype(np.int64)
+def places_of(column: pa.Array, number: int) -> np.ndarray:
+    """int64[rows] below `number`: the same for the same values, whatever else is in the column."""
+    places: np.ndarray = (_mixed(_words(column)) % np.uint64(number)).astype(np.int64)
     return places
 
 
+def _mixed(words: np.ndarray) -> np.ndarray:
+    words = words * _ODD
+    return words ^ (words >> _HALF)
+
+
 def _words(column: pa.Array) -> np.ndarray:
-    """uint64[rows]: equal for equal values. Null is like zero."""
-    if pat.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if pat.is_integer(column.type) or pat.is_boolean(column.type):
-        whole: np.ndarray = column.cast(pa.int64(), safe=False).fill_null(0).to_numpy(zero_copy_only=False)
+    """uint64[rows]: equal for equal values. Null is like zero, or like an empty text."""
+    if pat.is_integer(column.type):
+        whole: np.ndarray = column.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
         return whole.view(np.uint64)
     texts = column.cast(pa.large_string()).fill_null("")
-    lengths = pc.binary_length(texts).to_numpy(zero_copy_only=False).astype(np.int64)
-    ends = np.cumsum(lengths)
+    lengths: np.ndarray = pc.binary_length(texts).to_numpy(zero_copy_only=False).astype(np.int64)
     _, offsets, data = texts.buffers()
-    first = int(np.frombuffer(offsets, np.int64)[texts.offset])
-    letters = np.frombuffer(data or b"", np.uint8)[first : first + int(ends[-1] if len(ends) else 0)]
-    place = np.arange(len(letters)) - np.repeat(ends - lengths, lengths)
-    weighed = (letters.astype(np.uint64) + np.uint64(1)) * (place.astype(np.uint64) * _ODD + np.uint64(1))
-    sums = np.concatenate([[np.uint64(0)], np.cumsum(weighed, dtype=np.uint64)])
-    words: np.ndarray = sums[ends] - sums[ends - lengths]
+    begins = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts)]
+    letters = np.frombuffer(data or b"", np.uint8)
+    # Eight letters from each place on, as one number; behind the last ones there are zeros.
+    padded = np.concatenate([letters, np.zeros(_WORD, np.uint8)])
+    eights = np.ndarray((len(letters) + 1,), "<u8", padded, strides=(1,))
+    words = lengths.astype(np.uint64)
+    rows = np.flatnonzero(lengths > 0)
+    done = 0
+    while len(rows):
+        left = np.minimum(lengths[rows] - done, _WORD).astype(np.uint64)
+        unused = np.uint64(8) * (np.uint64(_WORD) - left)
+        words[rows] = _mixed(words[rows] ^ ((eights[begins[rows] + done] << unused) >> unused))
+        done += _WORD
+        rows = rows[lengths[rows] > done]
     return words
 
 
 def read_back(path: Path) -> pa.Table | None:
-    """The rows of a file; None if there are none."""
+    """The rows of a file; None if there are none. Its bytes are read, not mapped: they are counted once."""
     if not path.exists():
         return None
-    with pa.memory_map(str(path)) as source, ipc.open_stream(source) as reader:
+    with pa.OSFile(str(path)) as source, ipc.open_stream(source) as reader:
         return reader.read_all()

@@ -22,13 +22,20 @@ FAILING = Faults(share=0.15)
 
 
 def kill_the_driver(stage: Stage, number: int) -> Iterator[Finding]:
-    """`kill -9` at random moments, up to three times, and the same command again until it is through."""
+    """`kill -9`, up to three times, and the same command again until it is through.
+
+    First while it scores, so that there is something to keep; then at any moment.
+    """
     name, committed, kills, late = f"killed-{number}", 0, 0, 0
     with stage.reader(name):
-        for _ in range(stage.draw.randint(1, MOST_KILLS)):
+        for kill in range(stage.draw.randint(1, MOST_KILLS)):
             with stage.start(name) as run:
-                stage.wait_for_work(run)
-                sleep(stage.any_moment())
+                if kill:
+                    stage.wait_for_work(run)
+                    sleep(stage.any_moment())
+                else:
+                    stage.wait_for_work(run, partial(stage.committed, name, run))
+                    sleep(stage.any_moment_of_scoring())
                 if not run.is_alive:
                     late += 1
                     break

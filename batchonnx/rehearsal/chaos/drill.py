@@ -15,6 +15,7 @@ from batchonnx.rehearsal.chaos import acts
 from batchonnx.rehearsal.chaos.promise import Finding, Verdict, judge
 from batchonnx.rehearsal.chaos.stage import Stage
 from batchonnx.rehearsal.pace import about_rows, seconds_per_row
+from batchonnx.rehearsal.rehearse import Rehearsal
 from batchonnx.rehearsal.scratch import scratch_place
 from batchonnx.runtime.cores import usable_cores
 from batchonnx.scoring.probe import untried_rows
@@ -62,6 +63,7 @@ def hold_drill(
         on_act("an undisturbed run")
         calm = stage.finish("undisturbed")
         stage.work_s = max(0.0, calm.wall_s - (calm.watched.owned_s or 0.0))
+        stage.scoring_s = _scoring_s(calm)
         stage.expected = stage.published("undisturbed") or {}
         findings = list(
             _findings(stage, rounds or ROUNDS[job.job.engine.name], seed, on_act, is_in_store=is_in_store)
@@ -75,6 +77,12 @@ def hold_drill(
         runs_s=perf_counter() - begin,
         verdicts=judge(findings),
     )
+
+
+def _scoring_s(calm: Rehearsal) -> float:
+    """From the first rows that a run told of to the last."""
+    moments = [seconds for seconds, rows in calm.watched.trace if rows]
+    return moments[-1] - moments[0] if moments else 0.0
 
 
 def _sampled(job: JobFile) -> tuple[JobFile, Sample, bool]:

@@ -34,8 +34,8 @@ Bytes = Mapping[str, str]
 class Stage:
     """job: the user's; sample: the rows that are scored again and again; place: the scratch folder.
 
-    work_s: of an undisturbed run, from when the output is its own to its end. expected: its bytes. seen: what
-    readers of outputs have seen and shouldn't have.
+    work_s: of an undisturbed run, from when the output is its own to its end; scoring_s: from its first rows
+    to its last. expected: its bytes. seen: what readers of outputs have seen and shouldn't have.
     """
 
     job: JobFile
@@ -43,6 +43,7 @@ class Stage:
     place: str
     draw: Random
     work_s: float = 0.0
+    scoring_s: float = 0.0
     expected: Bytes = field(default_factory=dict)
     seen: list[str] = field(default_factory=list)
 
@@ -67,6 +68,10 @@ class Stage:
     def any_moment(self) -> float:
         """Seconds from when the output is a run's own to some moment before its end."""
         return self.draw.uniform(0.0, self.work_s)
+
+    def any_moment_of_scoring(self) -> float:
+        """Seconds from a run's first commit to some moment before its end."""
+        return self.draw.uniform(0.0, self.scoring_s)
 
     def committed(self, name: str, run: RehearsalProcess) -> int:
         """Shards that an unfinished run has committed, at least: by records on a disk, else as it told."""

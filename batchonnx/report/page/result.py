@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element
 
 from batchonnx.report.page.gather import Facts
 from batchonnx.report.page.html import table, tag
-from batchonnx.report.text import count, duration, of_bytes, plural
+from batchonnx.report.text import amount, count, duration, moment, of_bytes, plural
 
 PROBLEMS_SHOWN = 20
 
@@ -18,7 +18,9 @@ def head(facts: Facts) -> Iterator[Element]:
     ended = manifest.completed or plan.created
     yield tag("h1", str(plan.job.get("name") or facts.output))
     yield tag(
-        "p", f"{facts.output} · run {manifest.run} · {ended} · batchonnx {plan.version}", class_="quiet"
+        "p",
+        f"{facts.output} · run {manifest.run} · {moment(ended)} · batchonnx {plan.version}",
+        class_="quiet",
     )
     yield _verdict(facts)
     yield tag("div", [_figure(told, name) for name, told in _figures(facts)], class_="figures")
@@ -97,7 +99,7 @@ def _figures(facts: Facts) -> Iterator[tuple[str, str]]:
             yield "rows per second", count(scored / work.elapsed_s)
         yield "peak memory of the driver", of_bytes(work.memory)
     if facts.cost is not None:
-        yield f"estimated cost, {facts.currency}", f"{facts.cost.total:.4g}"
+        yield f"estimated cost, {facts.currency}", amount(facts.cost.total)
 
 
 def _figure(told: str, name: str) -> Element:

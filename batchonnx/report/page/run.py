@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from xml.etree.ElementTree import Element
 
 import yaml
@@ -16,7 +16,7 @@ from batchonnx.report.page.html import table, tag
 from batchonnx.report.page.pictures import draw_durations, draw_memory, draw_stages, draw_throughput
 from batchonnx.report.page.timeline import LATE
 from batchonnx.report.prices import format_cost
-from batchonnx.report.text import count, duration, of_bytes, plural
+from batchonnx.report.text import amount, count, duration, moment, of_bytes, plural
 from batchonnx.runtime.inspect import ModelCard
 
 HOSTS_SHOWN, OPERATORS_SHOWN, FILES_SHOWN = 20, 12, 20
@@ -30,8 +30,12 @@ def pace(facts: Facts) -> Iterator[Element]:
     yield tag("h2", "Pace")
     slowest, total = timeline.slowest_stage, sum(timeline.stages_s.values())
     if slowest is not None:
-        told = [f"{stage} {seconds / total:.0%}" for stage, seconds in timeline.stages_s.items()]
-        yield tag("p", tag("b", slowest), f" held workers back. Of their time went to {', '.join(told)}.")
+        beside = ("read", "write") if timeline.reads_ahead else ("write",)
+        told = [
+            f"{stage} {seconds / total:.0%}{' (in a thread of its own)' if stage in beside else ''}"
+            for stage, seconds in timeline.stages_s.items()
+        ]
+        yield tag("p", tag("b", slowest), f" held workers back. Of all work: {', '.join(told)}.")
     yield tag(
         "div",
         _figure("Rows per second", draw_throughput(timeline)),
@@ -101,7 +105,7 @@ def circumstances(facts: Facts) -> Iterator[Element]:
             ("engine", f"{crew}, batches of {plural(manifest.batch_rows, 'row')}"),
             ("device", work.device),
             ("driver", f"{work.host}, {work.machine}, {plural(work.cores, 'core')}"),
-            ("began", f"{work.began}, took {duration(work.elapsed_s)}"),
+            ("began", f"{moment(work.began)}, took {duration(work.elapsed_s)}"),
             (
                 "first prediction",
                 f"after {duration(work.first_row_s)}" if work.first_row_s is not None else None,
@@ -111,7 +115,8 @@ def circumstances(facts: Facts) -> Iterator[Element]:
             ("kept", f"{plural(work.kept, 'part')} taken over" if work.kept else None),
             ("faults", _faults(work.lost, work.copied, work.halved, work.apart)),
             ("requests", _requests(work.requests)),
-            ("machine hours", _hours(facts)),
+            ("core hours", amount(facts.hours.cpu) if facts.hours is not None else None),
+            ("GPU hours", amount(facts.hours.gpu) if facts.hours is not None and facts.hours.gpu else None),
             ("estimated cost", format_cost(facts.cost, facts.currency) if facts.cost is not None else None),
         ]
     told.append(("hosts", ", ".join(hosts) or None))
@@ -120,7 +125,7 @@ def circumstances(facts: Facts) -> Iterator[Element]:
         yield tag("h3", "Before it, at the same place", style="margin-top: 1rem")
         rows = [
             (
-                past.completed,
+                moment(past.completed),
                 past.run,
                 count(past.predicted),
                 count(past.quarantined),
@@ -137,7 +142,7 @@ def again(facts: Facts) -> Iterator[Element]:
     plan = facts.plan
     yield tag("h2", "The same again")
     yield tag("p", f"The job as it was understood; relative paths count from {plan.folder}.", class_="quiet")
-    yield tag("pre", yaml.safe_dump(dict(plan.job), sort_keys=False, allow_unicode=True, width=100))
+    yield tag("pre", yaml.safe_dump(_filled(plan.job), sort_keys=False, allow_unicode=True, width=100))
     packages = [f"{name}=={number}" for name, number in _versions(plan).items()]
     lines = [
         f"pip install {' '.join(packages)}",
@@ -157,6 +162,14 @@ def again(facts: Facts) -> Iterator[Element]:
         tag("summary", f"{plural(len(inputs), 'input file')}{more}"),
         table(("file", "rows", "as it was"), rows),
     )
+
+
+def _filled(settings: object) -> object:
+    """Settings without sections in which nothing is said."""
+    if not isinstance(settings, Mapping):
+        return settings
+    found = {str(name): _filled(told) for name, told in settings.items()}
+    return {name: told for name, told in found.items() if told not in (None, {}, [])}
 
 
 def _figure(title: str, picture: Element) -> Element:
@@ -182,14 +195,6 @@ def _faults(lost: int, copied: int, halved: int, apart: int) -> str | None:
         f"{plural(apart, 'shard')} went to a process apart" if apart else "",
     ]
     return ", ".join(filter(None, told)) or None
-
-
-def _hours(facts: Facts) -> str | None:
-    """Of this life: what it resumed was paid for before."""
-    if facts.hours is None:
-        return None
-    gpus = f", {facts.hours.gpu:.4g} of GPUs" if facts.hours.gpu else ""
-    return f"{facts.hours.cpu:.4g} of cores{gpus}, as the workers had them"
 
 
 def _requests(requests: object) -> str | None:
