@@ -98,6 +98,20 @@ def test_labels_that_another_model_gives_are_told(
     assert 0 < score.largest < 1
 
 
+def test_rows_are_known_by_their_place_however_files_were_listed_and_dealt_out(tmp_path: Path) -> None:
+    make_job(tmp_path, "a")
+    for part in range(9):
+        table = pq.read_table(tmp_path / f"in/{part % 2}.parquet").slice(part * 7, 11 + part)
+        pq.write_table(table, tmp_path / f"in/more-{part}.parquet")
+    listed = sorted(path.name for path in (tmp_path / "in").iterdir())
+    api.run(make_job(tmp_path, "a"))
+    api.run(make_job(tmp_path, "b", input={"path": [f"in/{name}" for name in reversed(listed)]}))
+    found = api.diff(tmp_path / "a", tmp_path / "b")
+    rows = sum(pq.read_metadata(tmp_path / "in" / name).num_rows for name in listed)
+    assert (found.rows.both, found.rows.only_a, found.rows.only_b) == (rows, 0, 0)
+    assert [(column.column, column.changed) for column in found.columns] == [("score", 0), ("label", 0)]
+
+
 def test_rows_that_are_put_aside_now_and_weren_t_before_are_counted(tmp_path: Path) -> None:
     models.identity(tmp_path / "model.onnx", "int64", ["n"])
     job = {
@@ -193,7 +207,7 @@ def test_the_commands_say_the_same(tmp_path: Path) -> None:
 PEAK = """
 import resource, sys
 from batchonnx import api
-found = api.diff(*sys.argv[1:3], key="id")
+found = api.diff(*sys.argv[1:3], key=sys.argv[3] or None)
 print(found.rows.both, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
@@ -215,9 +229,11 @@ def test_memory_doesn_t_grow_with_the_results(tmp_path: Path) -> None:
             job = make_job(tmp_path, f"{name}-{rows}", keep=["id"])
             api.run(job)
         ask = [sys.executable, "-c", PEAK, str(tmp_path / f"a-{rows}"), str(tmp_path / f"b-{rows}")]
-        both, peak = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.split()
-        assert int(both) == rows
-        peaks[rows] = int(peak)
+        for key in ("id", ""):
+            done = subprocess.run([*ask, key], capture_output=True, text=True, check=True)
+            both, peak = done.stdout.split()
+            assert int(both) == rows
+            peaks[key, rows] = int(peak)
     print(peaks)
-    small, large = peaks.values()
-    assert large < 1.5 * small
+    for key in ("id", ""):
+        assert peaks[key, 12_000_000] < 1.5 * peaks[key, 3_000_000]
