@@ -33,7 +33,7 @@ def spill(batches: Iterable[pa.RecordBatch], key: str, folder: Path, number: int
             order = np.argsort(places, kind="stable")
             ends = np.searchsorted(places[order], np.arange(number + 1))
             sorted_ = batch.take(pa.array(order))
-            for i in np.flatnonzero(np.diff(ends)):
+            for i in map(int, np.flatnonzero(np.diff(ends))):
                 if i not in writers:
                     writers[i] = ipc.new_stream(pa.OSFile(str(paths[i]), "wb"), batch.schema)
                 writers[i].write_batch(sorted_.slice(ends[i], ends[i + 1] - ends[i]))
@@ -50,8 +50,9 @@ def places_of(column: pa.Array, number: int) -> np.ndarray:
 
 
 def _mixed(words: np.ndarray) -> np.ndarray:
-    words = words * _ODD
-    return words ^ (words >> _HALF)
+    spread = words * _ODD
+    mixed: np.ndarray = spread ^ (spread >> _HALF)
+    return mixed
 
 
 def _words(column: pa.Array) -> np.ndarray:
