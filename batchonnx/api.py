@@ -200,7 +200,7 @@ def runs(place: str | Path) -> list[ListedRun]:
 
 
 def diff(a: Result, b: Result, *, key: str | None = None, tolerance: float = 0.0) -> Difference:
-    """How the result at b differs from the one at a; rows are joined on disk, in memory that is bounded.
+    """How the result at b differs from the one at a; joined in memory that is bounded.
 
     key: a kept column that tells rows apart; left out, rows are known by their file and place in it.
     tolerance: a relative difference of numbers that is no change.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from time import sleep
 
@@ -17,18 +17,21 @@ from batchonnx.rehearsal.rehearse import Faults, RehearsalProcess
 BUSY, STOPPED = 3, 130
 """Exit codes of a run whose output another one writes, and of one that was asked to end."""
 
-MOST_KILLS, ATTEMPTS = 3, 3
+MOST_KILLS: Mapping[str, int] = {"local": 3, "ray": 1}
+"""In one round: each life on Ray begins with seconds for Ray."""
+
+ATTEMPTS = 3
 FAILING = Faults(share=0.15)
 
 
 def kill_the_driver(stage: Stage, number: int) -> Iterator[Finding]:
-    """`kill -9`, up to three times, and the same command again until it is through.
+    """`kill -9`, up to MOST_KILLS times, and the same command again until it is through.
 
     First while it scores, so that there is something to keep; then at any moment.
     """
     name, committed, kills, late = f"killed-{number}", 0, 0, 0
     with stage.reader(name):
-        for kill in range(stage.draw.randint(1, MOST_KILLS)):
+        for kill in range(stage.draw.randint(1, MOST_KILLS[stage.job.job.engine.name])):
             with stage.start(name) as run:
                 if kill:
                     stage.wait_for_work(run)
