@@ -117,10 +117,10 @@ def kill_a_worker(stage: Stage) -> Iterator[Finding]:
     for attempt in range(ATTEMPTS):
         name = f"worker-{attempt}"
         with stage.start(name) as run:
-            if not stage.wait_for_work(run, partial(workers_of, run.pid)):
+            if not stage.wait_for_work(run, partial(workers_of, os.getpid())):
                 continue
             sleep(stage.any_moment() / 4 ** (attempt + 1))
-            if not (victims := workers_of(run.pid)):
+            if not (victims := workers_of(os.getpid())):
                 continue
             os.kill(stage.draw.choice(victims), signal.SIGKILL)
             yield from _through(stage, name, run, "workers may die", "a worker was killed")

@@ -1,4 +1,4 @@
-"""The processes that a run has started, and which of them score."""
+"""The processes that a drill has started, and which of them score."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ SCORING = (b"ray::Actor", b"batchonnx.scoring.hook_process")
 """What the command line of a process that scores has in it: an actor of ours, a process for hooks."""
 
 
-def workers_of(driver: int) -> list[int]:
-    """Processes of this machine that score for a run: its children, and theirs."""
-    return [pid for pid in _below(driver) if any(map(_command(pid).__contains__, SCORING))]
+def workers_of(drill: int) -> list[int]:
+    """Processes of this machine that score for a drill's run: children of the run, or of the drill's Ray."""
+    return [pid for pid in _below(drill) if any(map(_command(pid).__contains__, SCORING))]
 
 
 def _below(root: int) -> Iterator[int]:
