@@ -41,8 +41,7 @@ def join_by_row(a: Read, b: Read, tallies: Sequence[ColumnTally]) -> Joined:
         mine = first.load(place)
         for other in second.with_rows_of(commit):
             theirs = load(other)
-            for path in mine.rows.keys() & theirs.rows.keys():
-                both += _compare(mine, theirs, path, tallies)
+            both += _compare(mine, theirs, tallies)
             newly_bad += _shared(mine.rows, theirs.bad)
             no_longer_bad += _shared(theirs.rows, mine.bad)
     return Joined(both, a.predicted - both, b.predicted - both, newly_bad, no_longer_bad)
@@ -102,22 +101,38 @@ class _Shards:
         return _Shard(table, _joined(rows), _joined(places), bad_rows(read.output, commit))
 
 
-def _compare(mine: _Shard, theirs: _Shard, path: str, tallies: Sequence[ColumnTally]) -> int:
-    """Rows of a file that both shards have."""
-    rows, here, there = np.intersect1d(
-        mine.rows[path], theirs.rows[path], assume_unique=True, return_indices=True
-    )
-    here, there = mine.places[path][here], theirs.places[path][there]
-    for begin in range(0, len(rows), SLICE_ROWS):
-        some = slice(begin, begin + SLICE_ROWS)
-        ours, others = pa.array(here[some]), pa.array(there[some])
-        for tally in tallies:
-            tally.add(
-                mine.table[tally.column].take(ours),
-                theirs.table[tally.column].take(others),
-                lambda place, some=rows[some]: f"row {some[place]:,} of {path}",  # type: ignore[misc]
+def _compare(mine: _Shard, theirs: _Shard, tallies: Sequence[ColumnTally]) -> int:
+    """How many rows both shards have; all files' together, of which there may be one for each row."""
+    here, there, rows, paths = list[np.ndarray](), list[np.ndarray](), list[np.ndarray](), list[str]()
+    for path in mine.rows:
+        if path in theirs.rows:
+            found, ours, others = np.intersect1d(
+                mine.rows[path], theirs.rows[path], assume_unique=True, return_indices=True
             )
-    return len(rows)
+            here.append(mine.places[path][ours])
+            there.append(theirs.places[path][others])
+            rows.append(found)
+            paths.append(path)
+    ends = np.cumsum([len(found) for found in rows])
+    numbers = _flat(rows)
+    for begin, ours, others in _sliced(_flat(here), _flat(there)):
+
+        def name(place: int, begin: int = begin) -> str:
+            path = paths[int(np.searchsorted(ends, begin + place, side="right"))]
+            return f"row {numbers[begin + place]:,} of {path}"
+
+        for tally in tallies:
+            tally.add(mine.table[tally.column].take(ours), theirs.table[tally.column].take(others), name)
+    return len(numbers)
+
+
+def _sliced(here: np.ndarray, there: np.ndarray) -> Iterator[tuple[int, pa.Array, pa.Array]]:
+    for begin in range(0, len(here), SLICE_ROWS):
+        yield begin, pa.array(here[begin : begin + SLICE_ROWS]), pa.array(there[begin : begin + SLICE_ROWS])
+
+
+def _flat(parts: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.empty(0, np.int64), *parts])
 
 
 def _shared(rows: Rows, others: Rows) -> int:
@@ -126,4 +141,4 @@ def _shared(rows: Rows, others: Rows) -> int:
 
 
 def _joined(parts: Mapping[str, list[np.ndarray]]) -> Rows:
-    return {path: np.concatenate(found) for path, found in parts.items()}
+    return {path: _flat(found) for path, found in parts.items()}

@@ -11,7 +11,7 @@ from batchonnx.report import live
 from batchonnx.report.live import live_view, progress_line
 from batchonnx.report.preview import format_preview, format_rows
 from batchonnx.report.summary import format_summary
-from batchonnx.report.text import duration, of_bytes, plural, printable, shorten
+from batchonnx.report.text import amount, duration, moment, of_bytes, plural, printable, shorten
 from batchonnx.scoring.progress import Progress, RunSummary
 from batchonnx.watch.pace import Pace
 
@@ -50,6 +50,27 @@ def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0"),
+        (1234.5, "1,234"),
+        (12.3456, "12.35"),
+        (2.0, "2"),
+        (0.99996, "1"),
+        (0.0000418349, "0.0000418"),
+    ],
+)
+def test_hours_and_money_have_no_exponent(number: float, text: str) -> None:
+    assert amount(number) == text
+
+
+def test_a_moment_is_told_in_utc_and_anything_else_as_it_is() -> None:
+    assert moment("2026-11-22T02:15:04.312Z") == "2026-11-22 02:15:04 UTC"
+    assert moment("2026-11-22T02:15:04Z") == "2026-11-22 02:15:04 UTC"
+    assert moment("yesterday") == "yesterday"
+
+
 def test_words() -> None:
     assert plural(1, "row") == "1 row"
     assert plural(2000, "batch") == "2,000 batches"
@@ -59,8 +80,8 @@ def test_words() -> None:
 
 def noted(*moments: Progress) -> Pace:
     pace = Pace()
-    for moment in moments:
-        pace.note(moment)
+    for one in moments:
+        pace.note(one)
     return pace
 
 
