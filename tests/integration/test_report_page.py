@@ -246,6 +246,7 @@ def make_hostile(folder: Path) -> JobFile:
     )
 
 
+@pytest.mark.slow
 def test_a_browser_runs_nothing_that_data_and_model_would_have_it_run(tmp_path: Path) -> None:
     browser = find_browser(tmp_path / "profile")
     api.run(make_hostile(tmp_path))
