@@ -312,6 +312,12 @@ def test_a_drill_is_red_where_a_check_is_missing(job: Path, broken_by: str, prom
     ids=["an actor shows parts before they are published", "commits are not checked"],
 )
 def test_so_it_is_on_ray(job: Path, broken_by: str, promise: str) -> None:
+    """Rows take a moment each, so that a driver is hit while they are scored, however late."""
+    (job.parent / "slow.py").write_text(
+        "import time\n\nimport numpy as np\n\n\ndef encode(rows):\n    time.sleep(0.05)\n"
+        "    return np.stack([rows.column(i).to_numpy() for i in range(rows.num_columns)], axis=1)\n"
+    )
+    job.write_text(job.read_text().replace("f7]", 'f7], python: "slow:encode"'))
     code, drill = chaos_on_ray(job, broken_by)
     assert code == 4
     assert statuses(drill)[promise] == "broken", drill["verdicts"]
