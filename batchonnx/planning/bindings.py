@@ -97,7 +97,8 @@ class Pixels:
 class ImageColumn:
     """A column of encoded images -> [n, c, h, w] or [n, h, w, c].
 
-    folder: where relative paths count from, absolute or a URL.
+    folder: where relative paths count from, absolute or a URL. is_framed: what is found in an image is told in
+        its own pixels (see `scoring.frames`).
     """
 
     input: TensorSpec
@@ -106,6 +107,7 @@ class ImageColumn:
     folder: str
     pixels: Pixels
     batch_axis: int = 0
+    is_framed: bool = False
 
 
 @dataclass(frozen=True)
@@ -245,11 +247,14 @@ class Detection:
     """How candidates become objects; see `scoring.decode.boxes`.
 
     boxes, classes: the model outputs that hold them; None as in the job file, which the rest is from, too.
+    in_image: boxes are told in the pixels of the framed feature's images, not as the model gives them.
     """
 
     boxes: TensorSpec | None
     classes: TensorSpec | None
     corners: str
+    normalized: bool
+    in_image: bool
     objectness: bool
     channels_first: bool
     min_score: float

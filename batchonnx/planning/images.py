@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
 
 from batchonnx.errors import ContractError, Problem
 from batchonnx.job.spec import Feature, Image, JobFile
-from batchonnx.planning.bindings import ImageColumn, Pixels, RowShape
+from batchonnx.planning.bindings import FeatureBinding, ImageColumn, OutputBinding, Pixels, RowShape
 from batchonnx.planning.encoded import FLOATS, encoded_as, folder_of, require
 from batchonnx.planning.image_preset import read_preset
 from batchonnx.runtime.signature import TensorSpec
@@ -36,6 +38,17 @@ def bind_image(
     return ImageColumn(
         spec, feature.column, encoded, folder_of(asked.folder, job), pixels, feature.batch_axis
     )
+
+
+def framed(
+    features: Iterable[FeatureBinding], outputs: Iterable[OutputBinding]
+) -> list[FeatureBinding]:
+    """The features, those of images framed where an output tells boxes in an image's pixels."""
+    if not any(binding.detection is not None and binding.detection.in_image for binding in outputs):
+        return list(features)
+    return [
+        dataclasses.replace(one, is_framed=True) if isinstance(one, ImageColumn) else one for one in features
+    ]
 
 
 def _with_preset(asked: Image, job: JobFile, where: str) -> Image:

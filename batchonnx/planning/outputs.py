@@ -95,7 +95,7 @@ def _bind(
             load_hook(output.python, job.folder, job.where(f"{where}.python"))
         shape = row_shape(spec, output.batch_axis) if spec.kind == "tensor" else None
         counted = bind_counted(output, spec, model, facts)
-        detection = bind_detection(output, spec, specs, facts) if output.detect is not None else None
+        detection = bind_detection(output, spec, specs, facts, job) if output.detect else None
     except (ContractError, HookError, _LabelsError) as error:
         bound.problems.extend(error.problems)
         return None

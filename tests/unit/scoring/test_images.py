@@ -20,7 +20,7 @@ from batchonnx.runtime.signature import TensorSpec
 from batchonnx.scoring.chunk import BadRow
 from batchonnx.scoring.encode import Encoder
 from batchonnx.scoring.encode.blobs import Undecodable
-from batchonnx.scoring.encode.pixels import decode_smaller, read_pixels
+from batchonnx.scoring.encode.pixels import decode_smaller, read_image
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PLAIN = Pixels(
@@ -42,6 +42,10 @@ PLAIN = Pixels(
 
 def want(**changes: object) -> Pixels:
     return dataclasses.replace(PLAIN, **changes)  # type: ignore[arg-type]
+
+
+def read_pixels(data: bytes, pixels: Pixels) -> np.ndarray:
+    return read_image(data, pixels)[0]
 
 
 def noise(width: int, height: int, mode: str = "RGB") -> Image.Image:
