@@ -97,8 +97,8 @@ class Pixels:
 class ImageColumn:
     """A column of encoded images -> [n, c, h, w] or [n, h, w, c].
 
-    folder: where relative paths count from, absolute or a URL. is_framed: what is found in an image is told in
-        its own pixels (see `scoring.frames`).
+    folder: where relative paths count from, absolute or a URL. is_framed: what is found in an image is told
+        in its own pixels (see `scoring.frames`).
     """
 
     input: TensorSpec

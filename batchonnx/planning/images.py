@@ -40,9 +40,7 @@ def bind_image(
     )
 
 
-def framed(
-    features: Iterable[FeatureBinding], outputs: Iterable[OutputBinding]
-) -> list[FeatureBinding]:
+def framed(features: Iterable[FeatureBinding], outputs: Iterable[OutputBinding]) -> list[FeatureBinding]:
     """The features, those of images framed where an output tells boxes in an image's pixels."""
     if not any(binding.detection is not None and binding.detection.in_image for binding in outputs):
         return list(features)

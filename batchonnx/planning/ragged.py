@@ -58,7 +58,11 @@ def bind_counted(
 
 
 def bind_detection(
-    output: Output, source: TensorSpec, specs: Mapping[str, TensorSpec], facts: Mapping[str, str], job: JobFile
+    output: Output,
+    source: TensorSpec,
+    specs: Mapping[str, TensorSpec],
+    facts: Mapping[str, str],
+    job: JobFile,
 ) -> Detection:
     """What makes objects of candidates. Raises ContractError."""
     asked = output.detect

@@ -36,7 +36,7 @@ _LYING = (5, 6, 7, 8)
 
 
 def read_image(data: memoryview | bytes, want: Pixels) -> tuple[np.ndarray, Frame]:
-    """uint8[h, w, c] of one image, the first of an animation, resized as asked, and where the image lies there.
+    """uint8[h, w, c] of one image, the first of an animation, resized as asked, and where it lies there.
 
     Other threads run meanwhile.
 
@@ -86,7 +86,7 @@ def _orientation(image: Image.Image) -> int:
 def decode_smaller(image: Image.Image, want: Pixels) -> float:
     """Have JPEG decode at a fraction of its size that is no smaller than what is wanted: which one.
 
-    The last pixels of a row or column may then stand for less than theirs, so that no quotient of sizes tells.
+    The last pixel of a row may then stand for fewer than the others, so that no quotient of sizes tells.
     """
     upright = want.upright and _orientation(image) in _LYING
     width, height = image.size if not upright else image.size[::-1]

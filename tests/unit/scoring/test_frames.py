@@ -15,6 +15,7 @@ from PIL import Image
 from batchonnx.planning.bindings import Pixels
 from batchonnx.scoring.encode.pixels import read_image
 from batchonnx.scoring.frames import in_image, in_seen
+from tests.detector import Picture
 
 PLAIN = Pixels(
     size=None,
@@ -31,16 +32,6 @@ PLAIN = Pixels(
     draft=False,
     max_pixels=10_000_000,
 )
-ORIENTATION = 0x0112
-
-# Stored as it is, as EXIF's orientation n -> how it is shown.
-SHOWN = {1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1]}
-SHOWN |= {
-    5: lambda a: a.T,
-    6: lambda a: np.rot90(a, -1),
-    7: lambda a: np.rot90(a, 2).T,
-    8: lambda a: np.rot90(a),
-}
 
 
 @st.composite
@@ -54,20 +45,6 @@ def ways(draw: st.DrawFn) -> Pixels:
     return dataclasses.replace(
         PLAIN, size=size, resize=resize, edge=edge, upright=draw(st.booleans()), draft=draw(st.booleans())
     )
-
-
-def drawn(shown: np.ndarray, kind: str, orientation: int) -> bytes:
-    """A file that is shown as these greys once it is turned upright."""
-    stored = next(
-        turned
-        for turned in (shown, *(turn(shown) for turn in SHOWN.values()))
-        if np.array_equal(SHOWN[orientation](turned), shown)
-    )
-    exif = Image.Exif()
-    exif[ORIENTATION] = orientation
-    file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(stored)).save(file, kind, exif=exif, **{"quality": 95})
-    return file.getvalue()
 
 
 def lit(values: np.ndarray) -> np.ndarray | None:
@@ -87,11 +64,10 @@ def test_a_box_comes_back_from_the_model_within_a_pixel(
     width, height = size
     left, top = data.draw(st.integers(0, width - 10)), data.draw(st.integers(0, height - 10))
     right, bottom = data.draw(st.integers(left + 8, width)), data.draw(st.integers(top + 8, height))
-    shown = np.zeros((height, width), np.uint8)
-    shown[top:bottom, left:right] = 255
     turned = orientation if way.upright else 1
     kind = data.draw(st.sampled_from(["PNG", "JPEG"]))
-    values, frame = read_image(drawn(shown, kind, turned), way)
+    picture = Picture(size, (left, top, right, bottom))
+    values, frame = read_image(picture.encoded(kind, turned), way)
     assert frame.image == (width, height)
     assert frame.seen == values.shape[1::-1]
     frames = np.array([frame], np.float64)
