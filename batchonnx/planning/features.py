@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from math import prod
@@ -13,6 +13,7 @@ import pyarrow as pa
 from batchonnx.errors import ContractError, HookError, Problem
 from batchonnx.job.spec import Feature, JobFile
 from batchonnx.planning.bindings import (
+    TOKEN_INPUTS,
     AudioColumn,
     BytesColumn,
     Constant,
@@ -61,10 +62,10 @@ def bind_features(job: JobFile, model: ModelSignature, schema: pa.Schema) -> Bou
             binding = _bind(name, feature, job, specs, schema, bound)
         except _Mismatch as mismatch:
             bound.problems.append(mismatch.problem)
-            fed.update(feature.inputs or [name])
+            fed.update(_meant(name, feature))
         except (HookError, ContractError) as error:
             bound.problems.extend(error.problems)
-            fed.update(feature.inputs or [name])
+            fed.update(_meant(name, feature))
         else:
             bound.bindings.append(binding)
             fed.update(spec.name for spec in inputs_of(binding))
@@ -81,6 +82,11 @@ def bind_features(job: JobFile, model: ModelSignature, schema: pa.Schema) -> Bou
         bound.bindings.append(_bind(spec.name, match.feature, job, specs, schema, bound))
         bound.notes.append(f'input "{spec.name}" is fed from {_named(match.feature)}: {match.reason}')
     return bound
+
+
+def _meant(name: str, feature: Feature) -> Sequence[str]:
+    """The inputs that a feature would feed if nothing were wrong with it."""
+    return [name, *TOKEN_INPUTS] if feature.tokenizer is not None else feature.inputs or [name]
 
 
 def _named(feature: Feature) -> str:
@@ -234,6 +240,8 @@ def _check_casts(
         }
         if price == "impossible":
             fix = "feed it another column, or make the tensor in a function of yours: python: module:function"
+            if is_binary(value):
+                fix = f"say what is encoded in it: {where}.image, .audio or .bytes; or {fix}"
             raise _Mismatch(
                 Problem(f'column "{name}" can\'t become {spec.dtype} for "{spec.name}"', facts, fix)
             )

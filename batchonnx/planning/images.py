@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from batchonnx.errors import ContractError, Problem
@@ -154,6 +155,13 @@ def _factors(
         for key, value, default in (("mean", asked.mean, 0.0), ("std", asked.std, 1.0))
     )
     factor = tuple(scale / deviation for deviation in std)
+    # As `write_values` multiplies.
+    if not np.isfinite(np.array(factor, np.promote_types(spec.dtype, np.float32))).all():
+        facts["found"] = f"scale {scale:g} ÷ std {', '.join(f'{deviation:g}' for deviation in std)}"
+        fix = f"correct {where}.image.scale or {where}.image.std"
+        raise ContractError(
+            Problem("what pixels are multiplied with is no number of the model's", facts, fix)
+        )
     return factor, tuple(-middle / deviation for middle, deviation in zip(mean, std, strict=True))
 
 

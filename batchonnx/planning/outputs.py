@@ -78,7 +78,9 @@ def _bind(
     where = f"outputs.{name}"
     missing = next((source for source in output.sources if source not in specs), None)
     if missing is not None:
-        near = get_close_matches(missing, specs, 1)
+        near = [name for name in specs if name.endswith(f".{missing}")] or get_close_matches(
+            missing, specs, 1
+        )
         facts = {"job": job.where(f"{where}.from"), "model": ", ".join(map(str, specs.values()))}
         fix = f'did you mean "{near[0]}"?' if near else "name one of the model's outputs"
         bound.problems.append(Problem(f'the model has no output "{missing}"', facts, fix))

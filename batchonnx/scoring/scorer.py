@@ -18,7 +18,8 @@ from batchonnx.planning.bindings import HookFeature, inputs_of
 from batchonnx.planning.hooks import load_hook
 from batchonnx.planning.lines import line_columns, written_columns
 from batchonnx.planning.plan import Plan
-from batchonnx.runtime.session import Model, OutOfMemory, ProcessDied
+from batchonnx.planning.texts import text_of
+from batchonnx.runtime.session import Model, OutOfMemory, PredictError
 from batchonnx.scoring.arrange import Arranged, Piece, arrangement
 from batchonnx.scoring.chunk import BadRow, Chunk
 from batchonnx.scoring.decode import Decoder
@@ -230,7 +231,7 @@ class Scorer:
         start, rows = perf_counter(), sum(lengths)
         try:
             predictions = self._predictions(piece.chunk.columns.slice(begin, rows), results, lengths)
-        except (HookRaised, ProcessDied):
+        except (HookRaised, PredictError):  # of a process with a hook, or of a row whose length can't be
             self.rows -= rows
             number = bisect_right(piece.cuts, (begin, maxsize))
             yield from self._carefully(piece, number, number + len(lengths), self.attempt)
@@ -317,6 +318,9 @@ class Scorer:
             path, row = batch.origin(0)
             facts = {"file": path, "row": f"{row:,} and following", "found": str(alone.__cause__)}
             fix = "score fewer rows at once: engine.batch_rows"
+            text = text_of(self._plan.features)
+            if text is not None and text.lengths:
+                fix += f"; or pad with another token than {text.pad_id}: features.{text.inputs[0].name}.pad"
             raise InputError(
                 Problem("the model fails on a batch, but on none of its rows", facts, fix)
             ) from alone

@@ -14,8 +14,10 @@ from batchonnx.planning.bindings import Pixels
 from batchonnx.scoring.encode.blobs import Undecodable
 from batchonnx.scoring.frames import Frame
 
-# We refuse by `max_pixels` before anything is decoded; Pillow's own word about it would be a second one.
+# We refuse by `max_pixels` before anything is decoded; Pillow's own word about it would be a second one. Of
+# metadata that is broken it tells once more for each image, and reads on.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 _FILTERS: Mapping[str, Image.Resampling] = {name.name.lower(): name for name in Image.Resampling}
 
@@ -56,6 +58,8 @@ def read_image(data: memoryview | bytes, want: Pixels) -> tuple[np.ndarray, Fram
 
 
 def _prepared(image: Image.Image, want: Pixels) -> tuple[np.ndarray, Frame]:
+    if image.format == "EPS":
+        raise Undecodable("PostScript: a program that would have to be run, no image")
     width, height = image.size
     if width * height > want.max_pixels:
         what = f"{width:,} x {height:,} pixels, at most {want.max_pixels:,} are decoded"
