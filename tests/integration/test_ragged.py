@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from batchonnx import api
-from batchonnx.errors import ContractError, ProofError
+from batchonnx.errors import ContractError, ProofError, RowError
 from batchonnx.job.load import job_from_dict
 from batchonnx.job.spec import JobFile
 from batchonnx.parts.row_groups import RowGroups
@@ -100,6 +100,21 @@ def test_each_rows_list_has_what_counts_of_it(folder: Path, by: dict[str, str]) 
         np.testing.assert_allclose(np.array(raw).reshape(-1, CLASSES), row, rtol=1e-5, atol=1e-6)
         powers = np.exp(row - row.max(1, keepdims=True)) if len(row) else row
         np.testing.assert_allclose(sure, (powers / powers.sum(1, keepdims=True))[:, 1], rtol=1e-5)
+
+
+def test_a_length_that_cannot_be_costs_its_row(folder: Path) -> None:
+    table = pq.read_table(folder / "rows.parquet")
+    masks = table["mask"].to_pylist()
+    masks[33] = [7] * LONGEST
+    masks = pa.array(masks, table.schema.field("mask").type)
+    pq.write_table(table.set_column(2, "mask", masks), folder / "rows.parquet")
+    lists = {"y": {"from": "logits", "index": 0, "length": "count"}}
+    found = _run(folder, lists, errors={"max_bad_rows": 1})
+    assert [row for row in range(ROWS) if row not in found["id"].to_pylist()] == [33]
+    with pytest.raises(RowError) as caught:
+        _run(folder, lists, output={"path": "other"})
+    assert caught.value.problems[0].facts["row"] == "33"
+    assert caught.value.problems[0].facts["found"] == '"count" is 35, of 5 values of "logits"'
 
 
 @pytest.mark.parametrize(

@@ -254,6 +254,7 @@ BROKEN = {
     "a header alone": (encoded(noise(50, 50))[:33], "a broken one"),
     "a bomb": (encoded(Image.new("1", (20_000, 20_000))), "400000000 pixels"),
     "more pixels than allowed": (encoded(Image.new("1", (1_100, 1_000))), "1,100 x 1,000 pixels"),
+    "a program": (encoded(Image.new("RGB", (8, 8)), "EPS"), "PostScript"),
     "float pixels": (encoded(Image.new("F", (3, 3)), "TIFF"), "floats"),
     "32 bits": (encoded(Image.fromarray(np.full((3, 3), 70_000, np.int32)), "TIFF"), "32 bits"),
 }
