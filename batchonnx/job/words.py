@@ -52,8 +52,8 @@ def kinds(annotation: Any, metadata: tuple[Any, ...] = ()) -> list[Kind]:
         Kind(
             origin or annotation,
             get_args(annotation),
-            at_least=next((part.ge for part in flat if isinstance(part, Ge)), None),
-            at_most=next((part.le for part in flat if isinstance(part, Le)), None),
+            at_least=next((_number(part.ge) for part in flat if isinstance(part, Ge)), None),
+            at_most=next((_number(part.le) for part in flat if isinstance(part, Le)), None),
             least=next((part.min_length for part in flat if isinstance(part, MinLen)), 0),
             most=next((part.max_length for part in flat if isinstance(part, MaxLen)), None),
             told=next((entry.description or "" for entry in metadata if isinstance(entry, FieldInfo)), ""),
@@ -111,6 +111,11 @@ def _rank(kind: Kind) -> int:
 
 def _constraints(entry: Any) -> list[Any]:
     return list(entry.metadata) if isinstance(entry, FieldInfo) else [entry]
+
+
+def _number(bound: object) -> float | None:
+    """A bound that can be told as it is."""
+    return bound if isinstance(bound, int | float) else None
 
 
 def _describe_one(kind: Kind) -> str:

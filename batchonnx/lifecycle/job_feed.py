@@ -22,9 +22,9 @@ from batchonnx.scoring.chunk import BadRow
 from batchonnx.scoring.decode import Decoder
 from batchonnx.scoring.encode import Encoder
 from batchonnx.scoring.frames import FRAMES
+from batchonnx.scoring.hooks import feature_hooks, output_hooks
 from batchonnx.scoring.pooling import Pooling
 from batchonnx.scoring.read import read_chunks
-from batchonnx.scoring.scorer import feature_hooks, output_hooks
 
 
 class JobFeed:

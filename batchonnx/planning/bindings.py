@@ -19,6 +19,18 @@ RowShape = tuple[int | None, ...]
 """A row's shape without the batch axis; None: any length, the same for all rows of a batch."""
 
 
+def told_shape(shape: RowShape) -> str:
+    """For people: `[any, 3]`."""
+    return "[" + ", ".join("any" if dim is None else str(dim) for dim in shape) + "]"
+
+
+def fits(found: RowShape, wanted: RowShape) -> bool:
+    """Whether rows of one shape can be rows of the other."""
+    return len(found) == len(wanted) and all(
+        a == b or a is None or b is None for a, b in zip(found, wanted, strict=True)
+    )
+
+
 @dataclass(frozen=True)
 class StackedScalars:
     """Scalar columns -> [n, k]; one column alone may also be [n].

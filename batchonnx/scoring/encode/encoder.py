@@ -18,7 +18,7 @@ from batchonnx.planning.bindings import (
     TensorColumn,
     TextColumn,
 )
-from batchonnx.scoring.encode.axes import move_batch_axis
+from batchonnx.scoring.axes import move_batch_axis
 from batchonnx.scoring.encode.bytes_window import load_bytes
 from batchonnx.scoring.encode.constants import constant_slicer
 from batchonnx.scoring.encode.hook import Function, RemoteHook, hook_slicer, remote_slicer
@@ -99,8 +99,6 @@ def _named(
     def loader(chunk: pa.RecordBatch) -> Slicer:
         rows = load(chunk)
         name, axis = feature.input.name, feature.batch_axis
-        if axis == 0:
-            return lambda start, stop: {name: rows(start, stop)}
         return lambda start, stop: {name: move_batch_axis(rows(start, stop), axis)}
 
     return loader

@@ -148,7 +148,7 @@ def _require_text(values: np.ndarray, name: str, row_of: RowOf) -> None:
         raise bad_rows(odd, name, reason, row_of)
 
 
-def hook_failed(reference: str, error: Exception) -> HookRaised:
+def hook_failed(reference: str, error: BaseException) -> HookRaised:
     """What a user's function raised, with the line in their file."""
     facts = {"found": f"{type(error).__name__}: {error}", "at": raised_at(error)}
     return HookRaised(

@@ -9,9 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from batchonnx.planning.bindings import ImageColumn, Pixels
-from batchonnx.scoring.chunk import BadRow
-from batchonnx.scoring.encode.axes import move_batch_axis
-from batchonnx.scoring.encode.blobs import Blobs, decode_each
+from batchonnx.scoring.axes import move_batch_axis
+from batchonnx.scoring.encode.blobs import Blobs, decode_each, require_alike
 from batchonnx.scoring.frames import FRAMES, Frame
 
 
@@ -43,7 +42,7 @@ def images_loader(
         )
         if want.size is None:
             images = each(lambda _, data: read_image(data, want))
-            _require_alike([values for values, _ in images], feature.column, start)
+            require_alike([values.shape for values, _ in images], _pixels, feature.column, start)
             batch = buffer(stop - start, images[0][0].shape)
             for row, (values, _) in zip(batch, images, strict=True):
                 write_values(values, want, row)
@@ -63,7 +62,7 @@ def images_loader(
 
         def rows(start: int, stop: int) -> dict[str, np.ndarray]:
             batch, frames = decoded(blobs, start, stop)
-            tensors = {feature.input.name: move_batch_axis(batch, axis) if axis else batch}
+            tensors = {feature.input.name: move_batch_axis(batch, axis)}
             return tensors | {FRAMES: np.array(frames, np.float64)} if feature.is_framed else tensors
 
         return rows
@@ -90,9 +89,5 @@ def write_values(values: np.ndarray, want: Pixels, out: np.ndarray) -> None:
         np.copyto(out, target, casting="same_kind")
 
 
-def _require_alike(images: Sequence[np.ndarray], column: str, first: int) -> None:
-    for place, values in enumerate(images):
-        if values.shape != images[0].shape:
-            height, width, _ = values.shape
-            expected = f"{images[0].shape[1]} x {images[0].shape[0]} pixels like its neighbours"
-            raise BadRow(first + place, column, f"{width} x {height} pixels, {expected}")
+def _pixels(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]} x {shape[0]} pixels"
