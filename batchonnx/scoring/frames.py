@@ -20,7 +20,7 @@ class Frame(NamedTuple):
     image: tuple[int, int]
     seen: tuple[int, int]
     scale: tuple[float, float]
-    corner: tuple[int, int]
+    corner: tuple[float, float]
 
 
 def in_image(corners: np.ndarray, frames: np.ndarray) -> np.ndarray:

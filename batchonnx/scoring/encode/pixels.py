@@ -36,6 +36,9 @@ _UPRIGHT: Mapping[int, Image.Transpose] = {
 _LYING = (5, 6, 7, 8)
 """Orientations whose height is the stored width."""
 
+_FROM_RIGHT, _FROM_BELOW = (2, 3, 6, 7), (3, 4, 7, 8)
+"""Orientations whose left, or upper, side is where the file's rows, or columns, end."""
+
 
 def read_image(data: memoryview | bytes, want: Pixels) -> tuple[np.ndarray, Frame]:
     """uint8[h, w, c] of one image, the first of an animation, resized as asked, and where it lies there.
@@ -72,8 +75,16 @@ def _prepared(image: Image.Image, want: Pixels) -> tuple[np.ndarray, Frame]:
         picture = picture.transpose(_UPRIGHT[turned])
     resized = _resize(picture, want)
     scale = share * resized.width / picture.width, share * resized.height / picture.height
-    framed, corner = _cut(resized, want)
-    frame = Frame((height, width) if turned in _LYING else (width, height), framed.size, scale, corner)
+    framed, (left, top) = _cut(resized, want)
+    if turned in _LYING:
+        width, height = height, width
+    # What a draft stands for beyond the image's end is in front of it where it was turned round.
+    ahead = picture.width / share - width, picture.height / share - height
+    corner = (
+        left - ahead[0] * scale[0] * (turned in _FROM_RIGHT),
+        top - ahead[1] * scale[1] * (turned in _FROM_BELOW),
+    )
+    frame = Frame((width, height), framed.size, scale, corner)
     values = np.asarray(framed)
     if want.channels == "BGR":
         values = values[:, :, ::-1]

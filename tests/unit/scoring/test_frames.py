@@ -85,6 +85,16 @@ def test_a_box_comes_back_from_the_model_within_a_pixel(
     np.testing.assert_allclose(in_image(in_seen(shares, frames), frames)[0], told, atol=1e-6)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_draft_whose_last_pixels_stand_for_less_is_where_the_image_is(orientation: int) -> None:
+    data = Picture((409, 417), (40, 96, 200, 240)).encoded("JPEG", orientation)
+    values, frame = read_image(data, dataclasses.replace(PLAIN, draft=True, resize="exact", size=(50, 50)))
+    light = values[:, :, 0].astype(np.float64)
+    center = [float((np.arange(50) + 0.5) @ light.sum(axis) / light.sum()) for axis in (0, 1)]
+    found = in_image(np.array([[*center, *center]]), np.array([frame], np.float64))[0]
+    np.testing.assert_allclose(found[:2], [120, 168], atol=1)
+
+
 @pytest.mark.parametrize(
     ("size", "way", "box", "expected"),
     [
