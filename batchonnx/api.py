@@ -33,6 +33,7 @@ from batchonnx.lifecycle.quantize import quantize as quantize_model
 from batchonnx.parts.dataset import open_dataset
 from batchonnx.planning.guess import guess_chain, guess_job
 from batchonnx.planning.plan import Plan
+from batchonnx.planning.stores import use_stores
 from batchonnx.proof.diff.diff import Difference, diff_results
 from batchonnx.proof.explain import Origin, explain_key, explain_row
 from batchonnx.proof.history import ListedRun, list_runs
@@ -78,6 +79,10 @@ __all__ = [
     "tune",
     "verify",
 ]
+
+
+Result = str | Path | JobFile
+"""A published result: its folder or URL; or the job that made it, whose `storage:` says how to reach it."""
 
 
 def plan(job: JobFile | str | Path, variables: Mapping[str, str] | None = None) -> Plan:
@@ -146,7 +151,7 @@ def run(
     return run_job(loaded, options, stop or threading.Event(), tell)
 
 
-def publish(output: str | Path, *, force: bool = False) -> Manifest:
+def publish(output: Result, *, force: bool = False) -> Manifest:
     """Publish a complete run that the gate has held back. force: whatever the gate has found.
 
     Raises GateError, StorageError if no complete run waits, OutputExistsError if another result has
@@ -155,7 +160,7 @@ def publish(output: str | Path, *, force: bool = False) -> Manifest:
     return publish_staged(_output(output), force=force)
 
 
-def verify(output: str | Path, *, deep: bool = False, rows: int = 10_000, seed: int | None = None) -> Proof:
+def verify(output: Result, *, deep: bool = False, rows: int = 10_000, seed: int | None = None) -> Proof:
     """Prove a published result again from its records and files: no row lost, none twice, none changed.
 
     deep: score about `rows` rows again, drawn by `seed`, and compare.
@@ -167,7 +172,7 @@ def verify(output: str | Path, *, deep: bool = False, rows: int = 10_000, seed: 
     return rescore(found, proof, rows, seed) if deep else proof
 
 
-def report(output: str | Path, *, against: str | Path | None = None, prove: bool = True) -> Page:
+def report(output: Result, *, against: Result | None = None, prove: bool = True) -> Page:
     """A published result as one HTML page that needs nothing else: no network, no script.
 
     against: another result, whose predictions are shown beside; left out: those that this one took the place
@@ -185,7 +190,7 @@ def runs(place: str | Path) -> list[ListedRun]:
     return list_runs(_absolute(place))
 
 
-def diff(a: str | Path, b: str | Path, *, key: str | None = None, tolerance: float = 0.0) -> Difference:
+def diff(a: Result, b: Result, *, key: str | None = None, tolerance: float = 0.0) -> Difference:
     """How the result at b differs from the one at a; rows are joined on disk, in memory that is bounded.
 
     key: a kept column that tells rows apart; left out, rows are known by their file and place in it.
@@ -224,7 +229,7 @@ def chaos(
     return hold_drill(_on(_load(job, variables), engine), rounds, seed, on_act)
 
 
-def clean(output: str | Path) -> list[Cleared]:
+def clean(output: Result) -> list[Cleared]:
     """Remove what crashes have left at an output and no run needs; a run that can go on is kept.
 
     Raises OutputBusyError while a run is writing there, StorageError.
@@ -232,7 +237,7 @@ def clean(output: str | Path) -> list[Cleared]:
     return list(clean_output(_output(output)))
 
 
-def dataset(output: str | Path) -> pads.Dataset:
+def dataset(output: Result) -> pads.Dataset:
     """A result's predictions as a pyarrow dataset: exactly the published parts, as the manifest tells.
 
     JSON lines are read as a whole, into memory; anything else when the dataset is.
@@ -252,9 +257,7 @@ def dataset(output: str | Path) -> pads.Dataset:
     return open_dataset(parts, root, filesystem, layout)
 
 
-def explain(
-    output: str | Path, *, row: int | None = None, key: tuple[str, str] | None = None
-) -> list[Origin]:
+def explain(output: Result, *, row: int | None = None, key: tuple[str, str] | None = None) -> list[Origin]:
     """Where predictions come from: file and row, shard, model and settings.
 
     row: place in the result, from 0, parts in the order of their names. key: a kept column and its
@@ -415,8 +418,12 @@ def _trial(
     return Trial(rows, gates or Gates())
 
 
-def _output(path: str | Path) -> Output:
-    return output_at(_absolute(path))
+def _output(result: Result) -> Output:
+    if not isinstance(result, JobFile):
+        return output_at(_absolute(result))
+    use_stores(result)
+    output = result.job.output
+    return output_at(result.resolve(output.path).rstrip("/"), is_trusted=output.single_writer == "trusted")
 
 
 def _absolute(path: str | Path) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from batchonnx.cli.options import json_option, set_option
 from batchonnx.cli.screen import complain, say
 from batchonnx.cli.stopping import stopping
 from batchonnx.errors import DriverError, Interrupted, Problem
@@ -28,17 +29,13 @@ _address_option = click.option(
     "--address",
     help="The cluster's dashboard, http://HEAD:8265. Left out: as RAY_ADDRESS says.",
 )
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, errors included.")
-_set_option = click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Fill {{ KEY }} in the job file."
-)
 _job_argument = click.argument("job", metavar="ID|JOB")
 
 
 @click.command()
 @click.argument("job", type=click.Path(path_type=Path))
 @_address_option
-@_set_option
+@set_option
 @click.option("--follow", is_flag=True, help="Show its progress until it is done; Ctrl-C lets it go on.")
 @click.option("--overwrite", is_flag=True, default=None, help="As with run.")
 @click.option("--fresh", is_flag=True, help="As with run.")
@@ -49,7 +46,7 @@ _job_argument = click.argument("job", metavar="ID|JOB")
 @click.option("--resource", multiple=True, metavar="NAME=AMOUNT", help="Reserve a custom resource.")
 @click.option("--shared", multiple=True, metavar="FOLDER", help="A folder that every node has, too.")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Files of the job's folder that stay here.")
-@_json_option
+@json_option
 def submit(
     job: Path,
     address: str | None,
@@ -111,8 +108,8 @@ def submit(
 @click.command()
 @_job_argument
 @_address_option
-@_set_option
-@_json_option
+@set_option
+@json_option
 def status(job: str, address: str | None, settings: tuple[str, ...], as_json: bool) -> None:
     """Say how a submitted job is: by its id, or the newest one that writes where a job file says.
 
@@ -138,9 +135,9 @@ def status(job: str, address: str | None, settings: tuple[str, ...], as_json: bo
 @click.command()
 @_job_argument
 @_address_option
-@_set_option
+@set_option
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job is over; Ctrl-C lets it run.")
-@_json_option
+@json_option
 def logs(job: str, address: str | None, settings: tuple[str, ...], follow: bool, as_json: bool) -> None:
     """Print what a submitted job has said. With --json each line is an object.
 
@@ -165,9 +162,9 @@ def logs(job: str, address: str | None, settings: tuple[str, ...], follow: bool,
 @click.command()
 @_job_argument
 @_address_option
-@_set_option
+@set_option
 @click.option("--no-wait", is_flag=True, help="Don't wait until it has stopped.")
-@_json_option
+@json_option
 def stop(job: str, address: str | None, settings: tuple[str, ...], no_wait: bool, as_json: bool) -> None:
     """Stop a submitted job: what it has scored is kept, nothing is published.
 
@@ -199,9 +196,9 @@ def stop(job: str, address: str | None, settings: tuple[str, ...], no_wait: bool
 @click.command()
 @_job_argument
 @_address_option
-@_set_option
+@set_option
 @click.option("--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Give up then, exit code 3.")
-@_json_option
+@json_option
 def wait(
     job: str, address: str | None, settings: tuple[str, ...], timeout: float | None, as_json: bool
 ) -> None:
@@ -222,7 +219,7 @@ def wait(
 
 @click.command("list")
 @_address_option
-@_json_option
+@json_option
 def list_(address: str | None, as_json: bool) -> None:
     """List the jobs that batchonnx has submitted to a cluster, the newest first.
 

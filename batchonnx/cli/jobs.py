@@ -14,6 +14,7 @@ import click
 
 from batchonnx.cli.logs import show_log
 from batchonnx.cli.look import write
+from batchonnx.cli.options import date_option, job_argument, json_option, load_dated, set_option
 from batchonnx.cli.screen import complain, say
 from batchonnx.cli.seconds import SECONDS
 from batchonnx.cli.stopping import cleaning_up, stopping
@@ -21,22 +22,6 @@ from batchonnx.errors import OutputExistsError, Problem, StorageError
 
 if TYPE_CHECKING:
     from batchonnx.engines.events import Tell
-    from batchonnx.job.spec import JobFile
-
-set_option = click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Fill {{ KEY }} in the job file. May be repeated.",
-)
-date_option = click.option(
-    "--date",
-    metavar="DATE",
-    help="The logical date: fill {{ date }}. One of the schedule's, if there is one.",
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, errors included.")
-job_argument = click.argument("job", type=click.Path(path_type=Path))
 
 
 @click.command()
@@ -290,19 +275,3 @@ def open_lines(file: str | None) -> Iterator[Tell | None]:
 
 def _told(budget: float | None, prices: Path | None, engine: str | None) -> tuple[tuple[str, object], ...]:
     return ("budget", budget), ("prices", prices), ("engine", engine)
-
-
-def load_dated(job: Path, settings: tuple[str, ...], date: str | None) -> JobFile:
-    """The job with its variables filled in; date: the logical date, if one was given.
-
-    Raises JobFileError, also for a date that the job's schedule hasn't got.
-    """
-    from batchonnx.job.load import load_job
-    from batchonnx.job.variables import parse_settings
-    from batchonnx.schedule.scheduled import check_date
-
-    if date is None:
-        return load_job(job, parse_settings(settings))
-    loaded = load_job(job, parse_settings((*settings, f"date={date}")))
-    check_date(loaded, date)
-    return loaded

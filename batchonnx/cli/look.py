@@ -9,19 +9,28 @@ from pathlib import Path
 
 import click
 
+from batchonnx.cli.options import date_option, json_option, load_result, output_argument, set_option
 from batchonnx.cli.screen import say
 from batchonnx.errors import Problem, ProofError, StorageError
 
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, errors included.")
-
 
 @click.command()
-@click.argument("output")
+@output_argument
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Left out: report-RUN.html, here.")
 @click.option("--against", metavar="OTHER", help="Another result, whose predictions are shown beside.")
 @click.option("--no-proof", is_flag=True, help="Don't read every file to prove the result first.")
-@_json_option
-def report(output: str, out: Path | None, against: str | None, no_proof: bool, as_json: bool) -> None:
+@set_option
+@date_option
+@json_option
+def report(
+    output: str,
+    settings: tuple[str, ...],
+    date: str | None,
+    out: Path | None,
+    against: str | None,
+    no_proof: bool,
+    as_json: bool,
+) -> None:
     """Write a page on the result at OUTPUT: one HTML file that needs no network and runs no script.
 
     Exit code 4 if the result doesn't prove to be whole; the page is written and says what is wrong.
@@ -33,7 +42,7 @@ def report(output: str, out: Path | None, against: str | None, no_proof: bool, a
     """
     from batchonnx import api
 
-    page = api.report(output, against=against, prove=not no_proof)
+    page = api.report(load_result(output, settings, date), against=against, prove=not no_proof)
     file = out or Path(f"report-{re.sub(r'[^0-9a-zA-Z]', '', page.run)}.html")
     write(file, page.html)
     say(json.dumps({"output": output, "run": page.run, "file": str(file)}) if as_json else f"wrote {file}")
@@ -43,7 +52,7 @@ def report(output: str, out: Path | None, against: str | None, no_proof: bool, a
 
 @click.command()
 @click.argument("place")
-@_json_option
+@json_option
 def runs(place: str, as_json: bool) -> None:
     """List the runs at PLACE, an output, or at all outputs below it.
 
@@ -69,7 +78,7 @@ def runs(place: str, as_json: bool) -> None:
     default=0.0,
     help="A relative difference of numbers that is no change.",
 )
-@_json_option
+@json_option
 def diff(a: str, b: str, key: str | None, tolerance: float, as_json: bool) -> None:
     """Say how the result at B differs from the one at A: settings, speed, and the predictions of each row.
 

@@ -12,12 +12,12 @@ from batchonnx.cli.model_options import (
     chosen_sizes,
     gate_options,
     html_option,
-    json_option,
     output_option,
     rows_options,
     size_option,
     write_page,
 )
+from batchonnx.cli.options import json_option
 from batchonnx.cli.screen import complain, say
 from batchonnx.errors import GateError
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchonnx.cli.model_options import gate_options, json_option, rows_options
+from batchonnx.cli.model_options import gate_options, rows_options
+from batchonnx.cli.options import json_option
 from batchonnx.cli.screen import complain, say
 
 if TYPE_CHECKING:

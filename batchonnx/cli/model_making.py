@@ -15,10 +15,10 @@ from batchonnx.cli.model_options import (
     Command,
     fixed_sizes,
     gate_options,
-    json_option,
     output_option,
     rows_options,
 )
+from batchonnx.cli.options import json_option
 from batchonnx.cli.screen import complain, say
 
 if TYPE_CHECKING:

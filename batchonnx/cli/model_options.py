@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batchonnx.cli.options import load_dated
 from batchonnx.cli.screen import complain
 from batchonnx.errors import Problem, StorageError
 
 if TYPE_CHECKING:
     from batchonnx.lifecycle.feed import Rows
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, errors included.")
 
 html_option = click.option(
     "--html", type=click.Path(path_type=Path), metavar="FILE", help="Write a page to look at, too."
@@ -131,8 +130,6 @@ def _chosen_rows(
         return read_npz(inputs)
     if job is None:
         return RandomRows(rows or RandomRows.count, seed, chosen_sizes(sizes))
-    from batchonnx.cli.jobs import load_dated
-
     return JobRows(load_dated(job, settings, date), rows or JobRows.count)
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 import click
 
-from batchonnx.cli.jobs import date_option, job_argument, json_option, load_dated, set_option
+from batchonnx.cli.options import date_option, job_argument, json_option, load_dated, set_option
 from batchonnx.cli.screen import complain, say
 from batchonnx.cli.seconds import SECONDS
 from batchonnx.cli.stopping import cleaning_up

@@ -7,43 +7,62 @@ from dataclasses import asdict
 
 import click
 
+from batchonnx.cli.options import date_option, json_option, load_result, output_argument, set_option
 from batchonnx.cli.screen import say
-
-_output_argument = click.argument("output")
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, errors included.")
 
 
 @click.command()
-@_output_argument
+@output_argument
 @click.option("--deep", is_flag=True, help="Score a random sample of rows again and compare.")
 @click.option(
     "--rows", type=click.IntRange(1), default=10_000, show_default=True, help="With --deep: how many."
 )
 @click.option("--seed", type=int, help="With --deep: draw the same sample again.")
-@_json_option
-def verify(output: str, deep: bool, rows: int, seed: int | None, as_json: bool) -> None:
+@set_option
+@date_option
+@json_option
+def verify(
+    output: str,
+    settings: tuple[str, ...],
+    date: str | None,
+    deep: bool,
+    rows: int,
+    seed: int | None,
+    as_json: bool,
+) -> None:
     """Prove that the result at OUTPUT has every row once, from its records and files alone.
 
-    Exit code 4, and all that is wrong, if it doesn't.
+    Exit code 4, and all that is wrong, if it doesn't. A job file stands for its output, which is then
+    reached as the job's `storage:` says.
 
     \b
     Examples:
       batchonnx verify predictions/
       batchonnx verify predictions/ --deep --json
+      batchonnx verify jobs/score.yaml --set day=2026-11-22
     """
     from batchonnx import api
     from batchonnx.report.proof_view import format_proof
 
-    proof = api.verify(output, deep=deep, rows=rows, seed=seed)
+    proof = api.verify(load_result(output, settings, date), deep=deep, rows=rows, seed=seed)
     say(json.dumps(asdict(proof), indent=1) if as_json else format_proof(proof))
 
 
 @click.command()
-@_output_argument
+@output_argument
 @click.option("--row", type=click.IntRange(0), help="The row's place in the result, from 0, parts by name.")
 @click.option("--key", metavar="COLUMN=VALUE", help="The row that holds a value in a kept column.")
-@_json_option
-def explain(output: str, row: int | None, key: str | None, as_json: bool) -> None:
+@set_option
+@date_option
+@json_option
+def explain(
+    output: str,
+    settings: tuple[str, ...],
+    date: str | None,
+    row: int | None,
+    key: str | None,
+    as_json: bool,
+) -> None:
     """Say where a prediction at OUTPUT comes from: file and row, shard, model and settings.
 
     \b
@@ -59,7 +78,8 @@ def explain(output: str, row: int | None, key: str | None, as_json: bool) -> Non
     column, sign, value = (key or "").partition("=")
     if key is not None and not sign:
         raise click.UsageError(f"--key is COLUMN=VALUE, found {key!r}.")
-    origins = api.explain(output, row=row, key=(column, value) if key is not None else None)
+    result = load_result(output, settings, date)
+    origins = api.explain(result, row=row, key=(column, value) if key is not None else None)
     if as_json:
         say(json.dumps([asdict(origin) for origin in origins], indent=1, default=str))
     else:
@@ -67,10 +87,12 @@ def explain(output: str, row: int | None, key: str | None, as_json: bool) -> Non
 
 
 @click.command()
-@_output_argument
+@output_argument
 @click.option("--force", is_flag=True, help="Whatever the gate has found.")
-@_json_option
-def publish(output: str, force: bool, as_json: bool) -> None:
+@set_option
+@date_option
+@json_option
+def publish(output: str, settings: tuple[str, ...], date: str | None, force: bool, as_json: bool) -> None:
     """Publish the complete run that the gate holds back from OUTPUT.
 
     \b
@@ -79,7 +101,7 @@ def publish(output: str, force: bool, as_json: bool) -> None:
     """
     from batchonnx import api
 
-    manifest = api.publish(output, force=force)
+    manifest = api.publish(load_result(output, settings, date), force=force)
     if as_json:
         say(json.dumps({"output": output, "run": manifest.run, "predicted": manifest.predicted}))
     else:
@@ -87,9 +109,11 @@ def publish(output: str, force: bool, as_json: bool) -> None:
 
 
 @click.command()
-@_output_argument
-@_json_option
-def clean(output: str, as_json: bool) -> None:
+@output_argument
+@set_option
+@date_option
+@json_option
+def clean(output: str, settings: tuple[str, ...], date: str | None, as_json: bool) -> None:
     """Remove what crashes have left at OUTPUT and no run needs.
 
     A run that can go on is kept, and so is the published result.
@@ -101,7 +125,7 @@ def clean(output: str, as_json: bool) -> None:
     from batchonnx import api
     from batchonnx.report.text import of_bytes, plural
 
-    cleared = api.clean(output)
+    cleared = api.clean(load_result(output, settings, date))
     if as_json:
         say(json.dumps([asdict(one) for one in cleared], indent=1))
         return

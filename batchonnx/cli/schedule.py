@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from batchonnx.cli.errors import ErrorBoundary, render
+from batchonnx.cli.options import job_argument, json_option
 from batchonnx.cli.screen import complain, say
 from batchonnx.cli.stopping import stopping
 from batchonnx.schedule.render.target import Target
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from batchonnx.errors import BatchonnxError
     from batchonnx.schedule.run_tick import TickResult
 
-_job_argument = click.argument("job", type=click.Path(path_type=Path))
 _set_option = click.option(
     "--set",
     "settings",
@@ -28,12 +28,11 @@ _set_option = click.option(
     metavar="KEY=VALUE",
     help="Fill {{ KEY }} in the job file, but the date.",
 )
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, errors included.")
 _quiet_option = click.option("--quiet", is_flag=True, help="No progress.")
 
 
 @click.command()
-@_job_argument
+@job_argument
 @click.option("--from", "first", required=True, metavar="DATE", help="The first logical date (or time).")
 @click.option("--to", "last", metavar="DATE", help="The last one; left out: up to now.")
 @click.option(
@@ -41,7 +40,7 @@ _quiet_option = click.option("--quiet", is_flag=True, help="No progress.")
 )
 @_set_option
 @_quiet_option
-@_json_option
+@json_option
 def backfill(
     job: Path,
     first: str,
@@ -96,10 +95,10 @@ def schedule() -> None:
 
 
 @schedule.command("next")
-@_job_argument
+@job_argument
 @click.option("-n", "--count", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many.")
 @_set_option
-@_json_option
+@json_option
 def next_(job: Path, count: int, settings: tuple[str, ...], as_json: bool) -> None:
     """Show when JOB is due next, and for which logical dates.
 
@@ -122,10 +121,10 @@ def next_(job: Path, count: int, settings: tuple[str, ...], as_json: bool) -> No
 
 
 @schedule.command()
-@_job_argument
+@job_argument
 @_set_option
 @_quiet_option
-@_json_option
+@json_option
 def run(job: Path, settings: tuple[str, ...], quiet: bool, as_json: bool) -> None:
     """Run JOB at its times, in the foreground, until Ctrl-C.
 
@@ -162,7 +161,7 @@ def run(job: Path, settings: tuple[str, ...], quiet: bool, as_json: bool) -> Non
 
 
 @schedule.command()
-@_job_argument
+@job_argument
 @click.option(
     "--at",
     metavar="TIME",
@@ -170,7 +169,7 @@ def run(job: Path, settings: tuple[str, ...], quiet: bool, as_json: bool) -> Non
 )
 @_set_option
 @_quiet_option
-@_json_option
+@json_option
 def tick(job: Path, at: str | None, settings: tuple[str, ...], quiet: bool, as_json: bool) -> None:
     """Run what is due of JOB at one moment: what other schedulers call at each tick.
 
@@ -211,7 +210,7 @@ def tick(job: Path, at: str | None, settings: tuple[str, ...], quiet: bool, as_j
 
 
 @schedule.command("render")
-@_job_argument
+@job_argument
 @click.option("--target", type=click.Choice(get_args(Target)), required=True, help="Who runs the ticks.")
 @click.option(
     "--image", default="batchonnx:cpu", show_default=True, help="Container image; see deploy/docker."
@@ -226,7 +225,7 @@ def tick(job: Path, at: str | None, settings: tuple[str, ...], quiet: bool, as_j
 )
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Write it here, not to the screen.")
 @_set_option
-@_json_option
+@json_option
 def render_(
     job: Path,
     target: Target,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -16,8 +17,11 @@ import pyarrow.feather as feather
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 import pytest
+import yaml
+from click.testing import CliRunner
 
 from batchonnx import api
+from batchonnx.cli import main
 from batchonnx.driver.run import open_job
 from batchonnx.errors import GateError, InputError, JobFileError
 from batchonnx.formats import parquet_footers
@@ -354,3 +358,33 @@ def test_the_jobs_own_settings_reach_a_store_of_another_ca(
     missing = job(tmp_path, "s3://lake/settings-of-a-job/", storage=storage | {"ca_file": "cb.pem"})
     with pytest.raises(JobFileError, match="trusted certificates isn't there"):
         open_job(missing)
+
+
+def test_a_job_file_stands_for_a_result_in_a_store_that_only_it_names(
+    tmp_path: Path, s3_tls: S3Server, use_store: UseStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_store(s3_tls)
+    for name in ("AWS_ENDPOINT_URL", "AWS_CA_BUNDLE", "AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name)
+    write(tmp_path / "in" / "0.parquet", table())
+    storage = {"endpoint": s3_tls.endpoint, "region": "us-east-1", "path_style": True}
+    storage |= {"ca_file": str(s3_tls.access.ca_file)}
+    output = f"s3://lake/named-by-a-job/{secrets.token_hex(4)}/{{{{ day }}}}"
+    asked = job(tmp_path, str(tmp_path / "in"), output, storage=storage)
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(asked.job.model_dump(mode="json", exclude_unset=True)))
+
+    def batchonnx(command: str, *options: str, code: int = 0) -> Any:
+        use_settings(StorageSettings())  # as in a process of its own
+        arguments = [command, str(tmp_path / "job.yaml"), "--set", "day=7", "--json", *options]
+        done = CliRunner().invoke(main, arguments)
+        assert done.exit_code == code, done.output
+        return json.loads(done.stdout) if code == 0 else done.output
+
+    batchonnx("run")
+    assert batchonnx("verify", "--deep")["predicted"] == ROWS
+    assert batchonnx("explain", "--row", "7")[0]["row"] == 7
+    assert batchonnx("report", "-o", str(tmp_path / "page.html"))["file"] == str(tmp_path / "page.html")
+    assert batchonnx("clean") == []
+    assert "no complete run" in batchonnx("publish", code=3)
+    done = CliRunner().invoke(main, ["verify", "s3://lake/x", "--set", "day=7"])
+    assert (done.exit_code, "name it in place of OUTPUT" in done.output) == (2, True)
