@@ -37,7 +37,12 @@ def bind_image(
         asked = _with_preset(asked, job, where)
     pixels = _settle(asked, spec, wanted, job, where)
     return ImageColumn(
-        spec, feature.column, encoded, folder_of(asked.folder, job), pixels, feature.batch_axis
+        spec,
+        feature.column,
+        encoded,
+        folder_of(asked.folder, job, f"{where}.image.folder"),
+        pixels,
+        feature.batch_axis,
     )
 
 
