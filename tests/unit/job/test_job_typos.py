@@ -7,7 +7,7 @@ from pathlib import Path
 from string import ascii_lowercase
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from batchonnx.errors import JobFileError, Problem
@@ -294,7 +294,6 @@ def slips(draw: st.DrawFn) -> tuple[int, str]:
     return number, line[:start] + typo + line[end:]
 
 
-@settings(deadline=None)
 @given(slips())
 def test_a_slip_in_any_key_is_reported_with_its_line(tmp_path_factory, slip):
     number, line = slip
@@ -306,7 +305,6 @@ def test_a_slip_in_any_key_is_reported_with_its_line(tmp_path_factory, slip):
     assert any(place.startswith(f"{path}:{number + 1} ") for place in places), places
 
 
-@settings(deadline=None)
 @given(slips())
 def test_a_slip_is_one_problem_that_names_the_right_key(tmp_path_factory, slip):
     number, line = slip
