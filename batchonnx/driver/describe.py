@@ -21,8 +21,8 @@ from batchonnx.ledger.records import (
     Work,
 )
 from batchonnx.planning.plan import Plan
+from batchonnx.planning.written import layout_of
 from batchonnx.scoring.neighbours import ROUNDING
-from batchonnx.scoring.scorer import layout_of
 
 
 def describe_plan(plan: Plan, since: PlanRecord | None, kept: Sequence[Commit]) -> PlanRecord:

@@ -32,6 +32,7 @@ from batchonnx.planning.models import open_models
 from batchonnx.planning.parts import check_parts
 from batchonnx.planning.plan import Plan, make_plan
 from batchonnx.planning.stores import use_stores
+from batchonnx.planning.written import layout_of, output_schema
 from batchonnx.proof.gate import Measured, check_result, require_passed
 from batchonnx.proof.published import read_parts
 from batchonnx.runtime.chain import open_again
@@ -44,7 +45,6 @@ from batchonnx.scoring.hook_processes import hook_processes
 from batchonnx.scoring.probe import with_types
 from batchonnx.scoring.progress import RunSummary, slowest_stage
 from batchonnx.scoring.read import read_early
-from batchonnx.scoring.scorer import layout_of, output_schema
 from batchonnx.storage.s3 import requests_sent
 from batchonnx.watch.watching import watching
 

@@ -29,7 +29,7 @@ def suggest_value(place: Place, node: Node, alternatives: list[Kind]) -> str:
             return f'write it in quotes: {lead}"{node.text.split("  from ")[-1]}"'
         if any(_holds(kind, str) for kind in alternatives):
             return f'write a list: {lead}["{node.text}"]'
-        if any(_holds(kind, int) for kind in alternatives):
+        if not isinstance(node.value, float) and any(_holds(kind, int) for kind in alternatives):
             return f"write a list: {lead}[{node.text}]"
     if isinstance(node.value, list) and key == "column":
         return "name one column, or use columns: [A, B]"

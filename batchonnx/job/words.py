@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from annotated_types import Ge, MinLen
+from annotated_types import Ge, Le, MaxLen, MinLen
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -20,13 +20,16 @@ class Kind:
     """One thing that a value may be.
 
     base: bool, int, float, str, list, dict, Any, Literal or a model.
-    args: a list's item, a dict's key and value, or a Literal's values.
+    args: a list's item, a dict's key and value, or a Literal's values. at_least, at_most: of a number.
+    least, most: how long a text or a list is.
     """
 
     base: Any
     args: tuple[Any, ...] = ()
-    at_least: int | None = None
-    filled: bool = False
+    at_least: float | None = None
+    at_most: float | None = None
+    least: int = 0
+    most: int | None = None
     told: str = ""
 
     @property
@@ -49,10 +52,10 @@ def kinds(annotation: Any, metadata: tuple[Any, ...] = ()) -> list[Kind]:
         Kind(
             origin or annotation,
             get_args(annotation),
-            at_least=next(
-                (part.ge for part in flat if isinstance(part, Ge) and isinstance(part.ge, int)), None
-            ),
-            filled=any(isinstance(part, MinLen) for part in flat),
+            at_least=next((_number(part.ge) for part in flat if isinstance(part, Ge)), None),
+            at_most=next((_number(part.le) for part in flat if isinstance(part, Le)), None),
+            least=next((part.min_length for part in flat if isinstance(part, MinLen)), 0),
+            most=next((part.max_length for part in flat if isinstance(part, MaxLen)), None),
             told=next((entry.description or "" for entry in metadata if isinstance(entry, FieldInfo)), ""),
         )
     ]
@@ -110,6 +113,11 @@ def _constraints(entry: Any) -> list[Any]:
     return list(entry.metadata) if isinstance(entry, FieldInfo) else [entry]
 
 
+def _number(bound: object) -> float | None:
+    """A bound that can be told as it is."""
+    return bound if isinstance(bound, int | float) else None
+
+
 def _describe_one(kind: Kind) -> str:
     if kind.told:
         return kind.told
@@ -124,14 +132,21 @@ def _describe_one(kind: Kind) -> str:
     if kind.base is list:
         return _describe_list(kind)
     words = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind.base]
-    bound = f" ({kind.at_least} or more)" if kind.at_least is not None else ""
-    return words + bound + (" (not empty)" if kind.filled else "")
+    return words + _bounds(kind) + (" (not empty)" if kind.least else "")
 
 
 def _describe_list(kind: Kind) -> str:
     if not kind.args or kind.args[0] is Any:
         return "a list"
     item = kinds(kind.args[0])[0]
-    words = item.told or {int: "whole numbers", str: "text"}[item.base]
-    bound = f" ({item.at_least} or more)" if item.at_least is not None else ""
-    return f"a list of {words}{bound}" + (" (not empty)" if kind.filled else "")
+    words = (item.told or {int: "whole numbers", float: "numbers", str: "text"}[item.base]) + _bounds(item)
+    if kind.most is None:
+        return f"a list of {words}" + (" (not empty)" if kind.least else "")
+    return f"a list of {kind.most if kind.least == kind.most else f'{kind.least} to {kind.most}'} {words}"
+
+
+def _bounds(kind: Kind) -> str:
+    """What a number may be."""
+    if kind.at_most is None:
+        return f" ({kind.at_least} or more)" if kind.at_least is not None else ""
+    return f" (at most {kind.at_most})" if kind.at_least is None else f" ({kind.at_least} to {kind.at_most})"

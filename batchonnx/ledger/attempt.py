@@ -21,9 +21,10 @@ from batchonnx.parts.layout import Layout
 from batchonnx.parts.row_groups import ROW_GROUP_BYTES, RowGroups, row_group_rows
 from batchonnx.planning.plan import Plan
 from batchonnx.planning.shards import Shard
+from batchonnx.planning.written import layout_of, output_schema
 from batchonnx.runtime.machine import resident_bytes
 from batchonnx.scoring.lines import explode
-from batchonnx.scoring.scorer import Scored, layout_of, output_schema
+from batchonnx.scoring.scorer import Scored
 
 
 class _Beside:

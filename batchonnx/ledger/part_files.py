@@ -199,4 +199,4 @@ class PartFiles:
 
 
 ORDER_SCHEMA = pa.schema([(FOLDER, pa.string())])
-"""Of the file that tells each predicted row's folder."""
+"""Of the file that tells each line's folder."""

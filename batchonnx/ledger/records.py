@@ -65,8 +65,8 @@ class Commit:
     attempt: tells two tries at one shard apart. at: when it was done (UTC, ISO 8601).
     part: its name in the plan. parts: the predictions' files, one row for each predicted row, each
     folder's in the order of the input; none if no row was predicted and the result is partitioned.
-    quarantine: the rows that couldn't be scored; None if there are none. order: each predicted row's folder,
-    in the order of the input; None if the result isn't partitioned. calls: of the model.
+    quarantine: the rows that couldn't be scored; None if there are none. order: each line's folder, in the
+    order of the input; None if the result isn't partitioned. calls: of the model.
     seconds: stage -> seconds of the worker between the commit before and this one.
     token: of the lease that it was made under; 0 on a disk, where the kernel keeps the lease.
     host, worker: who did it; empty in records that don't tell. took_s: from when its first rows

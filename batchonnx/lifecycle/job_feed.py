@@ -21,9 +21,10 @@ from batchonnx.runtime.signature import ModelSignature, OpLibrary
 from batchonnx.scoring.chunk import BadRow
 from batchonnx.scoring.decode import Decoder
 from batchonnx.scoring.encode import Encoder
+from batchonnx.scoring.frames import FRAMES
+from batchonnx.scoring.hooks import feature_hooks, output_hooks
 from batchonnx.scoring.pooling import Pooling
 from batchonnx.scoring.read import read_chunks
-from batchonnx.scoring.scorer import feature_hooks, output_hooks
 
 
 class JobFeed:
@@ -46,7 +47,8 @@ class JobFeed:
     def tensors(self, start: int, stop: int) -> Tensors:
         """See `Feed`."""
         # The encoder's buffers are used again for the next rows: these are kept.
-        return {name: np.array(value) for name, value in self._slicer(start, stop).items()}
+        fed = self._slicer(start, stop)
+        return {name: np.array(value) for name, value in fed.items() if name != FRAMES}
 
     def columns(self, values: Mapping[str, Any], start: int, stop: int) -> dict[str, np.ndarray]:
         """See `Feed`."""

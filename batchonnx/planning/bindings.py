@@ -19,6 +19,18 @@ RowShape = tuple[int | None, ...]
 """A row's shape without the batch axis; None: any length, the same for all rows of a batch."""
 
 
+def told_shape(shape: RowShape) -> str:
+    """For people: `[any, 3]`."""
+    return "[" + ", ".join("any" if dim is None else str(dim) for dim in shape) + "]"
+
+
+def fits(found: RowShape, wanted: RowShape) -> bool:
+    """Whether rows of one shape can be rows of the other."""
+    return len(found) == len(wanted) and all(
+        a == b or a is None or b is None for a, b in zip(found, wanted, strict=True)
+    )
+
+
 @dataclass(frozen=True)
 class StackedScalars:
     """Scalar columns -> [n, k]; one column alone may also be [n].
@@ -97,7 +109,8 @@ class Pixels:
 class ImageColumn:
     """A column of encoded images -> [n, c, h, w] or [n, h, w, c].
 
-    folder: where relative paths count from, absolute or a URL.
+    folder: where relative paths count from, absolute or a URL. is_framed: what is found in an image is told
+        in its own pixels (see `scoring.frames`).
     """
 
     input: TensorSpec
@@ -106,6 +119,7 @@ class ImageColumn:
     folder: str
     pixels: Pixels
     batch_axis: int = 0
+    is_framed: bool = False
 
 
 @dataclass(frozen=True)
@@ -245,11 +259,14 @@ class Detection:
     """How candidates become objects; see `scoring.decode.boxes`.
 
     boxes, classes: the model outputs that hold them; None as in the job file, which the rest is from, too.
+    in_image: boxes are told in the pixels of the framed feature's images, not as the model gives them.
     """
 
     boxes: TensorSpec | None
     classes: TensorSpec | None
     corners: str
+    normalized: bool
+    in_image: bool
     objectness: bool
     channels_first: bool
     min_score: float

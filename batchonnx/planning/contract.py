@@ -21,6 +21,7 @@ from batchonnx.planning.bindings import (
     inputs_of,
 )
 from batchonnx.planning.features import bind_features, feature_columns
+from batchonnx.planning.images import framed
 from batchonnx.planning.listing import Listing
 from batchonnx.planning.models import fixed_links
 from batchonnx.planning.outputs import bind_outputs
@@ -73,7 +74,7 @@ def make_contract(job: JobFile, model: ModelSignature, listing: Listing) -> Cont
         notes.append(
             f"the model takes {fixed} row{'s' * (fixed != 1)} a call: the last batch is padded and cut"
         )
-    bound = tuple(features.bindings), tuple(states), tuple(outputs.bindings)
+    bound = tuple(framed(features.bindings, outputs.bindings)), tuple(states), tuple(outputs.bindings)
     return Contract(*bound, keep, fixed, tuple(notes))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.types as pat
 
@@ -9,6 +11,7 @@ from batchonnx.errors import ContractError, DependencyError, Problem
 from batchonnx.job.spec import JobFile
 from batchonnx.planning.bindings import Encoded
 from batchonnx.planning.types import is_binary, is_text
+from batchonnx.storage.paths import is_ranged, open_filesystem
 
 FLOATS = ("float16", "float32", "float64")
 """Model inputs whose values are scaled."""
@@ -39,9 +42,24 @@ def encoded_as(arrow_type: pa.DataType, column: str, where: str) -> Encoded:
     )
 
 
-def folder_of(asked: str | None, job: JobFile) -> str:
-    """Where relative paths of a column count from: absolute, or a URL."""
-    return (job.resolve(asked) if asked is not None else str(job.folder)).rstrip("/")
+def folder_of(asked: str | None, job: JobFile, where: str) -> str:
+    """Where relative paths of a column count from: absolute, or a URL. where: the key, in the job file.
+
+    Raises ContractError for a folder of this machine that isn't there; DependencyError, StorageError for the
+    scheme of a URL.
+    """
+    if asked is None:
+        return str(job.folder).rstrip("/")
+    folder = job.resolve(asked)
+    if "://" in folder:
+        if not is_ranged(folder):
+            open_filesystem(folder)
+    elif not Path(folder).is_dir():
+        facts = {"job": job.where(where), "folder": folder}
+        raise ContractError(
+            Problem("the folder that paths count from isn't there", facts, "correct the path")
+        )
+    return folder.rstrip("/")
 
 
 def require(module: str, extra: str, where: str) -> None:

@@ -73,6 +73,8 @@ def make_identity(
     for binding in outputs:
         if binding.labels is not None:
             identity[f"labels of {binding.name}"] = _digest(json.dumps(binding.labels).encode())
+        if binding.detection is not None and binding.detection.in_image:
+            identity[f"boxes of {binding.name}"] = "in pixels of the image"
     references = {f.function for f in features if isinstance(f, HookFeature)}
     for reference in sorted(references | {b.function for b in outputs if b.function is not None}):
         identity[f"hook {reference}"] = _code_digest(reference, job)

@@ -50,7 +50,7 @@ def read_preset(path: str, where: str) -> dict[str, Any]:
     try:
         return {**_geometry(said), **_values(said)}
     except (KeyError, TypeError, ValueError) as error:
-        facts["found"] = str(error)
+        facts["found"] = f"no {error.args[0]}" if isinstance(error, KeyError) else str(error)
         fix = "write the keys of `image` out in place of preset"
         raise ContractError(Problem("the preset says something that `image` can't", facts, fix)) from error
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from batchonnx.errors import ContractError, Problem
 from batchonnx.job.spec import Feature, Image, JobFile
-from batchonnx.planning.bindings import ImageColumn, Pixels, RowShape
+from batchonnx.planning.bindings import FeatureBinding, ImageColumn, OutputBinding, Pixels, RowShape
 from batchonnx.planning.encoded import FLOATS, encoded_as, folder_of, require
 from batchonnx.planning.image_preset import read_preset
 from batchonnx.runtime.signature import TensorSpec
@@ -34,8 +37,22 @@ def bind_image(
         asked = _with_preset(asked, job, where)
     pixels = _settle(asked, spec, wanted, job, where)
     return ImageColumn(
-        spec, feature.column, encoded, folder_of(asked.folder, job), pixels, feature.batch_axis
+        spec,
+        feature.column,
+        encoded,
+        folder_of(asked.folder, job, f"{where}.image.folder"),
+        pixels,
+        feature.batch_axis,
     )
+
+
+def framed(features: Iterable[FeatureBinding], outputs: Iterable[OutputBinding]) -> list[FeatureBinding]:
+    """The features, those of images framed where an output tells boxes in an image's pixels."""
+    if not any(binding.detection is not None and binding.detection.in_image for binding in outputs):
+        return list(features)
+    return [
+        dataclasses.replace(one, is_framed=True) if isinstance(one, ImageColumn) else one for one in features
+    ]
 
 
 def _with_preset(asked: Image, job: JobFile, where: str) -> Image:
@@ -143,6 +160,13 @@ def _factors(
         for key, value, default in (("mean", asked.mean, 0.0), ("std", asked.std, 1.0))
     )
     factor = tuple(scale / deviation for deviation in std)
+    # As `write_values` multiplies.
+    if not np.isfinite(np.array(factor, np.promote_types(spec.dtype, np.float32))).all():
+        facts["found"] = f"scale {scale:g} ÷ std {', '.join(f'{deviation:g}' for deviation in std)}"
+        fix = f"correct {where}.image.scale or {where}.image.std"
+        raise ContractError(
+            Problem("what pixels are multiplied with is no number of the model's", facts, fix)
+        )
     return factor, tuple(-middle / deviation for middle, deviation in zip(mean, std, strict=True))
 
 

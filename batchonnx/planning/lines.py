@@ -45,10 +45,6 @@ def check_lines(job: JobFile, keep: Sequence[pa.Field], outputs: Sequence[Output
             facts = {"job": job.where(f"outputs.{binding.name}.explode"), "found": str(kind)}
             fix = "leave explode out, or make it a list: mask, length, top_k, detect"
             raise ContractError(Problem(f'column "{binding.name}" has no lists to explode', facts, fix))
-    if exploded and job.job.output.partition_by:
-        facts = {"job": job.where("output.partition_by"), "found": f"explode of {exploded[0].name}"}
-        fix = "leave one of them out"
-        raise ContractError(Problem("an exploded result can't be partitioned", facts, fix))
     names = [name for name, _ in written_columns(keep, outputs)]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:

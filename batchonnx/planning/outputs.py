@@ -78,7 +78,9 @@ def _bind(
     where = f"outputs.{name}"
     missing = next((source for source in output.sources if source not in specs), None)
     if missing is not None:
-        near = get_close_matches(missing, specs, 1)
+        near = [name for name in specs if name.endswith(f".{missing}")] or get_close_matches(
+            missing, specs, 1
+        )
         facts = {"job": job.where(f"{where}.from"), "model": ", ".join(map(str, specs.values()))}
         fix = f'did you mean "{near[0]}"?' if near else "name one of the model's outputs"
         bound.problems.append(Problem(f'the model has no output "{missing}"', facts, fix))
@@ -95,7 +97,7 @@ def _bind(
             load_hook(output.python, job.folder, job.where(f"{where}.python"))
         shape = row_shape(spec, output.batch_axis) if spec.kind == "tensor" else None
         counted = bind_counted(output, spec, model, facts)
-        detection = bind_detection(output, spec, specs, facts) if output.detect is not None else None
+        detection = bind_detection(output, spec, specs, facts, job) if output.detect else None
     except (ContractError, HookError, _LabelsError) as error:
         bound.problems.extend(error.problems)
         return None

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 import pyarrow as pa
 
 from batchonnx.errors import ContractError, Problem
-from batchonnx.job.spec import Output
+from batchonnx.job.spec import Detect, JobFile, Output
 from batchonnx.planning.bindings import Counted, Detection, OutputBinding
 from batchonnx.runtime.signature import Dim, ModelSignature, TensorSpec
 
@@ -58,7 +58,11 @@ def bind_counted(
 
 
 def bind_detection(
-    output: Output, source: TensorSpec, specs: Mapping[str, TensorSpec], facts: Mapping[str, str]
+    output: Output,
+    source: TensorSpec,
+    specs: Mapping[str, TensorSpec],
+    facts: Mapping[str, str],
+    job: JobFile,
 ) -> Detection:
     """What makes objects of candidates. Raises ContractError."""
     asked = output.detect
@@ -91,6 +95,8 @@ def bind_detection(
         boxes,
         classes,
         corners=asked.corners,
+        normalized=asked.normalized,
+        in_image=_in_image(asked, job, facts),
         objectness=asked.objectness,
         channels_first=asked.channels_first,
         min_score=float(asked.min_score),
@@ -98,6 +104,23 @@ def bind_detection(
         across_classes=asked.across_classes,
         most=asked.most,
     )
+
+
+def _in_image(asked: Detect, job: JobFile, facts: Mapping[str, str]) -> bool:
+    """Whether boxes are told in the pixels of the images that the job feeds."""
+    images = [name for name, feature in (job.job.features or {}).items() if feature.image is not None]
+    if asked.coordinates == "model" or (asked.coordinates is None and not images):
+        if asked.normalized:
+            told = {**facts, "found": "normalized, and boxes are told as the model gives them"}
+            fix = "leave detect.normalized out"
+            raise ContractError(Problem("normalized goes with the pixels of an image", told, fix))
+        return False
+    if len(images) != 1:
+        told = {**facts, "expected": "one feature made of images", "found": ", ".join(images) or "none"}
+        title = "boxes can't be told in the pixels of an image: "
+        title += "it isn't clear of which one" if images else "no feature is made of images"
+        raise ContractError(Problem(title, told, "set detect.coordinates: model"))
+    return True
 
 
 def _row(spec: TensorSpec, batch_axis: int) -> Shape | None:

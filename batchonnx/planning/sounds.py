@@ -44,7 +44,7 @@ def bind_audio(
         normalize=asked.normalize,
         max_seconds=asked.max_seconds,
     )
-    folder = folder_of(asked.folder, job)
+    folder = folder_of(asked.folder, job, f"{where}.audio.folder")
     return AudioColumn(spec, feature.column, encoded, folder, sound, shape, feature.batch_axis)
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from batchonnx.errors import BatchonnxError, ContractError, Problem
@@ -54,15 +55,15 @@ def bind_text(
     ]
     inputs = (spec, *others)
     fixed = _fixed_length(inputs, wanted, job, where)
-    folder, data = _read(job.resolve(feature.tokenizer), job.where(f"{where}.tokenizer"))
-    facts = {"job": job.where(f"{where}.tokenizer"), "file": f"{folder}/{TOKENIZER_FILE}"}
+    file, data = _read(job.resolve(feature.tokenizer), job.where(f"{where}.tokenizer"))
+    facts = {"job": job.where(f"{where}.tokenizer"), "file": file}
     try:
         tokenizer = open_tokenizer(data)
     except ValueError as error:
         facts["found"] = str(error)[:300]
         fix = f"name a {TOKENIZER_FILE} as the tokenizers package writes it"
         raise ContractError(Problem("the tokenizer can't be read", facts, fix)) from error
-    settings = _settings(folder, facts)
+    settings = _settings(file.rpartition("/")[0], facts)
     max_length = feature.max_length or fixed or _told_length(tokenizer, settings)
     if max_length is None:
         fix = f"say how many tokens the model takes at most: {where}.max_length"
@@ -78,6 +79,9 @@ def bind_text(
         facts = {"job": job.where(where), "model": str(spec)}
         fix = f"the model has no attention_mask: if it knows padding by its id, say which: {where}.pad"
         raise ContractError(Problem("texts have to be padded, and nothing says with what", facts, fix))
+    if feature.pad is not None and feature.pad > np.iinfo(spec.dtype).max:
+        facts = {"job": job.where(f"{where}.pad"), "model": str(spec), "found": f"{feature.pad}"}
+        raise ContractError(Problem(f"pad is no {spec.dtype}", facts, "name a token that the model knows"))
     points = (fixed,) if fixed is not None else lengths(max_length)
     return TextColumn(
         inputs=inputs,
@@ -125,18 +129,19 @@ def _fixed_length(
 
 
 def _read(path: str, where: str) -> tuple[str, bytes]:
-    """The folder of a tokenizer's file, and its bytes. path: of either; absolute, or a URL."""
+    """A tokenizer's file and its bytes. path: of it, or of its folder; absolute, or a URL."""
     file = path if path.endswith(".json") else f"{path.rstrip('/')}/{TOKENIZER_FILE}"
     facts = {"job": where, "file": file}
     try:
         data = read_whole(file)
     except BatchonnxError as error:
         facts["found"] = error.problems[0].facts.get("found", error.problems[0].title)
-        raise ContractError(Problem("the tokenizer can't be read", facts, "correct the path")) from error
+        fix = error.problems[0].fix
+        raise ContractError(Problem("the tokenizer can't be read", facts, fix)) from error
     if data is None:
         fix = f"name a {TOKENIZER_FILE}, or the folder that holds it"
         raise ContractError(Problem("the tokenizer isn't there", facts, fix))
-    return file.rpartition("/")[0], data
+    return file, data
 
 
 def _settings(folder: str, facts: Mapping[str, str]) -> dict[str, Any]:

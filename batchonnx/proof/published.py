@@ -1,8 +1,12 @@
-"""The rows of a published result, whatever its format: by files, or a shard's in the order of its input."""
+"""The rows of a published result, whatever its format: by files, or a shard's in the order of its input.
+
+Of an exploded result the files hold lines, which are joined to rows again (see `scoring.lines`); of a
+partitioned one a shard's lines lie in several folders, and its order tells which is in which.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +21,9 @@ from batchonnx.planning.lines import ELEMENT
 from batchonnx.scoring.lines import begin_rows, implode, imploded_schema
 from batchonnx.scoring.pick import take
 
+BLOCK_LINES = 1 << 16
+"""Of several folders, so many lines are put in order at a time."""
+
 
 def read_stored(
     output: Output, layout: Layout, stored: StoredFile, columns: Sequence[str] | None = None
@@ -29,9 +36,34 @@ def read_stored(
 def read_parts(
     output: Output, layout: Layout, commit: Commit, columns: Sequence[str] | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """All rows of a shard, part after part; raises as `read_stored`."""
+    """All lines of a shard, part after part; raises as `read_stored`."""
     for stored in commit.parts:
         yield from read_stored(output, layout, stored, columns)
+
+
+def read_lines(
+    output: Output, layout: Layout, commit: Commit, columns: Sequence[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """As `read_parts`, in the order of the input whatever folders they lie in.
+
+    Raises ValueError, too, where the parts have fewer lines than the order tells of.
+    """
+    order = _read_order(output, commit)
+    if order is None:
+        yield from read_parts(output, layout, commit, columns)
+        return
+    folders, numbers = order
+    beside = [[part for part in commit.parts if _folder(part) == folder] for folder in folders]
+    streams = [
+        _Stream(batch for part in parts for batch in read_stored(output, layout, part, columns))
+        for parts in beside
+    ]
+    for first in range(0, len(numbers), BLOCK_LINES):
+        here = numbers[first : first + BLOCK_LINES]
+        places = np.argsort(here, kind="stable")
+        counts = np.bincount(here, minlength=len(folders))
+        lines = [batch for number in np.flatnonzero(counts) for batch in streams[number].take(counts[number])]
+        yield take(pa.concat_batches(lines), np.argsort(places, kind="stable"))
 
 
 def read_rows(
@@ -42,7 +74,7 @@ def read_rows(
         yield from read_parts(output, layout, commit, columns)
         return
     wanted = [*columns, ELEMENT] if columns is not None else None
-    yield from implode(read_parts(output, layout, commit, wanted), layout.exploded)
+    yield from implode(read_lines(output, layout, commit, wanted), layout.exploded)
 
 
 def row_schema(layout: Layout) -> pa.Schema | None:
@@ -53,14 +85,16 @@ def row_schema(layout: Layout) -> pa.Schema | None:
 
 def place_in_shard(output: Output, layout: Layout, commit: Commit, stored: StoredFile, place: int) -> int:
     """Which of a shard's predicted rows, in the order of the input, a row of one of its parts is of."""
-    if layout.exploded:
-        line = sum(part.rows for part in commit.parts[: commit.parts.index(stored)]) + place
-        begins = [begin_rows(b.column(0)) for b in read_parts(output, layout, commit, [ELEMENT])]
-        return int(np.concatenate(begins)[: line + 1].sum()) - 1
     beside = [part for part in commit.parts if _folder(part) == _folder(stored)]
-    before = sum(part.rows for part in beside[: beside.index(stored)])
-    order = read_order(output, commit)
-    return before + place if order is None else int(np.flatnonzero(order == _folder(stored))[before + place])
+    line = sum(part.rows for part in beside[: beside.index(stored)]) + place
+    order = _read_order(output, commit)
+    if order is not None:
+        folders, numbers = order
+        line = int(np.flatnonzero(numbers == folders.index(_folder(stored)))[line])
+    if not layout.exploded:
+        return line
+    begins = [begin_rows(b.column(0)) for b in read_lines(output, layout, commit, [ELEMENT])]
+    return int(np.concatenate(begins)[: line + 1].sum()) - 1
 
 
 def rows_of_shard(
@@ -77,29 +111,36 @@ def rows_of_shard(
     """
     if layout.exploded:
         return _cut(read_rows(output, layout, commit, columns), first, count, row_schema(layout))
-    order = read_order(output, commit)
-    if order is None:
-        return _slice(output, layout, commit.parts, first, count, columns)
-    wanted = order[first : first + count]
-    pieces, places = [], []
-    for folder in dict.fromkeys(wanted.tolist()):
-        parts = [part for part in commit.parts if _folder(part) == folder]
-        here = np.flatnonzero(wanted == folder)
-        before = int((order[:first] == folder).sum())
-        pieces.append(_slice(output, layout, parts, before, len(here), columns))
-        places.append(here)
-    back = np.argsort(np.concatenate(places), kind="stable")
-    rows = pa.concat_batches([batch for piece in pieces for batch in piece.to_batches()])
-    return pa.Table.from_batches([take(rows, back)])
+    if commit.order is not None:
+        return _cut(read_lines(output, layout, commit, columns), first, count, layout.arrow_schema)
+    return _slice(output, layout, commit.parts, first, count, columns)
 
 
-def read_order(output: Output, commit: Commit) -> np.ndarray | None:
-    """object[predicted]: the folder of each predicted row; None if the shard's rows are in one."""
+def _read_order(output: Output, commit: Commit) -> tuple[list[str], np.ndarray] | None:
+    """Folders, and int[lines]: which of them each line lies in; None if the shard's lines are in one."""
     if commit.order is None:
         return None
     with output.open(commit.order.path) as source:
-        folders = pq.read_table(source, columns=[FOLDER]).column(0)
-    return np.asarray(folders.to_pylist(), object)
+        found = pq.read_table(source, columns=[FOLDER]).column(0).combine_chunks().dictionary_encode()
+    return found.dictionary.to_pylist(), found.indices.to_numpy()
+
+
+class _Stream:
+    """Lines that follow each other, as many at a time as are asked for."""
+
+    def __init__(self, batches: Iterable[pa.RecordBatch]) -> None:
+        self._batches = iter(batches)
+        self._rest: pa.RecordBatch | None = None
+
+    def take(self, count: int) -> Iterator[pa.RecordBatch]:
+        """The next ones. Raises ValueError if there are fewer."""
+        while count:
+            batch = self._rest if self._rest is not None else next(self._batches, None)
+            if batch is None:
+                raise ValueError(f"{count:,} lines are missing that the order tells of")
+            yield batch.slice(0, count)
+            self._rest = batch.slice(count) if count < batch.num_rows else None
+            count -= min(count, batch.num_rows)
 
 
 def _folder(stored: StoredFile) -> str:

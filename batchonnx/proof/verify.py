@@ -32,7 +32,7 @@ from batchonnx.parts.layout import Layout, is_part, part_of
 from batchonnx.parts.read import read_file
 from batchonnx.planning.identity import fingerprint
 from batchonnx.planning.lines import ELEMENT
-from batchonnx.proof.published import read_parts
+from batchonnx.proof.published import read_lines
 from batchonnx.runtime.cores import usable_cores
 from batchonnx.scoring.lines import begin_rows
 from batchonnx.scoring.quarantine import FILE, ROW
@@ -295,7 +295,7 @@ def _lines(path: str, source: pa.NativeFile, layout: Layout, stored: StoredFile)
 def _elements(output: Output, layout: Layout, commit: Commit) -> Iterator[Problem]:
     """The lines of an exploded shard are those of as many rows as it predicted, each row's without a gap."""
     rows, last = 0, -1
-    for batch in read_parts(output, layout, commit, [ELEMENT]):
+    for batch in read_lines(output, layout, commit, [ELEMENT]):
         element = batch.column(0)
         begins = begin_rows(element)
         number = pc.fill_null(element, -1).to_numpy(zero_copy_only=False)
@@ -313,7 +313,7 @@ def _elements(output: Output, layout: Layout, commit: Commit) -> Iterator[Proble
 
 
 def _ordered(path: str, source: pa.NativeFile, commit: Commit) -> Iterator[Problem]:
-    """Each predicted row has a folder, and each folder as many rows as its files."""
+    """Each line has a folder, and each folder as many lines as its files."""
     source.seek(0)
     found = Counter(pq.read_table(source, columns=[FOLDER]).column(0).to_pylist())
     expected: Counter[str] = Counter()

@@ -163,6 +163,7 @@ def _output(binding: OutputBinding) -> str:
     if binding.detection is not None:
         asked = binding.detection
         steps.append(f"objects of at least {asked.min_score:g}, overlap up to {asked.max_overlap:g}")
+        steps.append("boxes in pixels of the image" if asked.in_image else "boxes as the model gives them")
     if binding.explode:
         steps.append("a line for each")
     how = f" ({', '.join(steps)})" if steps else ""

@@ -52,7 +52,10 @@ class Child:
         theirs = (requests_in, answers_out)
         command = [sys.executable, "-m", module, *map(str, theirs)]
         try:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=theirs)
+            # In a group of its own: a terminal's Ctrl-C is for us, and would be taken for a row's doing.
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, pass_fds=theirs, process_group=0
+            )
         finally:
             for end in theirs:
                 os.close(end)

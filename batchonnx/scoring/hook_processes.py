@@ -26,7 +26,7 @@ from batchonnx.runtime.child import Child, ChildDied, Pipe
 from batchonnx.runtime.session import ProcessDied
 from batchonnx.scoring.chunk import BadRow
 from batchonnx.scoring.decode.hook import RemoteColumn, column_of
-from batchonnx.scoring.encode.hook import RemoteHook, tensors_of
+from batchonnx.scoring.encode.hook import RemoteHook, hook_failed, tensors_of
 from batchonnx.scoring.stream import arrays_of, from_bytes, of_arrays, to_bytes
 
 _HOOK = b"hook"
@@ -143,13 +143,15 @@ def serve(pipe: Pipe) -> None:
             rows = from_bytes(pipe.recv_bytes())
         except EOFError:
             return
+        name = (rows.schema.metadata or {}).get(_HOOK, b"").decode()
         try:
             if not hooks:
                 hooks = _load(folder, features, outputs)
-            name = (rows.schema.metadata or {}).get(_HOOK, b"").decode()
             answer = b"." + to_bytes(hooks[name](rows))
         except Exception as error:  # handed over: the other end raises it
             answer = b"!" + pickle.dumps(_portable(error))
+        except KeyboardInterrupt as error:  # the hook's own: this process is told of no key
+            answer = b"!" + pickle.dumps(hook_failed(name, error))
         pipe.send_bytes(answer)
 
 

@@ -1,4 +1,4 @@
-"""Rows that can't be scored: what is kept of them, and how many there may be."""
+"""Rows that can't be scored: why, what is kept of them, and how many there may be."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.types as pat
 
-from batchonnx.errors import BatchonnxError, Problem, RowError
-from batchonnx.scoring.chunk import Chunk
+from batchonnx.errors import BatchonnxError, HookRaised, Problem, RowError
+from batchonnx.scoring.chunk import BadRow, Chunk
 from batchonnx.scoring.pick import pick
 
 FILE, ROW, ERROR = "batchonnx_file", "batchonnx_row", "batchonnx_error"
@@ -108,3 +108,29 @@ def _is_valid(column: pa.Array) -> bool:
     except pa.ArrowInvalid:
         return False
     return True
+
+
+def reason_of(error: Exception) -> str:
+    """Why a row is bad, as quarantine tells it. error: one of `isolate.RowFault`."""
+    if isinstance(error, BadRow):
+        return f"{error.column}: {error.reason}"
+    if isinstance(error, HookRaised):
+        return error.problems[0].facts["found"]
+    return str(error)
+
+
+def row_error(error: Exception, path: str, row: int) -> BatchonnxError:
+    """A bad row's failure, told with where the row came from."""
+    where = {"file": path, "row": f"{row:,}"}
+    if isinstance(error, BadRow):
+        facts = {**where, "column": error.column, "found": error.reason}
+        fix = "mend the row, leave it out with input.filter, give the feature a fill or cast, or allow some"
+        fix += " bad rows: errors.max_bad_rows"
+        title = f'column "{error.column}" can\'t be encoded in row {row:,} of {path}'
+        return RowError(Problem(title, facts, fix))
+    if isinstance(error, HookRaised):
+        (problem,) = error.problems
+        return HookRaised(Problem(problem.title, {**where, **problem.facts}, problem.fix))
+    facts = {**where, "found": str(error)}
+    fix = "mend the row or leave it out with input.filter, or allow some bad rows: errors.max_bad_rows"
+    return RowError(Problem(f"the model fails on row {row:,} of {path}", facts, fix))

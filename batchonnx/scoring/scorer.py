@@ -12,26 +12,23 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from batchonnx.errors import BatchonnxError, HookRaised, InputError, Problem, RowError
-from batchonnx.parts.layout import Layout, encoded
-from batchonnx.planning.bindings import HookFeature, inputs_of
-from batchonnx.planning.hooks import load_hook
-from batchonnx.planning.lines import line_columns, written_columns
+from batchonnx.errors import HookRaised, InputError, Problem
+from batchonnx.planning.bindings import inputs_of
 from batchonnx.planning.plan import Plan
-from batchonnx.runtime.session import Model, OutOfMemory, ProcessDied
+from batchonnx.planning.texts import text_of
+from batchonnx.planning.written import output_schema
+from batchonnx.runtime.session import Model, OutOfMemory, PredictError
 from batchonnx.scoring.arrange import Arranged, Piece, arrangement
 from batchonnx.scoring.chunk import BadRow, Chunk
 from batchonnx.scoring.decode import Decoder
-from batchonnx.scoring.decode.hook import RemoteColumn
 from batchonnx.scoring.encode import Encoder
-from batchonnx.scoring.encode.hook import Function, RemoteHook
 from batchonnx.scoring.encode.tokens import without_tokens
-from batchonnx.scoring.hook_processes import running_hooks
+from batchonnx.scoring.hooks import feature_hooks, output_hooks
 from batchonnx.scoring.isolate import NoRowAlone, RowFault, isolate
 from batchonnx.scoring.lines import explode
 from batchonnx.scoring.pick import pick, take
 from batchonnx.scoring.predict import predictor
-from batchonnx.scoring.quarantine import ErrorBudget, quarantine_rows
+from batchonnx.scoring.quarantine import ErrorBudget, quarantine_rows, reason_of, row_error
 from batchonnx.scoring.reduce import reduce_outputs
 from batchonnx.scoring.windows import Ragged
 
@@ -129,7 +126,7 @@ class Scorer:
             self._clock.encode += perf_counter() - start
             for row in sorted(arranged.bad):
                 if self._budget is not None:
-                    self._budget.spend(_as_error(arranged.bad[row], *arranged.window.origin(row)))
+                    self._budget.spend(row_error(arranged.bad[row], *arranged.window.origin(row)))
             yield arranged
             start = perf_counter()
 
@@ -230,7 +227,7 @@ class Scorer:
         start, rows = perf_counter(), sum(lengths)
         try:
             predictions = self._predictions(piece.chunk.columns.slice(begin, rows), results, lengths)
-        except (HookRaised, ProcessDied):
+        except (HookRaised, PredictError):  # of a process with a hook, or of a row whose length can't be
             self.rows -= rows
             number = bisect_right(piece.cuts, (begin, maxsize))
             yield from self._carefully(piece, number, number + len(lengths), self.attempt)
@@ -265,7 +262,7 @@ class Scorer:
 
     def _put_aside(self, arranged: Arranged) -> pa.RecordBatch:
         """Rows that are in no batch; in the order of `arranged.bad`."""
-        reasons = [_reason(error) for error in arranged.bad.values()]
+        reasons = [reason_of(error) for error in arranged.bad.values()]
         self.rows += len(reasons)
         return quarantine_rows(arranged.window, list(arranged.bad), reasons)
 
@@ -307,9 +304,9 @@ class Scorer:
         reasons: dict[int, str] = {}
 
         def on_fault(row: int, error: Exception) -> None:
-            reasons[row] = _reason(error)
+            reasons[row] = reason_of(error)
             if self._budget is not None:
-                self._budget.spend(_as_error(error, *batch.origin(row)))
+                self._budget.spend(row_error(error, *batch.origin(row)))
 
         try:
             all_rows = isolate(rows, lambda indexes: attempt(pick(batch.columns, indexes)), on_fault)
@@ -317,6 +314,9 @@ class Scorer:
             path, row = batch.origin(0)
             facts = {"file": path, "row": f"{row:,} and following", "found": str(alone.__cause__)}
             fix = "score fewer rows at once: engine.batch_rows"
+            text = text_of(self._plan.features)
+            if text is not None and text.lengths:
+                fix += f"; or pad with another token than {text.pad_id}: features.{text.inputs[0].name}.pad"
             raise InputError(
                 Problem("the model fails on a batch, but on none of its rows", facts, fix)
             ) from alone
@@ -420,66 +420,3 @@ def _first(value: Any, axis: int, fed: int, rows: int) -> Any:
         return value[:rows]
     has_rows = value.ndim > axis and value.shape[axis] == fed
     return value[(slice(None),) * axis + (slice(rows),)] if has_rows else value
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, BadRow):
-        return f"{error.column}: {error.reason}"
-    if isinstance(error, HookRaised):
-        return error.problems[0].facts["found"]
-    return str(error)
-
-
-def _as_error(error: Exception, path: str, row: int) -> BatchonnxError:
-    """A bad row's failure, told with where the row came from."""
-    where = {"file": path, "row": f"{row:,}"}
-    if isinstance(error, BadRow):
-        facts = {**where, "column": error.column, "found": error.reason}
-        fix = "mend the row, leave it out with input.filter, give the feature a fill or cast, or allow some"
-        fix += " bad rows: errors.max_bad_rows"
-        title = f'column "{error.column}" can\'t be encoded in row {row:,} of {path}'
-        return RowError(Problem(title, facts, fix))
-    if isinstance(error, HookRaised):
-        (problem,) = error.problems
-        return HookRaised(Problem(problem.title, {**where, **problem.facts}, problem.fix))
-    facts = {**where, "found": str(error)}
-    fix = "mend the row or leave it out with input.filter, or allow some bad rows: errors.max_bad_rows"
-    return RowError(Problem(f"the model fails on row {row:,} of {path}", facts, fix))
-
-
-def feature_hooks(plan: Plan) -> dict[str, Function | RemoteHook]:
-    """`HookFeature.name` -> its function, loaded, or what asks a process for it. Raises HookError."""
-    job, elsewhere = plan.job, running_hooks(plan)
-    return {
-        feature.name: elsewhere.feature(feature)
-        if elsewhere is not None
-        else load_hook(feature.function, job.folder, job.where(f"features.{feature.name}.python"))
-        for feature in plan.features
-        if isinstance(feature, HookFeature)
-    }
-
-
-def output_hooks(plan: Plan) -> dict[str, Callable[..., object] | RemoteColumn]:
-    """Output column -> its function, loaded, or what asks a process for it. Raises HookError."""
-    job, elsewhere = plan.job, running_hooks(plan)
-    return {
-        output.name: elsewhere.output(output)
-        if elsewhere is not None and output.source.kind == "tensor"
-        else load_hook(output.function, job.folder, job.where(f"outputs.{output.name}.python"))
-        for output in plan.outputs
-        if output.function is not None
-    }
-
-
-def layout_of(plan: Plan) -> Layout:
-    """How parts are written; all output types have to be known."""
-    keys = tuple(plan.job.job.output.partition_by)
-    exploded = tuple(name for b in plan.outputs if b.explode for name, _ in line_columns(b))
-    return Layout(plan.part_format, plan.compression, keys, encoded(output_schema(plan)), exploded)
-
-
-def output_schema(plan: Plan) -> pa.Schema:
-    """The schema of every part; all output types have to be known."""
-    kept = {field.name: field for field in plan.keep}
-    columns = written_columns(plan.keep, plan.outputs)
-    return pa.schema([kept.get(name, pa.field(name, kind)) for name, kind in columns])

@@ -10,6 +10,7 @@ import numpy as np
 
 from batchonnx.errors import ContractError, Problem
 from batchonnx.planning.bindings import Constant, FeatureBinding, OutputBinding, StateBinding, inputs_of
+from batchonnx.scoring.axes import move_batch_axis
 
 BLOCK_WINDOWS = 64
 """So many windows of all rows are laid beside each other at a time, whatever the length of a sound."""
@@ -89,7 +90,7 @@ class Windows:
         counted = _steps([rows[place] for place in order], self._fixed is not None)
         for step, (count, window) in enumerate(counted):
             feed = {**fixed, **{n: _first(v, count, self._others[n]) for n, v in others.items()}}
-            feed[self._name] = _on_axis(window, self._axis)
+            feed[self._name] = move_batch_axis(window, self._axis)
             for one in self._states:
                 feed[one.input.name] = _first(state[one.input.name], count, one.batch_axis)
             values = dict(zip(fetched, self._run(fetched, feed), strict=True))
@@ -156,7 +157,3 @@ def _first(values: np.ndarray, count: int, axis: int) -> np.ndarray:
     if values.shape[axis] == count:
         return values
     return np.ascontiguousarray(values[(slice(None),) * axis + (slice(count),)])
-
-
-def _on_axis(rows: np.ndarray, axis: int) -> np.ndarray:
-    return rows if axis == 0 else np.ascontiguousarray(np.moveaxis(rows, 0, axis))

@@ -187,6 +187,13 @@ def test_links_that_cannot_be_are_told_by_plan(
     assert "models.head.inputs" in found.facts["job"]
 
 
+def test_an_output_without_its_model_is_known_by_its_own_name(folder: Path) -> None:
+    spec = _spec() | {"outputs": {"y": {"from": "p"}}}
+    with pytest.raises(ContractError) as caught:
+        api.plan(job_from_dict(spec, folder))
+    assert caught.value.problems[0].fix == 'did you mean "head.p"?'
+
+
 def test_a_job_has_one_model_or_several(folder: Path) -> None:
     for change, told in [
         ({"model": {"path": "encoder.onnx"}}, "goes without models"),

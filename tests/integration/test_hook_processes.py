@@ -42,6 +42,8 @@ def encode(rows):
 def decode(y, t):
     if (y[:, 0] == 77).any():
         raise ValueError("77 is no answer")
+    if (y[:, 0] == 133).any():
+        raise KeyboardInterrupt
     if (y[:, 0] == 177).any():
         os._exit(5)
     return pa.array([f"{text}!" for text in t])
@@ -95,9 +97,9 @@ def test_hooks_run_in_processes_that_end_with_the_run_and_change_nothing_of_its_
 @pytest.mark.slow
 def test_a_hook_that_raises_or_dies_costs_the_rows_that_it_cannot_take(folder: Path) -> None:
     values = np.arange(ROWS, dtype=np.float64)
-    summary = api.run(_job(folder, values, errors={"max_bad_rows": 4}))
+    summary = api.run(_job(folder, values, errors={"max_bad_rows": 5}))
     bad = {77: "ValueError: 77 is no answer", 111: "ValueError: nobody", 177: "its own exit, with code 5"}
-    bad[222] = "SIGKILL"
+    bad |= {222: "SIGKILL", 133: "KeyboardInterrupt"}
     assert summary.quarantined == len(bad)
     (file,) = (folder / "out" / "_batchonnx" / "quarantine").iterdir()
     aside = pq.read_table(file)

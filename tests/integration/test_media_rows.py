@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -184,6 +185,18 @@ def test_images_may_lie_in_a_bucket(folder: Path, s3: S3Server, s3_folder: str, 
     scored = pq.read_table(summary.output)
     assert [round(mean[0] * 255) for mean in scored["mean"].to_pylist()] == list(range(20))
     assert quarantined(summary.output) == {"gone.png": f"image: no such file: {s3_folder}/gone.png"}
+
+
+def test_a_path_that_leads_to_no_file_costs_one_row(folder: Path) -> None:
+    (folder / "a.png").write_bytes(encoded(plain()))
+    (folder / "loop").symlink_to("loop")
+    os.mkfifo(folder / "pipe")
+    paths = ["a.png", "pipe", "/dev/zero", "loop", "a\0b.png", "x" * 5_000, "a.png/b.png", "."]
+    pq.write_table(pa.table({"name": paths, "image": paths}), folder / "in.parquet")
+    summary = batchonnx.run(job_from_dict(images_job(folder, max_bad_rows=10), folder=folder))
+    found = quarantined(summary.output)
+    assert found.keys() == set(paths[1:])
+    assert all(reason.startswith("image: no such file: ") for reason in found.values())
 
 
 def test_images_of_any_size_are_scored_by_a_model_that_takes_any(folder: Path) -> None:

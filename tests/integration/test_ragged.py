@@ -19,13 +19,15 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from batchonnx import api
-from batchonnx.errors import ContractError, ProofError
+from batchonnx.errors import ContractError, ProofError, RowError
 from batchonnx.job.load import job_from_dict
+from batchonnx.job.spec import JobFile
 from batchonnx.parts.row_groups import RowGroups
 from batchonnx.planning.bindings import OutputBinding
 from batchonnx.planning.lines import written_columns
 from batchonnx.runtime.signature import TensorSpec
 from batchonnx.scoring.lines import explode, implode
+from batchonnx.scoring.progress import Progress
 from tests import models
 
 ROWS, LONGEST, CLASSES = 200, 5, 3
@@ -98,6 +100,21 @@ def test_each_rows_list_has_what_counts_of_it(folder: Path, by: dict[str, str]) 
         np.testing.assert_allclose(np.array(raw).reshape(-1, CLASSES), row, rtol=1e-5, atol=1e-6)
         powers = np.exp(row - row.max(1, keepdims=True)) if len(row) else row
         np.testing.assert_allclose(sure, (powers / powers.sum(1, keepdims=True))[:, 1], rtol=1e-5)
+
+
+def test_a_length_that_cannot_be_costs_its_row(folder: Path) -> None:
+    table = pq.read_table(folder / "rows.parquet")
+    masks = table["mask"].to_pylist()
+    masks[33] = [7] * LONGEST
+    masks = pa.array(masks, table.schema.field("mask").type)
+    pq.write_table(table.set_column(2, "mask", masks), folder / "rows.parquet")
+    lists = {"y": {"from": "logits", "index": 0, "length": "count"}}
+    found = _run(folder, lists, errors={"max_bad_rows": 1})
+    assert [row for row in range(ROWS) if row not in found["id"].to_pylist()] == [33]
+    with pytest.raises(RowError) as caught:
+        _run(folder, lists, output={"path": "other"})
+    assert caught.value.problems[0].facts["row"] == "33"
+    assert caught.value.problems[0].facts["found"] == '"count" is 35, of 5 values of "logits"'
 
 
 @pytest.mark.parametrize(
@@ -182,7 +199,8 @@ def _reseal(out: Path, part: Path, table: pa.Table) -> None:
     pq.write_table(table, part)
     path = out / "_batchonnx" / "manifest.json"
     manifest = json.loads(path.read_text())
-    stored = next(s for c in manifest["commits"] for s in c["parts"] if s["path"] == part.name)
+    told = str(part.relative_to(out))
+    stored = next(s for c in manifest["commits"] for s in c["parts"] if s["path"] == told)
     stored |= {"rows": table.num_rows, "bytes": part.stat().st_size}
     stored["sha256"] = hashlib.sha256(part.read_bytes()).hexdigest()
     path.write_text(json.dumps(manifest))
@@ -215,12 +233,99 @@ def test_csv_holds_what_is_exploded(folder: Path) -> None:
     assert api.verify(folder / "out").predicted == ROWS
 
 
+def _put_mark(folder: Path) -> None:
+    """A column of rows beside the others, of six values and null, and no mask in ten rows."""
+    table = pq.read_table(folder / "rows.parquet")
+    marks = pa.array([None if n % 7 == 6 else f"m{n % 7}" for n in range(ROWS)])
+    masks = table["mask"].to_pylist()
+    masks[50:60] = [None] * 10
+    table = table.set_column(2, table.schema.field("mask"), pa.array(masks, table.schema.field("mask").type))
+    pq.write_table(table.append_column("mark", marks), folder / "rows.parquet", row_group_size=70)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"partition_by": ["mark"]},
+        {"partition_by": ["tag"]},
+        {"partition_by": ["mark", "tag"], "row_group_rows": 3, "file_bytes": 65_536},
+        {"partition_by": ["tag"], "format": "csv"},
+    ],
+    ids=["of rows", "of lines", "both, in small files", "csv"],
+)
+def test_lines_in_folders_are_those_of_one_folder_and_are_proved_and_explained(
+    folder: Path, more: dict[str, Any]
+) -> None:
+    _put_mark(folder)
+    others = {"errors": {"max_bad_rows": 10}, "keep": ["id", "mark"]}
+    api.run(job_from_dict(_spec(_exploded(), **others, output={"path": "whole"}), folder))
+    whole = api.dataset(folder / "whole").to_table()
+    found = _run(folder, _exploded(), **others, output={"path": "out", **more})
+    by = [("id", "ascending"), ("element", "ascending")]
+    assert found.select(whole.column_names).sort_by(by).equals(whole.sort_by(by))
+    proof = api.verify(folder / "out", deep=True, rows=ROWS)
+    assert (proof.predicted, proof.quarantined, proof.lines) == (ROWS - 10, 10, whole.num_rows)
+    assert proof.rescored
+    for line in range(0, whole.num_rows, 37):
+        (origin,) = api.explain(folder / "out", row=line)
+        assert origin.file_row == origin.values["id"]
+    for key in (None, "id"):
+        difference = api.diff(folder / "whole", folder / "out", key=key)
+        assert difference.rows.both == ROWS - 10
+        assert not any(column.changed for column in difference.columns)
+
+
+def test_a_line_that_was_changed_in_its_folder_is_found(folder: Path) -> None:
+    _run(folder, _exploded(), output={"path": "out", "partition_by": ["tag"]})
+    part = next((folder / "out").rglob("tag=place/*.parquet"))
+    table = pq.read_table(part, partitioning=None)
+    places = table["element"].to_pylist()
+    places[places.index(1)] = 2
+    _reseal(folder / "out", part, table.set_column(1, "element", pa.array(places, pa.int32())))
+    with pytest.raises(ProofError, match="elements aren't all there"):
+        api.verify(folder / "out")
+
+
+def _interrupted(progress: Progress) -> None:
+    """Ctrl-C, when a shard is done."""
+    if progress.shards:
+        raise KeyboardInterrupt
+
+
+def test_lines_in_folders_are_the_same_after_a_resume_and_kept_by_an_incremental_run(folder: Path) -> None:
+    (folder / "in").mkdir()
+    table = pq.read_table(folder / "rows.parquet")
+    rows = pa.concat_tables([table] * 60)
+    for number in range(3):
+        pq.write_table(rows, folder / "in" / f"{number}.parquet", row_group_size=len(rows))
+
+    def job(path: str, workers: int) -> JobFile:
+        output = {"path": path, "partition_by": ["tag"]}
+        engine = {"workers": workers, "batch_rows": 250}
+        return job_from_dict(_spec(_exploded(), output=output, engine=engine, input={"path": "in"}), folder)
+
+    def contents(path: str) -> dict[str, bytes]:
+        files = (file for file in (folder / path).rglob("*part-*") if file.is_file())
+        return {str(file.relative_to(folder / path)): file.read_bytes() for file in files}
+
+    with pytest.raises(KeyboardInterrupt):
+        api.run(job("out", 1), on_progress=_interrupted)
+    api.run(job("out", 2))
+    api.run(job("undisturbed", 1))
+    told = contents("out")
+    assert {name: data for name, data in told.items() if "/commits/" not in name} == {
+        name: data for name, data in contents("undisturbed").items() if "/commits/" not in name
+    }
+    pq.write_table(rows.slice(7), folder / "in" / "1.parquet", row_group_size=len(rows))
+    assert api.run(job("out", 2), incremental=True).kept == 2
+    proof = api.verify(folder / "out", deep=True, rows=500)
+    assert proof.predicted == 3 * len(rows) - 7
+
+
 def test_names_that_meet_are_told(folder: Path) -> None:
     outputs = _exploded() | {"element": {"from": "count"}}
     with pytest.raises(ContractError, match='would be called "element"'):
         api.plan(job_from_dict(_spec(outputs), folder))
-    with pytest.raises(ContractError, match="can't be partitioned"):
-        api.plan(job_from_dict(_spec(_exploded(), output={"path": "o", "partition_by": ["id"]}), folder))
 
 
 @settings(max_examples=50, deadline=None)
@@ -253,6 +358,7 @@ WIDE = """
 import resource, sys
 from batchonnx import api
 from batchonnx.job.load import job_from_dict
+from batchonnx.job.spec import JobFile
 job = {"model": {"path": "wide.onnx"}, "input": {"path": "few.parquet"},
        "engine": {"workers": 2}, "output": {"path": "wide"}, "features": {"x": {"columns": ["a"]}}}
 api.run(job_from_dict(job, sys.argv[1]))

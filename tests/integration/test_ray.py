@@ -26,6 +26,7 @@ from batchonnx.job.spec import Engine
 from batchonnx.ledger.outputs import output_at
 from batchonnx.ledger.records import files_of
 from tests import models
+from tests.detector import detector_job, pictures, save_detector, write_pictures
 from tests.integration.ray_cluster import add_node, ray_cluster
 from tests.stores.fixtures import UseStore
 from tests.stores.s3server import S3Server
@@ -149,6 +150,21 @@ def test_the_first_job_writes_the_bytes_of_this_process(three_raylets: Any, jobs
         found.append(contents(output))
     assert found[0] == found[1]
     assert found[0]
+
+
+@pytest.mark.slow
+def test_boxes_in_images_are_the_same_on_a_cluster(three_raylets: Any, tmp_path: Path) -> None:
+    save_detector(tmp_path / "detector.onnx")
+    write_pictures(tmp_path / "pictures.parquet", pictures(40), broken=[7, 21])
+    spec = detector_job(resize="letterbox", size=64) | {"errors": {"max_bad_rows": 2}}
+    spec["engine"] = {"batch_rows": 5}
+    spec["outputs"]["light"]["explode"] = True
+    found = []
+    for engine in ("local", "ray"):
+        run(tmp_path, spec, engine)
+        found.append(contents(tmp_path / "out"))
+    assert found[0] == found[1]
+    assert len(found[0]) > 1
 
 
 def test_a_drained_run_begins_no_shard_and_goes_on_later(

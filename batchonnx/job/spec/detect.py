@@ -28,6 +28,14 @@ class Detect(Section):
         description="What a box's four values are: both corners (x, y, x, y), the center and the size, or "
         "the first corner and the size.",
     )
+    normalized: bool = Field(
+        False, description="The model gives boxes as shares of its input's width and height, from 0 to 1."
+    )
+    coordinates: Literal["image", "model"] | None = Field(
+        None,
+        description="What boxes are told in: the pixels of the image as it was before it was resized, or "
+        "what the model gives. Left out: image, where a feature is made of images.",
+    )
     objectness: bool = Field(
         False, description="Without boxes: a fifth value, in front of the scores, is multiplied with each."
     )

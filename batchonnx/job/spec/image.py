@@ -11,9 +11,10 @@ from batchonnx.job.spec.section import Place, Section, rule
 Side = Annotated[int, Field(ge=1, le=65_535)]
 Color = Annotated[
     list[Annotated[int, Field(ge=0, le=255)]],
-    Field(min_length=3, max_length=3, description="red, green, blue"),
+    Field(min_length=3, max_length=3, description="[red, green, blue], each from 0 to 255"),
 ]
-PerChannel = float | Annotated[list[float], Field(min_length=1, max_length=3)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+PerChannel = Finite | Annotated[list[Finite], Field(min_length=1, max_length=3)]
 
 Resize = Literal["exact", "shortest", "letterbox", "none"]
 Resample = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
@@ -59,7 +60,7 @@ class Image(Section):
         'Pillow\'s convert("RGB") gives them.',
     )
     border: Color | None = Field(None, description="Beside a smaller image, black if left out.")
-    scale: float | None = Field(
+    scale: Finite | None = Field(
         None,
         description="Each value times this, 1/255 if left out; then mean and std. Not for integer inputs.",
     )

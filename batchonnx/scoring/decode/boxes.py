@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from batchonnx.errors import ContractError, Problem
 from batchonnx.planning.bindings import Detection, OutputBinding
+from batchonnx.scoring.frames import in_image, in_seen
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,15 @@ class Candidates:
     """What a detector says of some rows.
 
     scores: [rows, n] or [rows, n, classes]; without boxes, [rows, n, 4 + objectness + classes]. boxes:
-    [rows, n, 4]. classes: [rows, n]. counted: bool[rows, n]; None: all.
+    [rows, n, 4]. classes: [rows, n]. counted: bool[rows, n]; None: all. frames: [rows, 4, 2], where boxes are
+    told in the pixels of images.
     """
 
     scores: np.ndarray
     boxes: np.ndarray | None
     classes: np.ndarray | None
     counted: np.ndarray | None
+    frames: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,16 @@ def _detect(binding: OutputBinding, asked: Detection, candidates: Candidates) ->
     corners = _corners(boxes[row, place].astype(np.float32), asked.corners)
     order = np.lexsort((-score, row))
     kept = order[_survivors(row[order], label[order], corners[order], asked)]
-    return _Objects(row[kept], label[kept], score[kept], corners[kept])
+    row, corners = row[kept], corners[kept]
+    if candidates.frames is not None:
+        # Last of all: what overlaps how much is the same in any pixels.
+        corners = _told_in_image(corners, candidates.frames[row], asked.normalized)
+    return _Objects(row, label[kept], score[kept], corners)
+
+
+def _told_in_image(corners: np.ndarray, frames: np.ndarray, is_share: bool) -> np.ndarray:
+    seen = in_seen(corners, frames) if is_share else corners
+    return in_image(seen, frames).astype(np.float32)
 
 
 def _corners(boxes: np.ndarray, kind: str) -> np.ndarray:

@@ -28,6 +28,7 @@ from batchonnx.scoring.decode.maps import maps_to_matrix, maps_to_pairs
 from batchonnx.scoring.decode.ragged import which_count
 from batchonnx.scoring.decode.tensors import cut_rows, mean_of, to_arrow
 from batchonnx.scoring.decode.vectors import normalized, packed
+from batchonnx.scoring.frames import FRAMES
 from batchonnx.scoring.windows import Ragged
 
 
@@ -37,8 +38,8 @@ class Decoder:
     hooks: output column -> function. fixed_batch: rows of every batch, where short ones are padded.
 
     model_outputs: what the columns are made of, each once: model outputs, and what is pooled of them (see
-    `OutputBinding.key`); no others need be computed. model_inputs: what the model was fed with that says
-    which of a row's values count -> its axis that counts rows.
+    `OutputBinding.key`); no others need be computed. model_inputs: what the encoder gave that is needed once
+    more, to tell which of a row's values count or where an image was -> its axis that counts rows.
     """
 
     def __init__(
@@ -52,6 +53,8 @@ class Decoder:
         self.model_outputs = tuple(dict.fromkeys(keys))
         fed = [b for b in outputs if b.counted is not None and b.counted.is_fed]
         self.model_inputs = {b.counted.by.name: b.batch_axis for b in fed if b.counted is not None}
+        if any(b.detection is not None and b.detection.in_image for b in outputs):
+            self.model_inputs[FRAMES] = 0
 
     def decode(self, batches: Sequence[Mapping[str, Any]], rows: Sequence[int]) -> list[pa.Array]:
         """One array of sum(rows) values for each output column.
@@ -140,7 +143,8 @@ class Decoder:
         keep = self._counts(binding, binding.source, scores, batch) if binding.counted is not None else None
         boxes = self._rows_of(binding, asked.boxes, batch, rows) if asked.boxes is not None else None
         classes = self._rows_of(binding, asked.classes, batch, rows) if asked.classes is not None else None
-        return Candidates(scores, turn(boxes) if boxes is not None else None, classes, keep)
+        frames = batch[FRAMES] if asked.in_image else None
+        return Candidates(scores, turn(boxes) if boxes is not None else None, classes, keep, frames)
 
     def _counts(
         self, binding: OutputBinding, spec: TensorSpec, block: np.ndarray, batch: Mapping[str, Any]

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.types as pat
 
 from batchonnx.errors import ContractError, Problem
-from batchonnx.planning.bindings import OutputBinding
+from batchonnx.planning.bindings import OutputBinding, told_shape
 from batchonnx.planning.output_types import arrow_type, shaped_type
 
 
@@ -37,8 +37,8 @@ def cut_rows(binding: OutputBinding, value: np.ndarray, rows: int, fixed_batch: 
         return value.reshape(rows, *declared)
     facts = {
         "model": str(binding.source),
-        "expected": f"rows of {_dims(declared)}",
-        "found": f"rows of {_dims(found)}",
+        "expected": f"rows of {told_shape(declared)}",
+        "found": f"rows of {told_shape(found)}",
     }
     fix = "export the model again with the right output shape, or a dynamic one"
     raise ContractError(
@@ -94,10 +94,6 @@ def _fits(found: tuple[int, ...], declared: tuple[int | None, ...]) -> bool:
     return len(found) == len(declared) and all(
         want in (None, dim) for dim, want in zip(found, declared, strict=True)
     )
-
-
-def _dims(shape: Sequence[int | None]) -> str:
-    return "[" + ", ".join("any" if dim is None else str(dim) for dim in shape) + "]"
 
 
 def _no_row_each(binding: OutputBinding, value: np.ndarray, rows: int) -> ContractError:

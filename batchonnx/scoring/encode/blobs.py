@@ -89,6 +89,18 @@ class Blobs:
         return f"{self._folder}/{path}"
 
 
+def require_alike(
+    shapes: Sequence[tuple[int, ...]], told: Callable[[tuple[int, ...]], str], column: str, first: int
+) -> None:
+    """Decoded values of one batch have one shape. told: a shape, in words. first: row of the first one.
+
+    Raises BadRow that names the first of another shape than its batch's first.
+    """
+    for place, shape in enumerate(shapes):
+        if shape != shapes[0]:
+            raise BadRow(first + place, column, f"{told(shape)}, {told(shapes[0])} like its neighbours")
+
+
 def decode_each(
     decode: Callable[[int, memoryview | bytes], R],
     given: Sequence[memoryview | bytes | Undecodable],

@@ -18,7 +18,7 @@ from batchonnx.planning.bindings import (
     TensorColumn,
     TextColumn,
 )
-from batchonnx.scoring.encode.axes import move_batch_axis
+from batchonnx.scoring.axes import move_batch_axis
 from batchonnx.scoring.encode.bytes_window import load_bytes
 from batchonnx.scoring.encode.constants import constant_slicer
 from batchonnx.scoring.encode.hook import Function, RemoteHook, hook_slicer, remote_slicer
@@ -31,7 +31,7 @@ from batchonnx.scoring.encode.texts import texts_loader
 Tensors = dict[str, np.ndarray]
 Slicer = Callable[[int, int], Tensors]
 """(start, stop) -> model input -> C-contiguous array of these rows of a loaded chunk, the batch axis
-as bound. Valid until the next call: buffers are used again."""
+as bound; and FRAMES where a feature is framed. Valid until the next call: buffers are used again."""
 
 Loader = Callable[[pa.RecordBatch], Slicer]
 """What is best done once for a whole chunk, leaving slicing for each batch."""
@@ -80,7 +80,7 @@ def _loader(
     if isinstance(feature, TensorColumn):
         return _named(feature, lambda chunk: tensor_rows(feature, chunk))
     if isinstance(feature, ImageColumn):
-        return _named(feature, images_loader(feature, threads))
+        return images_loader(feature, threads)
     if isinstance(feature, AudioColumn):
         return _named(feature, sounds_loader(feature, threads))
     return _named(feature, lambda chunk: _rows_of(load_bytes(feature, chunk)))
@@ -91,7 +91,7 @@ def _rows_of(tensor: np.ndarray) -> Callable[[int, int], np.ndarray]:
 
 
 def _named(
-    feature: StackedScalars | TensorColumn | BytesColumn | ImageColumn | AudioColumn,
+    feature: StackedScalars | TensorColumn | BytesColumn | AudioColumn,
     load: Callable[[pa.RecordBatch], Callable[[int, int], np.ndarray]],
 ) -> Loader:
     """A loader of one tensor, its batch axis moved to where the model has it."""
@@ -99,8 +99,6 @@ def _named(
     def loader(chunk: pa.RecordBatch) -> Slicer:
         rows = load(chunk)
         name, axis = feature.input.name, feature.batch_axis
-        if axis == 0:
-            return lambda start, stop: {name: rows(start, stop)}
         return lambda start, stop: {name: move_batch_axis(rows(start, stop), axis)}
 
     return loader

@@ -105,7 +105,7 @@ def _checked(
         facts = {"hook": feature.function, "model": str(spec), "found": str(error)[:200]}
         fix = "return rows of one shape"
         raise HookError(Problem(f'the hook\'s "{spec.name}" is no tensor', facts, fix)) from error
-    found = f"{array.dtype}{list(array.shape)}"
+    found = f"{array.dtype}{list(array.shape)}" if array.ndim else type(value).__name__
     dtype = np.dtype(object if spec.dtype == "string" else spec.dtype)
     axis = feature.batch_axis
     has_rows = array.ndim > axis and array.shape[axis] == rows
@@ -117,9 +117,8 @@ def _checked(
     facts = {"hook": feature.function, "model": str(spec), "found": found}
     if not has_rows or not fits:
         facts["expected"] = f"{rows} rows on axis {axis}, as {spec}"
-        raise HookError(
-            Problem(f'the hook\'s "{spec.name}" has the wrong shape', facts, "return one row for each row")
-        )
+        fix = "return rows of the shape that the model takes" if has_rows else "return one row for each row"
+        raise HookError(Problem(f'the hook\'s "{spec.name}" has the wrong shape', facts, fix))
     if array.dtype != dtype:
         is_text = spec.dtype == "string" and array.dtype.kind in "UST"
         if not is_text and not np.can_cast(array.dtype, dtype, "same_kind"):
@@ -149,7 +148,7 @@ def _require_text(values: np.ndarray, name: str, row_of: RowOf) -> None:
         raise bad_rows(odd, name, reason, row_of)
 
 
-def hook_failed(reference: str, error: Exception) -> HookRaised:
+def hook_failed(reference: str, error: BaseException) -> HookRaised:
     """What a user's function raised, with the line in their file."""
     facts = {"found": f"{type(error).__name__}: {error}", "at": raised_at(error)}
     return HookRaised(

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 
 from batchonnx.planning.bindings import ImageColumn, Pixels
-from batchonnx.scoring.chunk import BadRow
-from batchonnx.scoring.encode.blobs import Blobs, decode_each
+from batchonnx.scoring.axes import move_batch_axis
+from batchonnx.scoring.encode.blobs import Blobs, decode_each, require_alike
+from batchonnx.scoring.frames import FRAMES, Frame
 
 
 def images_loader(
     feature: ImageColumn, threads: int
-) -> Callable[[pa.RecordBatch], Callable[[int, int], np.ndarray]]:
-    """chunk -> (start, stop) -> [n, c, h, w] or [n, h, w, c], decoded batch by batch.
+) -> Callable[[pa.RecordBatch], Callable[[int, int], dict[str, np.ndarray]]]:
+    """chunk -> (start, stop) -> model input -> [n, c, h, w] or [n, h, w, c], decoded batch by batch.
 
-    threads: how many decode at once: the worker's cores, which the model leaves alone meanwhile.
+    Beside it FRAMES, where the feature says so. threads: how many decode at once: the worker's cores, which
+    the model leaves alone meanwhile.
     """
-    from batchonnx.scoring.encode.pixels import read_pixels
+    from batchonnx.scoring.encode.pixels import read_image
 
     want = feature.pixels
     out = np.empty((0, 0, 0, 0), np.dtype(feature.input.dtype))
@@ -33,27 +36,34 @@ def images_loader(
             out = np.empty((rows, *row), out.dtype)
         return out[:rows]
 
-    def load(chunk: pa.RecordBatch) -> Callable[[int, int], np.ndarray]:
+    def decoded(blobs: Blobs, start: int, stop: int) -> tuple[np.ndarray, list[Frame]]:
+        each = partial(
+            decode_each, given=blobs.rows(start, stop), column=feature.column, first=start, threads=threads
+        )
+        if want.size is None:
+            images = each(lambda _, data: read_image(data, want))
+            require_alike([values.shape for values, _ in images], _pixels, feature.column, start)
+            batch = buffer(stop - start, images[0][0].shape)
+            for row, (values, _) in zip(batch, images, strict=True):
+                write_values(values, want, row)
+            return batch, [frame for _, frame in images]
+        batch = buffer(stop - start, (*want.size, 1 if want.channels == "L" else 3))
+
+        def into(place: int, data: memoryview | bytes) -> Frame:
+            values, frame = read_image(data, want)
+            write_values(values, want, batch[place])
+            return frame
+
+        return batch, each(into)
+
+    def load(chunk: pa.RecordBatch) -> Callable[[int, int], dict[str, np.ndarray]]:
         blobs = Blobs(chunk.column(feature.column), feature.encoded, feature.folder)
+        axis = feature.batch_axis
 
-        def rows(start: int, stop: int) -> np.ndarray:
-            given = blobs.rows(start, stop)
-            if want.size is None:
-                images = decode_each(
-                    lambda _, data: read_pixels(data, want), given, feature.column, start, threads
-                )
-                _require_alike(images, feature.column, start)
-                batch = buffer(stop - start, images[0].shape)
-                for row, values in zip(batch, images, strict=True):
-                    write_values(values, want, row)
-                return batch
-            batch = buffer(stop - start, (*want.size, 1 if want.channels == "L" else 3))
-
-            def into(place: int, data: memoryview | bytes) -> None:
-                write_values(read_pixels(data, want), want, batch[place])
-
-            decode_each(into, given, feature.column, start, threads)
-            return batch
+        def rows(start: int, stop: int) -> dict[str, np.ndarray]:
+            batch, frames = decoded(blobs, start, stop)
+            tensors = {feature.input.name: move_batch_axis(batch, axis)}
+            return tensors | {FRAMES: np.array(frames, np.float64)} if feature.is_framed else tensors
 
         return rows
 
@@ -79,9 +89,5 @@ def write_values(values: np.ndarray, want: Pixels, out: np.ndarray) -> None:
         np.copyto(out, target, casting="same_kind")
 
 
-def _require_alike(images: Sequence[np.ndarray], column: str, first: int) -> None:
-    for place, values in enumerate(images):
-        if values.shape != images[0].shape:
-            height, width, _ = values.shape
-            expected = f"{images[0].shape[1]} x {images[0].shape[0]} pixels like its neighbours"
-            raise BadRow(first + place, column, f"{width} x {height} pixels, {expected}")
+def _pixels(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]} x {shape[0]} pixels"

@@ -12,9 +12,12 @@ from PIL import Image, UnidentifiedImageError
 
 from batchonnx.planning.bindings import Pixels
 from batchonnx.scoring.encode.blobs import Undecodable
+from batchonnx.scoring.frames import Frame
 
-# We refuse by `max_pixels` before anything is decoded; Pillow's own word about it would be a second one.
+# We refuse by `max_pixels` before anything is decoded; Pillow's own word about it would be a second one. Of
+# metadata that is broken it tells once more for each image, and reads on.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 _FILTERS: Mapping[str, Image.Resampling] = {name.name.lower(): name for name in Image.Resampling}
 
@@ -33,9 +36,14 @@ _UPRIGHT: Mapping[int, Image.Transpose] = {
 _LYING = (5, 6, 7, 8)
 """Orientations whose height is the stored width."""
 
+_FROM_RIGHT, _FROM_BELOW = (2, 3, 6, 7), (3, 4, 7, 8)
+"""Orientations whose left, or upper, side is where the file's rows, or columns, end."""
 
-def read_pixels(data: memoryview | bytes, want: Pixels) -> np.ndarray:
-    """uint8[h, w, c] of one image, the first of an animation, resized as asked; other threads run meanwhile.
+
+def read_image(data: memoryview | bytes, want: Pixels) -> tuple[np.ndarray, Frame]:
+    """uint8[h, w, c] of one image, the first of an animation, resized as asked, and where it lies there.
+
+    Other threads run meanwhile.
 
     Raises Undecodable with the reason.
     """
@@ -52,22 +60,35 @@ def read_pixels(data: memoryview | bytes, want: Pixels) -> np.ndarray:
         raise Undecodable(f"a broken image: {str(error) or type(error).__name__}"[:300]) from None
 
 
-def _prepared(image: Image.Image, want: Pixels) -> np.ndarray:
+def _prepared(image: Image.Image, want: Pixels) -> tuple[np.ndarray, Frame]:
+    if image.format == "EPS":
+        raise Undecodable("PostScript: a program that would have to be run, no image")
     width, height = image.size
     if width * height > want.max_pixels:
         what = f"{width:,} x {height:,} pixels, at most {want.max_pixels:,} are decoded"
         raise Undecodable(f"{what} (max_pixels)")
-    if want.draft and image.format == "JPEG":
-        decode_smaller(image, want)
+    share = decode_smaller(image, want) if want.draft and image.format == "JPEG" else 1.0
     image.load()
     turned = _orientation(image) if want.upright else 1
     picture = _as_channels(image, want)
     if turned in _UPRIGHT:
         picture = picture.transpose(_UPRIGHT[turned])
-    values = np.asarray(_framed(picture, want))
+    resized = _resize(picture, want)
+    scale = share * resized.width / picture.width, share * resized.height / picture.height
+    framed, (left, top) = _cut(resized, want)
+    if turned in _LYING:
+        width, height = height, width
+    # What a draft stands for beyond the image's end is in front of it where it was turned round.
+    ahead = picture.width / share - width, picture.height / share - height
+    corner = (
+        left - ahead[0] * scale[0] * (turned in _FROM_RIGHT),
+        top - ahead[1] * scale[1] * (turned in _FROM_BELOW),
+    )
+    frame = Frame((width, height), framed.size, scale, corner)
+    values = np.asarray(framed)
     if want.channels == "BGR":
         values = values[:, :, ::-1]
-    return values if values.ndim == 3 else values[:, :, None]
+    return values if values.ndim == 3 else values[:, :, None], frame
 
 
 def _orientation(image: Image.Image) -> int:
@@ -77,14 +98,20 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def decode_smaller(image: Image.Image, want: Pixels) -> None:
-    """Have JPEG decode at a fraction of its size that is no smaller than what is wanted."""
+def decode_smaller(image: Image.Image, want: Pixels) -> float:
+    """Have JPEG decode at a fraction of its size that is no smaller than what is wanted: which one.
+
+    The last pixel of a row may then stand for fewer than the others, so that no quotient of sizes tells.
+    """
     upright = want.upright and _orientation(image) in _LYING
     width, height = image.size if not upright else image.size[::-1]
     to_width, to_height = _resized(width, height, want)
     share = max(to_width / width, to_height / height)
-    if share < 1:
-        image.draft(None, (ceil(image.size[0] * share), ceil(image.size[1] * share)))
+    if share >= 1:
+        return 1.0
+    stored = image.size[0]
+    drafted = image.draft(None, (ceil(stored * share), ceil(image.size[1] * share)))
+    return drafted[1][2] / stored if drafted is not None else 1.0
 
 
 def _as_channels(image: Image.Image, want: Pixels) -> Image.Image:
@@ -129,22 +156,24 @@ def _resized(width: int, height: int, want: Pixels) -> tuple[int, int]:
     return max(1, round(width * share)), max(1, round(height * share))
 
 
-def _framed(picture: Image.Image, want: Pixels) -> Image.Image:
-    """Resized, then cut or filled up to the size, around the middle."""
+def _resize(picture: Image.Image, want: Pixels) -> Image.Image:
     size = _resized(*picture.size, want)
     if size[0] * size[1] > want.max_pixels:
         raise Undecodable(
             f"{size[0]:,} x {size[1]:,} pixels once resized, at most {want.max_pixels:,} (max_pixels)"
         )
-    if size != picture.size:
-        picture = picture.resize(size, _FILTERS[want.resample])
+    return picture.resize(size, _FILTERS[want.resample]) if size != picture.size else picture
+
+
+def _cut(picture: Image.Image, want: Pixels) -> tuple[Image.Image, tuple[int, int]]:
+    """Cut or filled up to the size, around the middle, and where in the picture its upper left corner is."""
     if want.size is None or picture.size == want.size[::-1]:
-        return picture
+        return picture, (0, 0)
     to_height, to_width = want.size
     left, top = (picture.width - to_width) // 2, (picture.height - to_height) // 2
     if left >= 0 and top >= 0:
-        return picture.crop((left, top, left + to_width, top + to_height))
+        return picture.crop((left, top, left + to_width, top + to_height)), (left, top)
     border = want.border if picture.mode == "RGB" else round(np.dot(want.border, (0.299, 0.587, 0.114)))
     frame = Image.new(picture.mode, (to_width, to_height), border)
     frame.paste(picture, (-left, -top))
-    return frame
+    return frame, (left, top)

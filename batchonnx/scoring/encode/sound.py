@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from io import BytesIO
 
 import numpy as np
@@ -29,9 +30,7 @@ def read_samples(data: memoryview | bytes, want: Sound) -> np.ndarray:
         raise
     except Exception as error:  # of a broken file: whatever its decoder raises
         begins = f"it begins with {bytes(data[:12])!r}"
-        raise Undecodable(
-            f"no sound that can be decoded: {str(error) or type(error).__name__}; {begins}"
-        ) from None
+        raise Undecodable(f"no sound that can be decoded: {_told(error)}; {begins}") from None
     if not len(found):
         raise Undecodable("a sound of no length")
     mono = found[:, 0] if want.first_channel or found.shape[1] == 1 else found.mean(axis=1)
@@ -44,6 +43,11 @@ def read_samples(data: memoryview | bytes, want: Sound) -> np.ndarray:
     if want.normalize:
         mono = (mono - mono.mean()) / np.sqrt(mono.var() + 1e-7)
     return np.asarray(mono)
+
+
+def _told(error: Exception) -> str:
+    """Without where in memory the bytes were: a reason is the same each time."""
+    return re.sub(r"Error opening <\S+ object at 0x\w+>: ", "", str(error)) or type(error).__name__
 
 
 def cut(samples: np.ndarray, length: int) -> np.ndarray:

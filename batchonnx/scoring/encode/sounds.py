@@ -8,8 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from batchonnx.planning.bindings import AudioColumn
-from batchonnx.scoring.chunk import BadRow
-from batchonnx.scoring.encode.blobs import Blobs, Undecodable, decode_each
+from batchonnx.scoring.encode.blobs import Blobs, Undecodable, decode_each, require_alike
 from batchonnx.scoring.windows import as_objects
 
 
@@ -43,7 +42,7 @@ def sounds_loader(
         def rows(start: int, stop: int) -> np.ndarray:
             found = decode_each(decode, blobs.rows(start, stop), feature.column, start, threads)
             if want.window is None:
-                _require_alike(found, feature.column, start)
+                require_alike([samples.shape for samples in found], _samples, feature.column, start)
                 return np.stack(found)
             return as_objects(found)
 
@@ -52,8 +51,5 @@ def sounds_loader(
     return load
 
 
-def _require_alike(sounds: list[np.ndarray], column: str, first: int) -> None:
-    for place, samples in enumerate(sounds):
-        if samples.shape != sounds[0].shape:
-            expected = f"{sounds[0].shape[-1]:,} like its neighbours"
-            raise BadRow(first + place, column, f"{samples.shape[-1]:,} samples, {expected}")
+def _samples(shape: tuple[int, ...]) -> str:
+    return f"{shape[-1]:,} samples"

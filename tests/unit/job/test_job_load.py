@@ -218,6 +218,9 @@ WITHOUT_QUOTES = "write it without quotes: workers: 64"
 
 # --- values: key, as written -> expected, found, fix
 
+NUMBERS = "a list of 1 to 3 numbers"
+SIDE = "a whole number (1 to 65535)"
+SIDES = "a list of 2 whole numbers (1 to 65535)"
 WORKERS = '"auto", a whole number (1 or more) or keys with values (min, max)'
 
 VALUES = [
@@ -251,6 +254,13 @@ VALUES = [
     ("features: {x: {value: {a: 1}}}", "true or false, a number, text or a list", "{a: 1} (keys)", ""),
     ("features: {x: {columns: [a], python: f}}", "text like module:function", "f", ""),
     ("features: [x]", "names, each with its keys", "[x] (a list)", ""),
+    ("features: {x: {column: a, image: {mean: [1, 2, 3, 4]}}}", f"a number or {NUMBERS}", "[1, 2, 3, 4]", ""),
+    ("features: {x: {column: a, image: {std: .nan}}}", f"a number or {NUMBERS}", ".nan", ""),
+    ("features: {x: {column: a, image: {scale: .inf}}}", "a number", ".inf", "write a number"),
+    ("features: {x: {column: a, image: {size: [1, 2, 3]}}}", f"{SIDE} or {SIDES}", "[1, 2, 3]", ""),
+    ("features: {x: {column: a, image: {size: 0.5}}}", f"{SIDE} or {SIDES}", "0.5 (a number)", ""),
+    ("features: {x: {column: a, image: {edge: 70000}}}", SIDE, "70000", f"write {SIDE}"),
+    ("outputs: {y: {from: p, detect: {min_score: 7}}}", "a number (0 to 1)", "7", ""),
     ("outputs: {y: {from: p, threshold: a}}", "a number", "a (text)", "write a number"),
     ("outputs: {y: {from: p, top_k: 0}}", "a whole number (1 or more)", "0", ""),
     (

@@ -142,6 +142,8 @@ outputs:
       boxes: q
       classes: s
       corners: center
+      normalized: true
+      coordinates: image
       channels_first: true
       min_score: 0.1
       max_overlap: 0.9

@@ -105,7 +105,9 @@ def test_an_input_of_bytes_gets_the_values_themselves(tmp_path: Path) -> None:
         ({"resize": "shortest"}, ("n", 3, None, None), "float32", "resize: shortest needs to know to what"),
         ({"mean": [1, 2]}, ("n", 3, 8, 8), "float32", "mean has not a value for each channel"),
         ({"std": 0.5}, ("n", 3, 8, 8), "uint8", "std makes fractions, uint8 has none"),
+        ({"std": 1e-320}, ("n", 3, 8, 8), "float32", "what pixels are multiplied with is no number"),
         ({"preset": "gone.json"}, ("n", 3, 8, 8), "float32", "can't read the preset"),
+        ({"folder": "gone"}, ("n", 3, 8, 8), "float32", "the folder that paths count from isn't there"),
     ],
 )
 def test_what_does_not_fit_is_told_before_a_row_is_read(

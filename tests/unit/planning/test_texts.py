@@ -103,7 +103,11 @@ def test_what_doesn_t_fit_is_told(tmp_path: Path) -> None:
     assert 'column "number" holds no text' in refusal(tmp_path, {"column": "number"})
     assert "the tokenizer isn't there" in refusal(tmp_path, {"tokenizer": "gone.json"})
     (tmp_path / "broken.json").write_text("{}")
-    assert "the tokenizer can't be read" in refusal(tmp_path, {"tokenizer": "broken.json"})
+    told = refusal(tmp_path, {"tokenizer": "broken.json"})
+    assert "the tokenizer can't be read" in told
+    assert f"{tmp_path}/broken.json" in told
+    assert "attention_mask" not in told  # it would be fed, too, if nothing were wrong
+    assert "pad is no int64" in refusal(tmp_path, {"max_length": 9, "pad": 2**63})
     assert "more than the 2 special tokens" in refusal(tmp_path, {"max_length": 2})
     assert "at most 12" in refusal(tmp_path, {"max_length": 13}, tokens=12)
     (tmp_path / "tokenizer_config.json").write_text("[1]")

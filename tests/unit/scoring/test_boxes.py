@@ -41,6 +41,8 @@ def _binding(**asked: Any) -> OutputBinding:
         "boxes": None,
         "classes": None,
         "corners": "both",
+        "normalized": False,
+        "in_image": False,
         "objectness": False,
         "channels_first": False,
         "min_score": 0.25,

@@ -410,6 +410,7 @@ class TestHooks:
         ("result", "words"),
         [
             (np.zeros((2, 2), np.float32), "wrong shape"),
+            (None, "NoneType"),
             (np.zeros(3, np.float32), "wrong shape"),
             (np.zeros(2, complex), "wrong type"),
             ({"y": np.zeros(2)}, "other inputs"),

@@ -20,7 +20,7 @@ from batchonnx.runtime.signature import TensorSpec
 from batchonnx.scoring.chunk import BadRow
 from batchonnx.scoring.encode import Encoder
 from batchonnx.scoring.encode.blobs import Undecodable
-from batchonnx.scoring.encode.pixels import decode_smaller, read_pixels
+from batchonnx.scoring.encode.pixels import decode_smaller, read_image
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PLAIN = Pixels(
@@ -42,6 +42,10 @@ PLAIN = Pixels(
 
 def want(**changes: object) -> Pixels:
     return dataclasses.replace(PLAIN, **changes)  # type: ignore[arg-type]
+
+
+def read_pixels(data: bytes, pixels: Pixels) -> np.ndarray:
+    return read_image(data, pixels)[0]
 
 
 def noise(width: int, height: int, mode: str = "RGB") -> Image.Image:
@@ -250,6 +254,7 @@ BROKEN = {
     "a header alone": (encoded(noise(50, 50))[:33], "a broken one"),
     "a bomb": (encoded(Image.new("1", (20_000, 20_000))), "400000000 pixels"),
     "more pixels than allowed": (encoded(Image.new("1", (1_100, 1_000))), "1,100 x 1,000 pixels"),
+    "a program": (encoded(Image.new("RGB", (8, 8)), "EPS"), "PostScript"),
     "float pixels": (encoded(Image.new("F", (3, 3)), "TIFF"), "floats"),
     "32 bits": (encoded(Image.fromarray(np.full((3, 3), 70_000, np.int32)), "TIFF"), "32 bits"),
 }

@@ -134,6 +134,7 @@ BROKEN = {
     "null": (None, "null, a file is wanted"),
     "no bytes": (b"", "no bytes"),
     "text": (b"this is no sound, whatever it may say", "no sound that can be decoded"),
+    "a cut one": (encoded(tone(20))[:40], "no sound that can be decoded: Error in WAV file"),
     "zero length": (encoded(np.zeros(0, np.float32)), "a sound of no length"),
     "too long": (encoded(np.zeros(100, np.float32), 1), "100.0 s, at most 60 s"),
     "not a number": (encoded(np.array([0, np.nan], np.float32)), "samples that are no numbers"),
