@@ -35,7 +35,7 @@ def scratch_place(job: JobFile) -> Iterator[str]:
     output = output_at(job.resolve(job.job.output.path), is_trusted=is_trusted).path
     for _ in remove_leftovers(output, is_trusted=is_trusted):
         pass
-    parent, mark = _beside(output)
+    parent, mark = beside(output)
     place = f"{parent}/{mark}{secrets.token_hex(4)}"
     new = [] if "://" in place else [above for above in Path(place).parents if not above.exists()]
     try:
@@ -107,15 +107,21 @@ def _held(place: str, *, is_trusted: bool) -> Iterator[None]:
         yield
 
 
-def _beside(output: str) -> tuple[str, str]:
-    """The folder that an output is in, and what the names of its rehearsals' places begin with."""
+def beside(output: str) -> tuple[str, str]:
+    """The folder that an output is in, and what the names of its rehearsals' places begin with.
+
+    There is nothing beside a whole bucket: they are in it then, under names that readers of tables leave out.
+    """
+    scheme, _, rest = output.rpartition("://")
+    if scheme and "/" not in rest:
+        return output, f".{MARK}-"
     parent, _, name = output.rpartition("/")
     return parent, f".{name}.{MARK}-"
 
 
 def _places(output: str) -> list[str]:
     """Of rehearsals of this output, whether they live or not."""
-    parent, mark = _beside(output)
+    parent, mark = beside(output)
     if "://" not in output:
         return sorted(map(str, Path(output).parent.glob(f"{glob.escape(mark)}*")))
     if output.startswith("s3://"):
