@@ -14,7 +14,7 @@ from batchonnx.ledger import run_folder
 from batchonnx.ledger.crew import Crew, call_crew, outlast_crew, require_no_crew
 from batchonnx.ledger.lease import hold_lease
 from batchonnx.ledger.output import NONE, Cleared, Kept, Run, Scoring, Staged, Ticket
-from batchonnx.ledger.publish import check_output, former_results, publish, settle_former
+from batchonnx.ledger.publish import check_output, publish, replaced_beside, settle_former
 from batchonnx.ledger.records import Commit, Manifest, PlanRecord, Probe, read_record
 from batchonnx.ledger.run_folder import PLAN, SUCCESS, RunFolder, staging_of
 from batchonnx.ledger.staged_file import StagedFile
@@ -113,7 +113,7 @@ class LocalRun:
 
     def discard_if_empty(self) -> None:
         """Remove the folder."""
-        run_folder.discard_if_empty(self._folder.path)
+        run_folder.discard_if_empty(self._folder.path, self._output)
 
 
 class LocalOutput:
@@ -190,8 +190,8 @@ class LocalOutput:
     def clean(self) -> Iterator[Cleared]:
         """What `settle` removes; a run that can go on is kept."""
         replaced = [
-            Cleared("a former result that was replaced", str(former), _size(former))
-            for former in former_results(self._folder)
+            Cleared("what was replaced", str(former), _size(former))
+            for former in replaced_beside(self._folder)
         ]
         self.settle()
         yield from replaced

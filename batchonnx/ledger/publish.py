@@ -10,7 +10,6 @@ import ctypes
 import errno
 import os
 import re
-import shutil
 import sys
 from pathlib import Path
 
@@ -18,7 +17,15 @@ from batchonnx.errors import OutputExistsError, Problem
 from batchonnx.ledger.disk import disk_error
 from batchonnx.ledger.durable import libc, sync_folder
 from batchonnx.ledger.records import Manifest
-from batchonnx.ledger.run_folder import RECORDS, SUCCESS, is_former_result, reveal, staging_of
+from batchonnx.ledger.run_folder import (
+    RECORDS,
+    SUCCESS,
+    gone_of,
+    is_former_result,
+    remove_at_once,
+    reveal,
+    staging_of,
+)
 from batchonnx.parts.layout import looks_like_part
 
 _OURS = re.compile(rf"part-\d{{6,}}\.parquet|{RECORDS}|{SUCCESS}|\.{SUCCESS}\.[0-9a-f]{{8}}|(.*/)?\.DS_Store")
@@ -66,8 +73,8 @@ def publish(run: Path, output: Path, manifest: Manifest, overwrite: bool) -> Non
         else:
             _exchange(run, output)
         sync_folder(output.parent)
-        for former in former_results(output):
-            _remove(former, output)
+        for replaced in replaced_beside(output):
+            remove_at_once(replaced, output)
     except OSError as error:
         raise disk_error(error, output) from error
 
@@ -78,25 +85,18 @@ def settle_former(output: Path) -> None:
     try:
         if aside.exists() and not os.path.lexists(output):
             aside.rename(output)
-        for former in former_results(output):
-            _remove(former, output)
+        for replaced in replaced_beside(output):
+            remove_at_once(replaced, output)
     except OSError as error:
         raise disk_error(error, output) from error
 
 
-def former_results(output: Path) -> list[Path]:
-    """Results beside the output that it has replaced. Raises StorageError."""
-    found = [path for path in (_gone(output), _aside(output)) if path.exists() and output.exists()]
-    return found + [run for run in (staging_of(output),) if is_former_result(run, output)]
-
-
-def _remove(former: Path, output: Path) -> None:
-    """Under a name that tells: of what a death leaves then, nothing is taken for a run or a result."""
-    gone = _gone(output)
-    if former != gone:
-        shutil.rmtree(gone, ignore_errors=True)
-        former.rename(gone)
-    shutil.rmtree(gone, ignore_errors=True)
+def replaced_beside(output: Path) -> list[Path]:
+    """What the output, or a run that began anew, has replaced, and is still there. Raises StorageError."""
+    gone, aside, run = gone_of(output), _aside(output), staging_of(output)
+    found = [gone] if gone.exists() else []
+    found += [aside] if aside.exists() and output.exists() else []
+    return found + ([run] if is_former_result(run, output) else [])
 
 
 def _is_ours(output: Path, name: str) -> bool:
@@ -111,10 +111,6 @@ def _is_ours(output: Path, name: str) -> bool:
 def _aside(output: Path) -> Path:
     """A former result that is back if its replacement doesn't come."""
     return output.with_name(f".{output.name}.batchonnx-former")
-
-
-def _gone(output: Path) -> Path:
-    return output.with_name(f".{output.name}.batchonnx-gone")
 
 
 def _exchange(run: Path, output: Path) -> None:

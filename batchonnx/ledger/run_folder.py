@@ -72,6 +72,23 @@ def staging_of(output: Path) -> Path:
     return output.with_name(f".{output.name}.batchonnx")
 
 
+def gone_of(output: Path) -> Path:
+    """What is being removed: no run, and no result, any more."""
+    return output.with_name(f".{output.name}.batchonnx-gone")
+
+
+def remove_at_once(folder: Path, output: Path) -> None:
+    """Remove a run, or a former result, beside the output. Raises OSError.
+
+    By another name first: whatever a death leaves of it then, nobody takes it for the whole.
+    """
+    gone = gone_of(output)
+    if folder != gone and folder.exists():
+        shutil.rmtree(gone, ignore_errors=True)
+        folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
 def open_run(
     output: Path, plan: PlanRecord, kept: Mapping[int, Commit] = MappingProxyType({}), *, fresh: bool = False
 ) -> RunFolder:
@@ -84,7 +101,7 @@ def open_run(
     folder = staging_of(output)
     with _disk_errors(folder), _no_collection():
         if fresh or not (folder / PLAN).exists():
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_at_once(folder, output)
             _begin(folder, plan)
             return RunFolder(folder, plan, kept)
         begun = read_record(folder / PLAN, PlanRecord)
@@ -210,10 +227,11 @@ def waiting_manifest(output: Path) -> Manifest | None:
         return read_manifest(folder) if (folder / SUCCESS).exists() else None
 
 
-def discard_if_empty(run: Path) -> None:
+def discard_if_empty(run: Path, output: Path) -> None:
     """Remove what a run left, unless something of it counts."""
     if not any((run / COMMITS).glob("*.json")) and not (run / SUCCESS).exists():
-        shutil.rmtree(run, ignore_errors=True)
+        with suppress(OSError):
+            remove_at_once(run, output)
 
 
 def read_manifest(output: Path) -> Manifest | None:
@@ -261,7 +279,7 @@ def is_former_result(folder: Path, output: Path) -> bool:
     try:
         manifest = read_manifest(output)
         return manifest is not None and manifest.replaces == read_record(folder / PLAN, PlanRecord).run
-    except StorageError:
+    except (StorageError, FileNotFoundError):
         return False  # whoever wrote the one didn't write the other; --fresh replaces both
 
 

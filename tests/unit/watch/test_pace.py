@@ -48,7 +48,7 @@ def test_what_is_foretold_comes_true_however_coarse_the_steps_are(
     step = max(1, left // steps)
     for really_s, foretold_s in follow(total, step, left / seconds, before=before):
         # A step is seen up to a tick late, at either end of what is measured.
-        assert foretold_s == pytest.approx(really_s, rel=0.12, abs=seconds / steps + 4 * TICK_S)
+        assert foretold_s == pytest.approx(really_s, rel=0.15, abs=seconds / steps + 4 * TICK_S)
 
 
 def test_a_job_that_has_slowed_down_for_good_is_foretold_anew() -> None:
