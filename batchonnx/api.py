@@ -435,7 +435,7 @@ def _output(result: Result) -> Output:
         return output_at(_absolute(result))
     use_stores(result)
     output = result.job.output
-    return output_at(result.resolve(output.path).rstrip("/"), is_trusted=output.single_writer == "trusted")
+    return output_at(result.resolve(output.path), is_trusted=output.single_writer == "trusted")
 
 
 def _absolute(path: str | Path) -> str:
@@ -447,14 +447,14 @@ def _serving(job: JobFile, port: int | None) -> JobFile:
     if port is None:
         return job
     asked = job.job.metrics.model_copy(update={"port": port})
-    return job.model_copy(update={"job": job.job.model_copy(update={"metrics": asked})})
+    return job.having(metrics=asked)
 
 
 def _on(job: JobFile, engine: Literal["local", "ray"] | None) -> JobFile:
     if engine is None or engine == job.job.engine.name:
         return job
     asked = job.job.engine.model_copy(update={"name": engine})
-    return job.model_copy(update={"job": job.job.model_copy(update={"engine": asked})})
+    return job.having(engine=asked)
 
 
 def _load(job: JobFile | str | Path, variables: Mapping[str, str] | None) -> JobFile:

@@ -21,7 +21,7 @@ def list_job(job: JobFile) -> tuple[JobFile, Listing]:
         where = wanted.table.name if wanted.table is not None else job.resolve(str(wanted.path))
         listing = list_table(read_snapshot(job), where)
         pinned = wanted.model_copy(update={"version": listing.version})
-        return job.model_copy(update={"job": job.job.model_copy(update={"input": pinned})}), listing
+        return job.having(input=pinned), listing
     paths = [
         job.resolve(path) for path in ([wanted.path] if isinstance(wanted.path, str) else wanted.path or [])
     ]

@@ -6,7 +6,6 @@ nothing. It ends with the process that has asked for it, however that dies.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
@@ -24,6 +23,7 @@ from batchonnx.engines.events import Event, RunStarted
 from batchonnx.engines.ray.parent import end_with_parent
 from batchonnx.errors import BatchonnxError
 from batchonnx.job.load import job_from_dict
+from batchonnx.ledger.durable import libc
 from batchonnx.planning.plan import Plan
 from batchonnx.planning.sample import Sample, take_sample
 from batchonnx.rehearsal.failing import fail_requests
@@ -65,7 +65,7 @@ def _end_with(asker: int) -> None:
     """
     end_with_parent()
     with suppress(AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        libc().prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != asker:
         os._exit(1)
 

@@ -79,9 +79,7 @@ def into(job: JobFile, place: str, name: str) -> JobFile:
             "format": "parquet" if is_table else asked.format,
         }
     )
-    return job.model_copy(
-        update={"job": spec.model_copy(update={"output": output, "gate": {}, "schedule": None})}
-    )
+    return job.having(output=output, gate={}, schedule=None)
 
 
 def remove_place(place: str) -> None:

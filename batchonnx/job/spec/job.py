@@ -145,6 +145,10 @@ class JobFile(BaseModel):
                 return f"{self.path}:{line}  {key}"
         return f"{self.path}  {key}" if self.path else key
 
+    def having(self, **sections: object) -> JobFile:
+        """The same job with other sections; they aren't validated again."""
+        return self.model_copy(update={"job": self.job.model_copy(update=sections)})
+
     def resolve(self, path: str) -> str:
         """A path of the job as an absolute path or URL."""
         if "://" in path or path.startswith(REGISTRY):

@@ -15,7 +15,7 @@ import pyarrow.types as pat
 
 from batchonnx.errors import InputError, Problem
 from batchonnx.proof.diff.columns import ColumnTally
-from batchonnx.proof.diff.rows import Joined, Read
+from batchonnx.proof.diff.rows import Joined, Read, tally_pairs
 from batchonnx.proof.diff.spill import read_back, spill
 from batchonnx.proof.published import read_rows
 
@@ -24,9 +24,6 @@ PIECE_BYTES = 32 << 20
 
 MOST_PIECES = 500
 """Each is an open file while rows are dealt out."""
-
-SLICE_ROWS = 1 << 16
-"""So many pairs are compared at a time."""
 
 
 def join_by_key(a: Read, b: Read, key: str, tallies: Sequence[ColumnTally]) -> Joined:
@@ -145,13 +142,5 @@ def _compare(
     there = where[codes_left]
     here = np.flatnonzero(there >= 0)
     there = there[here]
-    for begin in range(0, len(here), SLICE_ROWS):
-        ours, others = (pa.array(rows[begin : begin + SLICE_ROWS]) for rows in (here, there))
-        told = left[key].take(ours)
-        for tally in tallies:
-            tally.add(
-                left[tally.column].take(ours),
-                right[tally.column].take(others),
-                lambda place, told=told: str(told[place]),  # type: ignore[misc]
-            )
+    tally_pairs(left, right, here, there, tallies, lambda pair: str(left[key][int(here[pair])]))
     return len(here)

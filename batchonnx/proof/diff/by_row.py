@@ -12,16 +12,13 @@ import pyarrow as pa
 from batchonnx.ledger.records import Commit
 from batchonnx.planning.listing import Listing
 from batchonnx.proof.diff.columns import ColumnTally
-from batchonnx.proof.diff.rows import Joined, Read
+from batchonnx.proof.diff.rows import Joined, Read, tally_pairs
 from batchonnx.proof.origin import bad_rows, predicted_rows
 from batchonnx.proof.published import rows_of_shard
 from batchonnx.proof.recorded import recorded_listing
 
 KEPT = 2
 """Shards of the other result that stay in memory: where both were dealt out alike, each is read once."""
-
-SLICE_ROWS = 1 << 16
-"""So many pairs are compared at a time."""
 
 Rows = Mapping[str, np.ndarray]
 """Path -> int64[n] rows of that file."""
@@ -115,20 +112,13 @@ def _compare(mine: _Shard, theirs: _Shard, tallies: Sequence[ColumnTally]) -> in
             paths.append(path)
     ends = np.cumsum([len(found) for found in rows])
     numbers = _flat(rows)
-    for begin, ours, others in _sliced(_flat(here), _flat(there)):
 
-        def name(place: int, begin: int = begin) -> str:
-            path = paths[int(np.searchsorted(ends, begin + place, side="right"))]
-            return f"row {numbers[begin + place]:,} of {path}"
+    def name(pair: int) -> str:
+        path = paths[int(np.searchsorted(ends, pair, side="right"))]
+        return f"row {numbers[pair]:,} of {path}"
 
-        for tally in tallies:
-            tally.add(mine.table[tally.column].take(ours), theirs.table[tally.column].take(others), name)
+    tally_pairs(mine.table, theirs.table, _flat(here), _flat(there), tallies, name)
     return len(numbers)
-
-
-def _sliced(here: np.ndarray, there: np.ndarray) -> Iterator[tuple[int, pa.Array, pa.Array]]:
-    for begin in range(0, len(here), SLICE_ROWS):
-        yield begin, pa.array(here[begin : begin + SLICE_ROWS]), pa.array(there[begin : begin + SLICE_ROWS])
 
 
 def _flat(parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 
 from batchonnx.errors import InputError, Problem
 from batchonnx.ledger.output import Output
 from batchonnx.ledger.records import Manifest, PlanRecord
+from batchonnx.proof.diff.columns import ColumnTally
 from batchonnx.proof.published import row_schema
+
+SLICE_ROWS = 1 << 16
+"""So many pairs are compared at a time."""
 
 
 @dataclass(frozen=True)
@@ -48,3 +54,25 @@ class Joined:
     only_b: int
     newly_bad: int
     no_longer_bad: int
+
+
+def tally_pairs(
+    a: pa.Table,
+    b: pa.Table,
+    here: np.ndarray,
+    there: np.ndarray,
+    tallies: Sequence[ColumnTally],
+    name: Callable[[int], str],
+) -> None:
+    """Hand the values of pairs of rows to the tallies.
+
+    here, there: int64[pairs], places in a and in b. name: of a pair, by its number, for people.
+    """
+    for begin in range(0, len(here), SLICE_ROWS):
+        ours, others = (pa.array(places[begin : begin + SLICE_ROWS]) for places in (here, there))
+
+        def name_here(place: int, begin: int = begin) -> str:
+            return name(begin + place)
+
+        for tally in tallies:
+            tally.add(a[tally.column].take(ours), b[tally.column].take(others), name_here)

@@ -13,7 +13,6 @@ from time import perf_counter
 from batchonnx.driver.run import open_job
 from batchonnx.engines.ray.connect import LOCAL, address_of, connected
 from batchonnx.job.spec import JobFile
-from batchonnx.job.spec.engine import Engine
 from batchonnx.planning.sample import Sample
 from batchonnx.rehearsal.chaos import acts
 from batchonnx.rehearsal.chaos.promise import Finding, Verdict, judge
@@ -92,11 +91,7 @@ def _one_cluster(job: JobFile) -> Iterator[JobFile]:
         return
     with connected(engine.address):
         address = import_module("ray").get_runtime_context().gcs_address
-        yield _with_engine(job, engine.model_copy(update={"address": address}))
-
-
-def _with_engine(job: JobFile, engine: Engine) -> JobFile:
-    return job.model_copy(update={"job": job.job.model_copy(update={"engine": engine})})
+        yield job.having(engine=engine.model_copy(update={"address": address}))
 
 
 def _scoring_s(calm: Rehearsal) -> float:
@@ -112,7 +107,7 @@ def _sampled(job: JobFile) -> tuple[JobFile, Sample, bool]:
     engine = job.job.engine
     if plan.fixed_batch is None and engine.batch_rows == "auto":
         engine = engine.model_copy(update={"batch_rows": untried_rows(plan)})
-        job = _with_engine(job, engine)
+        job = job.having(engine=engine)
     workers = engine.workers if isinstance(engine.workers, int) else usable_cores()
     rows = plan.rows if plan.rows is not None else int(about_rows(plan))
     wanted = min(rows, WORK_S * workers / row_s) if row_s else rows

@@ -97,5 +97,4 @@ class Trials:
         job = self._plan.job
         update = {"batch_rows": setting.batch_rows, "hook_processes": setting.hook_processes}
         engine = job.job.engine.model_copy(update=update)
-        changed = job.model_copy(update={"job": job.job.model_copy(update={"engine": engine})})
-        return dataclasses.replace(self._plan, job=changed)
+        return dataclasses.replace(self._plan, job=job.having(engine=engine))

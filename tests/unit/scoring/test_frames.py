@@ -15,23 +15,10 @@ from PIL import Image
 from batchonnx.planning.bindings import Pixels
 from batchonnx.scoring.encode.pixels import read_image
 from batchonnx.scoring.frames import in_image, in_seen
+from tests import pixels
 from tests.detector import Picture
 
-PLAIN = Pixels(
-    size=None,
-    resize="none",
-    edge=None,
-    resample="bilinear",
-    channels="RGB",
-    background=None,
-    border=(0, 0, 0),
-    factor=None,
-    offset=None,
-    channels_first=False,
-    upright=True,
-    draft=False,
-    max_pixels=10_000_000,
-)
+PLAIN = dataclasses.replace(pixels.PLAIN, background=None, max_pixels=10_000_000)
 
 
 @st.composite

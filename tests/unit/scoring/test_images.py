@@ -21,23 +21,9 @@ from batchonnx.scoring.chunk import BadRow
 from batchonnx.scoring.encode import Encoder
 from batchonnx.scoring.encode.blobs import Undecodable
 from batchonnx.scoring.encode.pixels import decode_smaller, read_image
+from tests.pixels import PLAIN
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-PLAIN = Pixels(
-    size=None,
-    resize="none",
-    edge=None,
-    resample="bilinear",
-    channels="RGB",
-    background=(255, 255, 255),
-    border=(0, 0, 0),
-    factor=None,
-    offset=None,
-    channels_first=False,
-    upright=True,
-    draft=False,
-    max_pixels=1_000_000,
-)
 
 
 def want(**changes: object) -> Pixels:
