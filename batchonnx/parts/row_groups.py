@@ -33,22 +33,22 @@ class RowGroups:
         """The groups that these rows fill."""
         self._pending.append(batch)
         self._rows += batch.num_rows
-        if self._most_bytes is not None:
-            self._sizes.append(variable_bytes(batch))
-            self._bytes += int(self._sizes[-1].sum())
+        if self._most_bytes is not None and (sizes := variable_bytes(batch)) is not None:
+            self._sizes.append(sizes)
+            self._bytes += int(sizes.sum())
         if self._rows < self._group_rows and self._bytes < (self._most_bytes or 1):
             return
         rows = pa.Table.from_batches(self._pending, self._schema)
-        sizes = np.concatenate(self._sizes) if self._sizes else None
+        gathered = np.concatenate(self._sizes) if self._sizes else None
         first = 0
-        while (end := self._end(sizes, first, rows.num_rows)) is not None:
+        while (end := self._end(gathered, first, rows.num_rows)) is not None:
             # In one piece: where Parquet's pages end depends on where an array's chunks do.
             yield rows.slice(first, end - first).combine_chunks()
             first = end
         self._pending = rows.slice(first).to_batches()
-        self._sizes = [sizes[first:]] if sizes is not None else []
+        self._sizes = [gathered[first:]] if gathered is not None else []
         self._rows = rows.num_rows - first
-        self._bytes = int(sizes[first:].sum()) if sizes is not None else 0
+        self._bytes = int(gathered[first:].sum()) if gathered is not None else 0
 
     def _end(self, sizes: np.ndarray | None, first: int, rows: int) -> int | None:
         """Where the group that begins with the row `first` ends; None if it isn't full."""

@@ -10,17 +10,14 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 
 
-def variable_bytes(rows: pa.RecordBatch) -> np.ndarray:
-    """int64[rows]: bytes of text, bytes and lists in each row; 0 where every column has a fixed width."""
-    total = np.zeros(rows.num_rows, np.int64)
-    return _sum(total, (_sizes(column) for column in rows.columns))
+def variable_bytes(rows: pa.RecordBatch) -> np.ndarray | None:
+    """int64[rows]: bytes of text, bytes and lists in each row; None where every column has a fixed width."""
+    return _sum(_sizes(column) for column in rows.columns)
 
 
-def _sum(total: np.ndarray, parts: Iterable[np.ndarray | None]) -> np.ndarray:
-    for part in parts:
-        if part is not None:
-            total += part
-    return total
+def _sum(parts: Iterable[np.ndarray | None]) -> np.ndarray | None:
+    known = [part for part in parts if part is not None]
+    return np.asarray(np.sum(known, axis=0, dtype=np.int64)) if known else None
 
 
 def _sizes(column: pa.Array) -> np.ndarray | None:
@@ -34,8 +31,7 @@ def _sizes(column: pa.Array) -> np.ndarray | None:
     if pat.is_string(kind) or pat.is_large_string(kind) or pat.is_binary(kind) or pat.is_large_binary(kind):
         return np.asarray(pc.binary_length(column).fill_null(0).to_numpy(), np.int64)
     if pat.is_struct(kind):
-        parts = [_sizes(child) for child in column.flatten()]
-        return _sum(np.zeros(len(column), np.int64), parts) if any(p is not None for p in parts) else None
+        return _sum(_sizes(child) for child in column.flatten())
     if pat.is_list(kind) or pat.is_large_list(kind):
         return _of_lists(np.asarray(pc.list_value_length(column).fill_null(0)), pc.list_flatten(column))
     if pat.is_map(kind):

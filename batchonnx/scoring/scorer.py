@@ -10,6 +10,7 @@ from time import perf_counter, sleep
 from typing import Any
 
 import numpy as np
+import numpy.ma  # pyarrow imports it for its first array: 10 ms for which all workers would wait
 import pyarrow as pa
 
 from batchonnx.errors import HookRaised, InputError, Problem
