@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchonnx.errors import ContractError, Problem
 from batchonnx.planning.bindings import OutputBinding
 from batchonnx.planning.lines import ELEMENT
 from batchonnx.scoring.pick import take
@@ -21,12 +20,12 @@ from batchonnx.scoring.pick import take
 def explode(rows: pa.RecordBatch, outputs: Sequence[OutputBinding], schema: pa.Schema) -> pa.RecordBatch:
     """Lines of some rows, with the schema's columns (see `planning.lines`); the rows if none is exploded.
 
-    Raises ContractError for a row whose exploded columns have lists of several lengths.
+    rows: none of them `uneven`.
     """
     exploded = [binding for binding in outputs if binding.explode]
     if not exploded:
         return rows
-    lengths = _lengths(rows, exploded)
+    lengths = _lengths(rows, exploded[0])
     counts = np.maximum(lengths, 1)
     row_of = np.repeat(np.arange(rows.num_rows), counts)
     begins = np.cumsum(counts) - counts
@@ -48,6 +47,18 @@ def explode(rows: pa.RecordBatch, outputs: Sequence[OutputBinding], schema: pa.S
     others = take(rows.select([name for name in rows.schema.names if name not in names]), row_of)
     columns |= dict(zip(others.schema.names, others.columns, strict=True))
     return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def uneven(rows: pa.RecordBatch, outputs: Sequence[OutputBinding]) -> str | None:
+    """What is wrong with the first row whose exploded lists have several lengths; None if there is none."""
+    found = {binding.name: _lengths(rows, binding) for binding in outputs if binding.explode}
+    each = list(found.values())
+    differs = [np.flatnonzero(lengths != each[0]) for lengths in each[1:]]
+    if not any(places.size for places in differs):
+        return None
+    row = min(int(places[0]) for places in differs if places.size)
+    told = ", ".join(f'{lengths[row]:,} of "{name}"' for name, lengths in found.items())
+    return f"lists that are exploded together are of one length, this row's have {told}"
 
 
 def implode(lines: Iterable[pa.RecordBatch], exploded: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -79,21 +90,10 @@ def begin_rows(element: pa.Array) -> np.ndarray:
     return np.asarray(pc.fill_null(element, 0).to_numpy(zero_copy_only=False) == 0)
 
 
-def _lengths(rows: pa.RecordBatch, exploded: Sequence[OutputBinding]) -> np.ndarray:
+def _lengths(rows: pa.RecordBatch, binding: OutputBinding) -> np.ndarray:
     """int64[rows]: elements of each row."""
-    found = {
-        binding.name: pc.list_value_length(rows.column(binding.name)).fill_null(0).to_numpy()
-        for binding in exploded
-    }
-    first, *others = found.values()
-    for name, lengths in zip(list(found)[1:], others, strict=True):
-        differs = np.flatnonzero(lengths != first)
-        if differs.size:
-            row = int(differs[0])
-            facts = {one: f"{int(values[row])} elements" for one, values in found.items()}
-            fix = f"leave explode out of outputs.{name}: lists that are exploded together are of one length"
-            raise ContractError(Problem("a row's exploded lists have different lengths", facts, fix))
-    return np.asarray(first, np.int64)
+    lengths = pc.list_value_length(rows.column(binding.name)).fill_null(0)
+    return np.asarray(lengths.to_numpy(), np.int64)
 
 
 def _joined(lines: pa.RecordBatch, begins: np.ndarray, exploded: Sequence[str]) -> pa.RecordBatch:

@@ -26,7 +26,7 @@ from batchonnx.scoring.encode import Encoder
 from batchonnx.scoring.encode.tokens import without_tokens
 from batchonnx.scoring.hooks import feature_hooks, output_hooks
 from batchonnx.scoring.isolate import NoRowAlone, RowFault, isolate
-from batchonnx.scoring.lines import explode
+from batchonnx.scoring.lines import explode, uneven
 from batchonnx.scoring.pick import pick, take
 from batchonnx.scoring.predict import predictor
 from batchonnx.scoring.quarantine import ErrorBudget, quarantine_rows, reason_of, row_error
@@ -228,7 +228,7 @@ class Scorer:
         start, rows = perf_counter(), sum(lengths)
         try:
             predictions = self._predictions(piece.chunk.columns.slice(begin, rows), results, lengths)
-        except (HookRaised, PredictError):  # of a process with a hook, or of a row whose length can't be
+        except (HookRaised, PredictError):  # of a process with a hook, or of a row whose lists can't be
             self.rows -= rows
             number = bisect_right(piece.cuts, (begin, maxsize))
             yield from self._carefully(piece, number, number + len(lengths), self.attempt)
@@ -400,14 +400,17 @@ class Scorer:
     def _predictions(
         self, columns: pa.RecordBatch, results: list[Mapping[str, Any]], lengths: list[int]
     ) -> pa.RecordBatch:
-        """Kept columns and predictions of `sum(lengths)` rows."""
+        """Kept columns and predictions of `sum(lengths)` rows. Raises PredictError if lists are `uneven`."""
         arrays = self._decoder.decode(results, lengths)
         kept = [columns.column(field.name) for field in self._plan.keep]
         fields = [
             pa.field(binding.name, array.type)
             for binding, array in zip(self._plan.outputs, arrays, strict=True)
         ]
-        return pa.RecordBatch.from_arrays([*kept, *arrays], schema=pa.schema([*self._plan.keep, *fields]))
+        rows = pa.RecordBatch.from_arrays([*kept, *arrays], schema=pa.schema([*self._plan.keep, *fields]))
+        if (fault := uneven(rows, self._plan.outputs)) is not None:
+            raise PredictError(fault)
+        return rows
 
 
 def _bytes_of(value: Any, rows: int) -> int:

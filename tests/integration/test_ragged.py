@@ -174,6 +174,25 @@ def test_an_exploded_result_has_a_line_for_each_element_and_loses_no_row(folder:
         api.explain(folder / "out", row=len(expected))
 
 
+def test_lists_of_several_lengths_that_are_exploded_together_cost_their_rows(folder: Path) -> None:
+    # The mask lets one tag through in these two rows, and the model counts two logits.
+    table = pq.read_table(folder / "rows.parquet").to_pylist()
+    for number in (20, 130):
+        table[number]["mask"] = [2, 0, 0, 0, 0]
+    schema = pq.read_schema(folder / "rows.parquet")
+    pq.write_table(pa.Table.from_pylist(table, schema), folder / "rows.parquet", row_group_size=70)
+    lists = {**_exploded(), "logit": {"from": "logits", "length": "count", "index": 0, "explode": True}}
+    found = _run(folder, lists, errors={"max_bad_rows": 2})
+    assert set(range(ROWS)) - set(found["id"].to_pylist()) == {20, 130}
+    with pytest.raises(RowError) as caught:
+        _run(folder, lists, output={"path": "other"})
+    facts = caught.value.problems[0].facts
+    assert facts["row"] == "20"
+    assert "this row's have" in facts["found"]
+    assert '"tag"' in facts["found"]
+    assert '"logit"' in facts["found"]
+
+
 def _by_hand_of(row: dict[str, Any]) -> list[int]:
     w = np.random.default_rng(0).standard_normal((3, CLASSES)).astype(np.float32)
     x = np.array(row["x"], np.float32).reshape(LONGEST, 3)[: sum(row["mask"])]
