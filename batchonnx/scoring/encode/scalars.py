@@ -36,13 +36,21 @@ def scalars_loader(
         return lambda start, stop: np.stack([column[start:stop] for column in columns], axis=1)
 
     def load_many(chunk: pa.RecordBatch) -> Callable[[int, int], np.ndarray]:
-        strip.load(columns_of(chunk))
+        strip.load([as_arrow(chunk.column(name), name) for name in feature.columns])
         return strip.rows
+
+    def as_arrow(column: pa.Array, name: str) -> pa.Array:
+        if column.type == native and column.null_count == 0:
+            return column
+        values = to_numpy(column, dtype, name, feature.fill, feature.cast)
+        # Arrow's booleans are bits: as bytes they are taken as they are.
+        return pa.array(values.view(np.uint8) if dtype == "bool" else values)
 
     if width == 1:
         return load_one
     if dtype == "string":
         return load_text
+    native = None if dtype == "bool" else pa.from_numpy_dtype(dtype)
     strip = Strip(width, np.dtype(dtype), batch_rows)
     return load_many
 
@@ -68,11 +76,9 @@ class Strip:
         self._columns = pa.RecordBatch.from_arrays([], names=[])
         self._first = self._end = 0
 
-    def load(self, columns: Sequence[np.ndarray]) -> None:
-        """Columns of one length and of the strip's type, in the order of the tensor's."""
-        # Arrow's booleans are bits: as bytes they are taken as they are.
-        arrays = [pa.array(column.view(np.uint8) if column.dtype == bool else column) for column in columns]
-        self._columns = pa.RecordBatch.from_arrays(arrays, names=self._names)
+    def load(self, columns: Sequence[pa.Array]) -> None:
+        """Columns of one length and of the strip's type, booleans as bytes, in the tensor's order."""
+        self._columns = pa.RecordBatch.from_arrays(columns, names=self._names)
         self._first = self._end = 0
         # A job may allow batches that are larger than any chunk.
         if len(self._out) < (rows := min(self._rows, self._columns.num_rows)):
