@@ -20,6 +20,11 @@ RowOf = Callable[[int], int]
 """Index of a value -> index of its row; they differ where a row has many values."""
 
 
+def is_as_needed(values: pa.Array, dtype: str) -> bool:
+    """Whether a column has the tensor's type and no nulls: there is nothing to cast, to fill or to check."""
+    return bool(values.null_count == 0 and values.type == _ARROW.get(dtype))
+
+
 def to_numpy(
     values: pa.Array, dtype: str, column: str, fill: Scalar | None, cast: bool, row_of: RowOf = int
 ) -> np.ndarray:
@@ -28,7 +33,7 @@ def to_numpy(
     fill: what a null becomes; None: NaN for floats, BadRow for anything else.
     cast: integers may be rounded, fractions dropped; overflow is a BadRow all the same.
     """
-    if values.null_count == 0 and values.type == _ARROW.get(dtype):
+    if is_as_needed(values, dtype):
         return np.asarray(values.to_numpy(zero_copy_only=False))
     if pat.is_dictionary(values.type):
         values = values.dictionary_decode()

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from batchonnx.planning.bindings import StackedScalars
-from batchonnx.scoring.encode.columns import to_numpy
+from batchonnx.scoring.encode.columns import is_as_needed, to_numpy
 
 STRIP_BYTES = 512 << 10
 """Interleaved at a time, for one batch or several: with less, the calls cost more than the
@@ -21,10 +21,11 @@ def scalars_loader(
     """chunk -> (start, stop) -> [n, k], or [n] for one column with row shape ()."""
     dtype, width = feature.input.dtype, len(feature.columns)
 
+    def values_of(column: pa.Array, name: str) -> np.ndarray:
+        return to_numpy(column, dtype, name, feature.fill, feature.cast)
+
     def columns_of(chunk: pa.RecordBatch) -> list[np.ndarray]:
-        return [
-            to_numpy(chunk.column(name), dtype, name, feature.fill, feature.cast) for name in feature.columns
-        ]
+        return [values_of(chunk.column(name), name) for name in feature.columns]
 
     def load_one(chunk: pa.RecordBatch) -> Callable[[int, int], np.ndarray]:
         (column,) = columns_of(chunk)
@@ -40,17 +41,14 @@ def scalars_loader(
         return strip.rows
 
     def as_arrow(column: pa.Array, name: str) -> pa.Array:
-        if column.type == native and column.null_count == 0:
-            return column
-        values = to_numpy(column, dtype, name, feature.fill, feature.cast)
-        # Arrow's booleans are bits: as bytes they are taken as they are.
-        return pa.array(values.view(np.uint8) if dtype == "bool" else values)
+        if dtype == "bool":  # Arrow's are bits: as bytes they are taken as they are
+            return pa.array(values_of(column, name).view(np.uint8))
+        return column if is_as_needed(column, dtype) else pa.array(values_of(column, name))
 
     if width == 1:
         return load_one
     if dtype == "string":
         return load_text
-    native = None if dtype == "bool" else pa.from_numpy_dtype(dtype)
     strip = Strip(width, np.dtype(dtype), batch_rows)
     return load_many
 
