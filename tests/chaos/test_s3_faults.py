@@ -133,7 +133,7 @@ def test_a_kind_of_request_that_fails_for_long_ends_the_run_resumable(
             id="a tenth cut",
             marks=pytest.mark.slow,
         ),
-        pytest.param({"fault": "throttle", "rate": 20}, id="twenty a second"),
+        pytest.param({"fault": "throttle", "rate": 20, "burst": 2}, id="twenty a second"),
     ],
 )
 def test_a_storm_is_weathered(

@@ -151,7 +151,7 @@ def test_a_fault_of_any_read_is_survived(
     "storm",
     [
         pytest.param({"fault": "error", "probability": 0.2, "seed": 7}, id="a fifth 503"),
-        pytest.param({"fault": "throttle", "rate": 30}, id="thirty a second"),
+        pytest.param({"fault": "throttle", "rate": 30, "burst": 2}, id="thirty a second"),
         pytest.param({"fault": "reset", "at": "response", "probability": 0.2, "seed": 9}, id="a fifth cut"),
     ],
 )

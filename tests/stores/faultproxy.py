@@ -16,7 +16,8 @@ Requests pass unchanged, the Host header included, so their signatures stay vali
     lost      the store does it and answers, the client sees a reset
     hang      no answer, `at` "before" or in mid "response", for `seconds` (default: for ever)
     delay     wait `ms`, and `ms_per_mb` for bodies in both directions; adds to other faults
-    throttle  503 SlowDown to all requests above `rate` per second (of those that match)
+    throttle  503 SlowDown to all requests above `rate` per second (of those that match), of which
+              `burst` may come at once (default: a second's)
     expired   403 ExpiredToken from then on to the key that was in use, until another key comes
 
 A rule matches by `op` (S3's name for the operation), `method` and `path` (regular expressions;
@@ -82,6 +83,7 @@ class Rule:
     ms_per_mb: float = 0
     seconds: float | None = None
     rate: float = 100
+    burst: float | None = None
     seen: int = field(default=0, init=False)
     fired: int = field(default=0, init=False)
 
@@ -91,7 +93,7 @@ class Rule:
         if isinstance(self.nth, list):
             self.nth = tuple(self.nth)
         self._random = random.Random(self.seed)
-        self._burst = max(1.0, self.rate)
+        self._burst = max(1.0, self.rate if self.burst is None else self.burst)
         self._tokens, self._filled = self._burst, time.monotonic()
         self._keys: set[str] = set()
 
