@@ -20,7 +20,6 @@ from typing import Any
 
 from batchonnx.driver.run import RunOptions, run_job
 from batchonnx.engines.events import Event, RunStarted
-from batchonnx.engines.ray.parent import end_with_parent
 from batchonnx.errors import BatchonnxError
 from batchonnx.job.load import job_from_dict
 from batchonnx.ledger.durable import libc
@@ -29,6 +28,7 @@ from batchonnx.planning.sample import Sample, take_sample
 from batchonnx.rehearsal.failing import fail_requests
 from batchonnx.rehearsal.rehearse import ASKED, DONE, TOLD, Faults, Watched
 from batchonnx.runtime.machine import peak_bytes, resident_bytes
+from batchonnx.runtime.parent import end_with_parent
 from batchonnx.scoring.progress import Progress, RunSummary
 
 OF_THE_COMMAND = ("batchonnx.api", "batchonnx.report.live")

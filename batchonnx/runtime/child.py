@@ -10,6 +10,8 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from batchonnx.runtime.parent import end_with_parent
+
 
 class ChildDied(Exception):
     """It is gone; the text says what has ended it: "SIGSEGV", "its own exit, with code 3"."""
@@ -89,7 +91,11 @@ class Child:
 
 
 def parent() -> Pipe:
-    """In the child: the pipe to its parent. Where memory runs out, the kernel shall end this one first."""
+    """In the child: the pipe to its parent, with which it ends, whatever it is at.
+
+    Where memory runs out, the kernel shall end this one first.
+    """
+    end_with_parent()
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
     return Pipe(int(sys.argv[1]), int(sys.argv[2]))

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
@@ -50,6 +56,12 @@ def decode(y, t):
 
 def wrong(rows):
     return np.zeros(3)
+
+def stuck(rows):
+    with open("stuck.pid", "x") as file:
+        print(os.getpid(), file=file, flush=True)
+        while True:
+            pass
 """
 
 
@@ -80,6 +92,13 @@ def _job(folder: Path, values: Any = None, **more: Any) -> Any:
     return job_from_dict({**spec, **more}, folder)
 
 
+def require_soon(is_so: Callable[[], bool]) -> None:
+    end = monotonic() + 30
+    while not is_so():
+        assert monotonic() < end
+        sleep(0.02)
+
+
 def test_hooks_run_in_processes_that_end_with_the_run_and_change_nothing_of_its_result(folder: Path) -> None:
     values = np.arange(ROWS) + 1000.0
     api.run(_job(folder, values))
@@ -108,6 +127,22 @@ def test_a_hook_that_raises_or_dies_costs_the_rows_that_it_cannot_take(folder: P
     assert all(reason in told[row] for row, reason in bad.items())
     assert api.verify(folder / "out").predicted == ROWS - len(bad)
     assert api.dataset(folder / "out").to_table()["v"].to_pylist() == [v for v in values if v not in bad]
+
+
+def test_a_hook_that_never_returns_ends_with_a_run_that_is_told_twice_to_stop(folder: Path) -> None:
+    stuck = {"all": {"columns": ["v"], "python": "hooks_apart:stuck", "inputs": ["x", "t"]}}
+    job = _job(folder, range(10), features=stuck, engine={"workers": 1, "hook_processes": 1})
+    (folder / "job.yaml").write_text(yaml.safe_dump(job.job.model_dump(exclude_unset=True, by_alias=True)))
+    command = [sys.executable, "-m", "batchonnx", "run", "job.yaml"]
+    run = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    told = folder / "stuck.pid"
+    require_soon(lambda: told.exists() and told.read_text().endswith("\n"))
+    run.send_signal(signal.SIGINT)
+    assert run.stderr is not None
+    assert any(line.startswith("stopping: ") for line in run.stderr)
+    run.send_signal(signal.SIGINT)
+    assert run.wait(timeout=30) == -signal.SIGINT
+    require_soon(lambda: not Path(f"/proc/{told.read_text().strip()}").exists())
 
 
 def test_what_is_wrong_with_a_hook_is_told_as_if_it_ran_here(folder: Path) -> None:

@@ -21,7 +21,6 @@ import numpy as np
 
 from batchonnx.engines.ray.canary import few
 from batchonnx.engines.ray.model_cache import drop, local_model
-from batchonnx.engines.ray.parent import end_with_parent
 from batchonnx.engines.spare import SpareHands
 from batchonnx.engines.worker import Worker
 from batchonnx.errors import BatchonnxError, DeviceError, InputError, Problem, StorageError
@@ -35,6 +34,7 @@ from batchonnx.planning.stores import use_stores
 from batchonnx.runtime.chain import open_again
 from batchonnx.runtime.lanes import IN_FLIGHT
 from batchonnx.runtime.machine import resident_bytes
+from batchonnx.runtime.parent import end_with_parent
 from batchonnx.runtime.session import DeviceLost, Model
 from batchonnx.runtime.signature import ModelSignature
 from batchonnx.runtime.wheels import WHEELS

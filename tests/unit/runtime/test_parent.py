@@ -8,7 +8,7 @@ from pathlib import Path
 
 CHILD = """
 import os, time
-from batchonnx.engines.ray.parent import end_with_parent
+from batchonnx.runtime.parent import end_with_parent
 end_with_parent()
 print(os.getpid(), flush=True)
 time.sleep(60)

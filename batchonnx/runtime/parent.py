@@ -1,4 +1,8 @@
-"""An actor whose node has died ends as well: Ray may leave it at work, with nobody who wants it."""
+"""A process that nobody wants any more ends.
+
+Ray may leave an actor at work whose node has died, and a hook that never returns would outlive a run that was
+killed.
+"""
 
 from __future__ import annotations
 
