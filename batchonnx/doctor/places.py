@@ -87,10 +87,11 @@ def _check_bucket(url: str) -> Symptoms:
     except BatchonnxError as error:
         yield from _told(url, error)
     else:
-        told = f"{folder.s3.endpoint} answers in {answer_ms:.0f} ms, and keeps preconditions and uploads"
+        endpoint = folder.s3.requests.endpoint
+        told = f"{endpoint} answers in {answer_ms:.0f} ms, and keeps preconditions and uploads"
         yield Symptom(url, "good", told)
     try:
-        yield from check_skew(folder.s3.endpoint)
+        yield from check_skew(folder.s3.requests.endpoint)
     except BatchonnxError:
         return  # there is no client: it was told
 

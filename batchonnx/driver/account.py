@@ -20,7 +20,7 @@ from batchonnx.proof.history import as_past
 from batchonnx.runtime.cores import usable_cores
 from batchonnx.runtime.machine import cpu_name, peak_bytes
 from batchonnx.runtime.providers import words_for
-from batchonnx.storage.s3 import requests_sent
+from batchonnx.storage.s3_requests import requests_sent
 
 MOST_PAST = 100
 """Runs that a manifest remembers; each is about 300 bytes."""

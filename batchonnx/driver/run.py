@@ -45,7 +45,7 @@ from batchonnx.scoring.hook_processes import hook_processes
 from batchonnx.scoring.probe import with_types
 from batchonnx.scoring.progress import RunSummary, slowest_stage
 from batchonnx.scoring.read import read_early
-from batchonnx.storage.s3 import requests_sent
+from batchonnx.storage.s3_requests import requests_sent
 from batchonnx.watch.watching import watching
 
 

@@ -21,7 +21,7 @@ from batchonnx.scoring.probe import BatchSize, Lesson
 from batchonnx.scoring.progress import STAGES, DeviceUse, Progress
 from batchonnx.scoring.quarantine import ErrorBudget
 from batchonnx.scoring.read import ShardReading
-from batchonnx.storage.s3 import retries_made
+from batchonnx.storage.s3_requests import retries_made
 
 PROGRESS_EVERY_S = 0.2
 

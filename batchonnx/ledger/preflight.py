@@ -57,7 +57,7 @@ def _check_upload(folder: ObjectFolder) -> None:
 def _lies(folder: ObjectFolder) -> StorageError:
     facts = {
         "output": folder.url,
-        "endpoint": folder.s3.endpoint,
+        "endpoint": folder.s3.requests.endpoint,
         "expected": "a write with If-None-Match or If-Match is refused where the condition doesn't hold",
         "found": "it was carried out",
     }
@@ -69,7 +69,7 @@ def _lies(folder: ObjectFolder) -> StorageError:
 def _hides(folder: ObjectFolder, what: str) -> StorageError:
     facts = {
         "output": folder.url,
-        "endpoint": folder.s3.endpoint,
+        "endpoint": folder.s3.requests.endpoint,
         "expected": f"a listing of {folder.url_of(PREFLIGHT)} has {what} of that name, which was just made",
         "found": "it hasn't",
     }

@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 from batchonnx.rehearsal.rehearse import Faults
-from batchonnx.storage.s3 import before_requests
+from batchonnx.storage.s3_requests import before_requests
 
 _REFUSED = b"<Error><Code>%s</Code><Message>a drill</Message></Error>"
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-from batchonnx.storage.s3 import CONNECTIONS
+from batchonnx.storage.s3_requests import CONNECTIONS
 
 T = TypeVar("T")
 

@@ -21,7 +21,8 @@ import pyarrow as pa
 from batchonnx.errors import BatchonnxError, InputError, Problem
 from batchonnx.storage.entry import FileEntry
 from batchonnx.storage.fetchers import fetch_soon, has_room, take_room
-from batchonnx.storage.s3 import Changed, s3_client, split_url
+from batchonnx.storage.s3 import s3_client, split_url
+from batchonnx.storage.s3_requests import Changed
 from batchonnx.storage.spans import PIECE_BYTES, SMALL_BYTES, Span
 
 LOOK_BYTES = 64 << 10

@@ -279,7 +279,7 @@ def _storage_options(path: str) -> dict[str, str] | None:
         return None
     from batchonnx.storage.s3 import s3_client, split_url
 
-    access = s3_client().access()
+    access = s3_client().requests.access()
     options: dict[str, str | None] = {
         "aws_region": access.region,
         "aws_access_key_id": access.key,

@@ -208,7 +208,7 @@ def _s3_properties(configured: Mapping[str, object]) -> dict[str, str]:
         return {}
     from batchonnx.storage.s3 import s3_client
 
-    access = s3_client().access()
+    access = s3_client().requests.access()
     told = {
         "s3.endpoint": access.endpoint,
         "s3.region": access.region,

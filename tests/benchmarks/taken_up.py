@@ -17,7 +17,7 @@ from batchonnx.ledger.objects import StoreOutput
 from batchonnx.ledger.records import Commit, PlanRecord, ShardRecord, SourceRows, StoredFile, Upload
 from batchonnx.ledger.run_folder import attempt_path, commit, open_run, staging_of
 from batchonnx.ledger.upload import OpenUpload
-from batchonnx.storage.s3 import requests_sent
+from batchonnx.storage.s3_requests import requests_sent
 from tests.benchmarks.memory import peak_mb
 from tests.stores.s3server import S3Server
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from batchonnx.storage.s3 import S3
+from batchonnx.storage.s3_requests import Requests
 
 Call = Callable[..., Any]
 
@@ -46,9 +46,9 @@ class Life:
     @contextmanager
     def lived(self) -> Iterator[Life]:
         """All requests of this process are of this life, until the block ends; its death ends there."""
-        call = S3._call
+        call = Requests.call
 
-        def ask(client: S3, operation: str, **arguments: Any) -> Any:
+        def ask(client: Requests, operation: str, **arguments: Any) -> Any:
             with self._lock:
                 self.asked.append((operation, str(arguments.get("Key", ""))))
                 self.is_over = self.is_over or len(self.asked) == self._die_at
@@ -59,16 +59,16 @@ class Life:
             return call(client, operation, **arguments)
 
         with pytest.MonkeyPatch.context() as patch, suppress(Died):
-            patch.setattr(S3, "_call", ask)
+            patch.setattr(Requests, "call", ask)
             yield self
 
 
 def main(when: str, die_at: int, arguments: list[str]) -> None:
     """Run the command line until it ends, or until that request."""
-    numbers, call = count(1), S3._call
+    numbers, call = count(1), Requests.call
     asked = 0
 
-    def ask(client: S3, operation: str, **others: Any) -> Any:
+    def ask(client: Requests, operation: str, **others: Any) -> Any:
         nonlocal asked
         asked = number = next(numbers)
         if (when, number) == ("before", die_at):
@@ -79,7 +79,7 @@ def main(when: str, die_at: int, arguments: list[str]) -> None:
             if (when, number) == ("after", die_at):
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    S3._call = ask  # type: ignore[method-assign]
+    Requests.call = ask  # type: ignore[method-assign]
     from batchonnx.cli import main as command_line
 
     try:

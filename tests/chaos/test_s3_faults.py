@@ -11,6 +11,7 @@ import pytest
 import batchonnx
 from batchonnx.errors import StorageError
 from batchonnx.storage import s3 as s3_module
+from batchonnx.storage import s3_requests
 from tests.chaos.bucket import contents, make_input, make_job, require_result
 from tests.stores.faultproxy import FaultProxy
 from tests.stores.fixtures import UseStore
@@ -48,9 +49,9 @@ def wanted(folder: Path) -> dict[str, str]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Answers are waited for half a second, and asked for three times."""
-    monkeypatch.setattr(s3_module, "CONNECT_S", 0.5)
-    monkeypatch.setattr(s3_module, "ANSWER_S", 0.5)
-    monkeypatch.setattr(s3_module, "TRIES", 3)
+    monkeypatch.setattr(s3_requests, "CONNECT_S", 0.5)
+    monkeypatch.setattr(s3_requests, "ANSWER_S", 0.5)
+    monkeypatch.setattr(s3_requests, "TRIES", 3)
     s3_module._client.cache_clear()
     yield
     s3_module._client.cache_clear()

@@ -18,7 +18,7 @@ import batchonnx
 from batchonnx.errors import BatchonnxError
 from batchonnx.ledger import object_lease
 from batchonnx.ledger.object_folder import ObjectFolder
-from batchonnx.storage.s3 import S3
+from batchonnx.storage.s3_requests import Requests
 from tests.chaos.bucket import FILE_ROWS, FILES, contents, make_input, make_job, require_tidy
 from tests.chaos.dying_s3 import Life
 from tests.chaos.test_die_at_each_request import copied, numbers
@@ -44,12 +44,12 @@ def frozen_at(number: int, meanwhile: Callable[[], None]) -> Iterator[None]:
 
     Which another client does: the environment differs.
     """
-    call = S3._call
-    sleepers: list[S3] = []
+    call = Requests.call
+    sleepers: list[Requests] = []
     asked, asleep, awake = 0, threading.Event(), threading.Event()
     lock = threading.Lock()
 
-    def ask(client: S3, operation: str, **arguments: Any) -> Any:
+    def ask(client: Requests, operation: str, **arguments: Any) -> Any:
         nonlocal asked
         with lock:
             sleepers.append(client)
@@ -69,7 +69,7 @@ def frozen_at(number: int, meanwhile: Callable[[], None]) -> Iterator[None]:
         return call(client, operation, **arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(S3, "_call", ask)
+        patch.setattr(Requests, "call", ask)
         yield
 
 

@@ -15,6 +15,7 @@ from batchonnx.errors import InputError, StorageError
 from batchonnx.formats import parquet_footers
 from batchonnx.ledger.object_folder import ObjectFolder
 from batchonnx.storage import s3 as s3_module
+from batchonnx.storage import s3_requests
 from tests.chaos.bucket import FILES, contents, make_input, make_job, put_input, require_result, require_tidy
 from tests.chaos.dying_s3 import Life
 from tests.stores.faultproxy import FaultProxy
@@ -62,7 +63,7 @@ def wanted(folder: Path, source: str) -> dict[str, str]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Answers are waited for a second."""
-    monkeypatch.setattr(s3_module, "ANSWER_S", 1)
+    monkeypatch.setattr(s3_requests, "ANSWER_S", 1)
     s3_module._client.cache_clear()
     yield
     s3_module._client.cache_clear()

@@ -13,7 +13,7 @@ import pytest
 import batchonnx
 from batchonnx.errors import StorageError
 from batchonnx.job.load import job_from_dict
-from batchonnx.storage.s3 import S3
+from batchonnx.storage.s3_requests import Requests
 from batchonnx.storage.settings import StorageSettings, use_settings
 from tests.chaos.bucket import FILE_ROWS, contents, job_spec, make_input, require_result
 from tests.stores.faultproxy import FaultProxy
@@ -83,9 +83,9 @@ def test_a_key_that_is_changed_in_the_middle_of_a_run_costs_nothing(
     old = keys.access
     hand_out(keys, folder, old)
     storage = take_from(way, keys, folder, monkeypatch)
-    call, sent = S3._call, Counter[str]()
+    call, sent = Requests.call, Counter[str]()
 
-    def watched(client: S3, operation: str, **arguments: Any) -> Any:
+    def watched(client: Requests, operation: str, **arguments: Any) -> Any:
         sent[operation] += 1
         if operation == "upload_part" and sent[operation] == 2:
             hand_out(keys, folder, s3.add_key("next"))
@@ -93,7 +93,7 @@ def test_a_key_that_is_changed_in_the_middle_of_a_run_costs_nothing(
             s3.remove_key(old)
         return call(client, operation, **arguments)
 
-    monkeypatch.setattr(S3, "_call", watched)
+    monkeypatch.setattr(Requests, "call", watched)
     run(folder, output, storage=storage)
     assert sent["upload_part"] == FILES
     assert way == "process" or keys.asked > FILES
@@ -107,16 +107,16 @@ def test_a_key_that_ends_without_another_ends_the_run_and_the_next_finishes_it(
     run(folder, str(folder / "out"))
     old = s3.add_key("next")
     use_store(old)
-    call, sent = S3._call, Counter[str]()
+    call, sent = Requests.call, Counter[str]()
 
-    def watched(client: S3, operation: str, **arguments: Any) -> Any:
+    def watched(client: Requests, operation: str, **arguments: Any) -> Any:
         sent[operation] += 1
         if operation == "upload_part" and sent[operation] == 4:
             s3.remove_key(old)
         return call(client, operation, **arguments)
 
     with monkeypatch.context() as patch, pytest.raises(StorageError) as caught:
-        patch.setattr(S3, "_call", watched)
+        patch.setattr(Requests, "call", watched)
         run(folder, output)
     problem = caught.value.problems[0]
     assert problem.title == "the access key isn't known to the store"

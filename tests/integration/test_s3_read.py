@@ -29,7 +29,7 @@ from batchonnx.job.load import job_from_dict
 from batchonnx.job.spec import JobFile
 from batchonnx.ledger import object_run, objects
 from batchonnx.scoring.read import read_chunks
-from batchonnx.storage import fetchers, ranged, s3, spans
+from batchonnx.storage import fetchers, ranged, s3, s3_requests, spans
 from batchonnx.storage.s3 import s3_client, split_url
 from batchonnx.storage.settings import StorageSettings, use_settings
 from tests import models
@@ -317,7 +317,7 @@ FAULTS: list[dict[str, Any]] = [
 def test_faults_of_the_store_change_nothing(
     tmp_path: Path, upload: Upload, store: FaultProxy, monkeypatch: pytest.MonkeyPatch, rule: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(s3, "ANSWER_S", 1)
+    monkeypatch.setattr(s3_requests, "ANSWER_S", 1)
     s3._client.cache_clear()
     for n in range(8):
         write(tmp_path / "in" / f"{n}.parquet", table(ROWS, n * ROWS))
@@ -333,8 +333,8 @@ def test_a_store_that_hangs_for_ever_ends_the_run_with_an_error(
 ) -> None:
     write(tmp_path / "in" / "0.parquet", table())
     asked = job(tmp_path, upload(tmp_path / "in"))
-    monkeypatch.setattr(s3, "ANSWER_S", 0.3)
-    monkeypatch.setattr(s3, "TRIES", 2)
+    monkeypatch.setattr(s3_requests, "ANSWER_S", 0.3)
+    monkeypatch.setattr(s3_requests, "TRIES", 2)
     s3._client.cache_clear()
     with store.fault("hang", op="GetObject"), pytest.raises(InputError, match="can't be reached") as caught:
         api.run(asked)

@@ -45,7 +45,7 @@ from batchonnx.scoring.quarantine import ErrorBudget
 from batchonnx.scoring.read import read_chunks
 from batchonnx.scoring.scorer import Scorer
 from batchonnx.scoring.stream import from_bytes, to_bytes
-from batchonnx.storage.s3 import retries_made
+from batchonnx.storage.s3_requests import retries_made
 
 LIBRARIES = ("batchonnx", *WHEELS, "pyarrow", "numpy")
 """Whose versions have to be the driver's."""

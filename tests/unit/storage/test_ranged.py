@@ -81,7 +81,7 @@ def test_reads_anywhere_give_the_objects_bytes(
 def test_what_was_announced_is_read_at_any_pace_and_let_go(
     entry: FileEntry, parts: list[tuple[int, int]], how: str, step: int
 ) -> None:
-    requests = s3_client().requests["GetObject"]
+    requests = s3_client().requests.sent["GetObject"]
     told = announced(parts, how)
     with ReadAhead([(entry, lambda: told)]) as ahead:
         file = ahead.next_file()
@@ -91,7 +91,7 @@ def test_what_was_announced_is_read_at_any_pace_and_let_go(
                 size = max(0, min(step, stop - start - done))
                 assert file.read(size) == DATA[start + done : start + done + size]
         assert fetchers._fetchers.bytes == 0
-    assert s3_client().requests["GetObject"] - requests == len(told)
+    assert s3_client().requests.sent["GetObject"] - requests == len(told)
 
 
 def test_coalesced_ranges_leave_out_wide_gaps_only() -> None:
@@ -132,14 +132,14 @@ def test_bytes_that_nobody_announced_are_read_all_the_same(entry: FileEntry) -> 
 
 def test_small_files_come_whole_and_many_at_once(entry: FileEntry, monkeypatch: pytest.MonkeyPatch) -> None:
     files = [put(f"ranged/small-{n}", bytes([n]) * 900) for n in range(40)]
-    requests = s3_client().requests["GetObject"]
+    requests = s3_client().requests.sent["GetObject"]
     with ReadAhead((file, lambda file=file: whole(file)) for file in files) as ahead:
         for n in range(40):
             file = ahead.next_file()
             file.seek(450)
             assert file.read() == bytes([n]) * 450
             file.close()
-    assert s3_client().requests["GetObject"] - requests == 40
+    assert s3_client().requests.sent["GetObject"] - requests == 40
 
 
 def test_no_more_is_fetched_ahead_than_the_window_holds(entry: FileEntry) -> None:
