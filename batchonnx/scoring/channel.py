@@ -95,4 +95,6 @@ def run_ahead(items: Iterator[T], budget_bytes: int, size: Callable[[T], int], n
         yield from channel
     finally:
         channel.close()
-        thread.join()
+        # Left by its reader for an error, this may be collected in the very thread that it would wait for.
+        if thread is not threading.current_thread():
+            thread.join()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -71,3 +72,26 @@ def test_a_reader_that_leaves_ends_the_thread_and_closes_the_source() -> None:
     ahead.close()  # type: ignore[attr-defined]
     assert closed.is_set()
     assert "endless" not in names()
+
+
+def test_a_generator_that_is_forgotten_in_its_own_thread_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the garbage collector may forget it, after an error."""
+    trouble: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", trouble.append)
+    kept: list[Iterator[int]] = []
+    is_kept = threading.Event()
+
+    def make() -> Iterator[int]:
+        yield 0
+        is_kept.wait(10)
+        kept.clear()
+        while True:
+            yield 1
+
+    kept.append(run_ahead(make(), 3, lambda _: 1, "forgotten"))
+    assert next(kept[0]) == 0
+    (thread,) = (thread for thread in threading.enumerate() if thread.name == "forgotten")
+    is_kept.set()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert not trouble
