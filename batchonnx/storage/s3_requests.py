@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
-from weakref import WeakSet
 
 from batchonnx.errors import BatchonnxError, Problem, StorageError
 from batchonnx.storage.s3_codes import GONE, REFUSED
@@ -47,7 +46,10 @@ class S3Access:
     token: str | None = field(repr=False)
 
 
-_made: WeakSet[Requests] = WeakSet()
+_sent: Counter[str] = Counter()
+_sent_again: Counter[str] = Counter()
+_counting = threading.Lock()
+"""Of the process, not of a client: what one has sent counts when it is gone as well."""
 
 before_requests: list[Callable[..., Any]] = []
 """Called with `request=` before each is sent, by clients that are made from now on; what one gives is taken
@@ -56,12 +58,14 @@ for the store's answer, what it raises for the network's. Empty, but where failu
 
 def requests_sent() -> Counter[str]:
     """Operation -> requests that this process has sent so far, retries included."""
-    return sum((client.sent for client in list(_made)), Counter())
+    with _counting:
+        return _sent.copy()
 
 
 def retries_made() -> int:
     """How many of this process's requests were sent again, since the store had failed or refused them."""
-    return sum(client.retries for client in list(_made))
+    with _counting:
+        return _sent_again.total()
 
 
 class Changed(Exception):
@@ -71,8 +75,7 @@ class Changed(Exception):
 class Requests:
     """To one service, as one identity. Safe to share between threads.
 
-    sent: operation -> how many so far, retries included. retries: how many were sent again. endpoint: the
-    service's URL.
+    endpoint: the service's URL.
     """
 
     def __init__(self, settings: StorageSettings) -> None:
@@ -80,9 +83,6 @@ class Requests:
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError
 
-        self.sent: Counter[str] = Counter()
-        self.retries = 0
-        self._lock = threading.Lock()
         addressing = {True: "path", False: "virtual", None: "auto"}[settings.path_style]
         config = Config(
             connect_timeout=CONNECT_S,
@@ -110,11 +110,10 @@ class Requests:
         self.endpoint: str = self._client.meta.endpoint_url
         self._has_answered = False
         self._session = session
-        self._client.meta.events.register("before-send.s3", self._count)
+        self._client.meta.events.register("before-send.s3", _count)
         for answer in before_requests:
             self._client.meta.events.register("before-send.s3", answer)
         self._client.meta.events.register("needs-retry.s3", self._require_answer)
-        _made.add(self)
 
     def access(self) -> S3Access:
         """Endpoint and credentials as they are now, for a client that isn't ours.
@@ -226,12 +225,14 @@ class Requests:
         if caught_exception is not None and is_enough and not self._has_answered:
             raise caught_exception
 
-    def _count(self, event_name: str = "", request: Any = None, **_: Any) -> None:
-        told = request.headers.get("amz-sdk-request", "") if request is not None else ""
-        attempt = told.decode() if isinstance(told, bytes) else str(told)
-        with self._lock:
-            self.sent[event_name.rpartition(".")[2]] += 1
-            self.retries += "attempt=" in attempt and "attempt=1" not in attempt
+
+def _count(event_name: str = "", request: Any = None, **_: Any) -> None:
+    told = request.headers.get("amz-sdk-request", "") if request is not None else ""
+    attempt = told.decode() if isinstance(told, bytes) else str(told)
+    operation = event_name.rpartition(".")[2]
+    with _counting:
+        _sent[operation] += 1
+        _sent_again[operation] += "attempt=" in attempt and "attempt=1" not in attempt
 
 
 def wait(tried: int) -> None:

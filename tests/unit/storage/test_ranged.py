@@ -15,6 +15,7 @@ from batchonnx.storage import fetchers, ranged, spans
 from batchonnx.storage.entry import FileEntry
 from batchonnx.storage.ranged import RangedFile, ReadAhead
 from batchonnx.storage.s3 import s3_client
+from batchonnx.storage.s3_requests import requests_sent
 from batchonnx.storage.spans import Span, coalesced, sequential, side_by_side, whole
 from tests.stores.faultproxy import FaultProxy
 from tests.stores.fixtures import UseStore
@@ -81,7 +82,7 @@ def test_reads_anywhere_give_the_objects_bytes(
 def test_what_was_announced_is_read_at_any_pace_and_let_go(
     entry: FileEntry, parts: list[tuple[int, int]], how: str, step: int
 ) -> None:
-    requests = s3_client().requests.sent["GetObject"]
+    requests = requests_sent()["GetObject"]
     told = announced(parts, how)
     with ReadAhead([(entry, lambda: told)]) as ahead:
         file = ahead.next_file()
@@ -91,7 +92,7 @@ def test_what_was_announced_is_read_at_any_pace_and_let_go(
                 size = max(0, min(step, stop - start - done))
                 assert file.read(size) == DATA[start + done : start + done + size]
         assert fetchers._fetchers.bytes == 0
-    assert s3_client().requests.sent["GetObject"] - requests == len(told)
+    assert requests_sent()["GetObject"] - requests == len(told)
 
 
 def test_coalesced_ranges_leave_out_wide_gaps_only() -> None:
@@ -132,14 +133,14 @@ def test_bytes_that_nobody_announced_are_read_all_the_same(entry: FileEntry) -> 
 
 def test_small_files_come_whole_and_many_at_once(entry: FileEntry, monkeypatch: pytest.MonkeyPatch) -> None:
     files = [put(f"ranged/small-{n}", bytes([n]) * 900) for n in range(40)]
-    requests = s3_client().requests.sent["GetObject"]
+    requests = requests_sent()["GetObject"]
     with ReadAhead((file, lambda file=file: whole(file)) for file in files) as ahead:
         for n in range(40):
             file = ahead.next_file()
             file.seek(450)
             assert file.read() == bytes([n]) * 450
             file.close()
-    assert s3_client().requests.sent["GetObject"] - requests == 40
+    assert requests_sent()["GetObject"] - requests == 40
 
 
 def test_no_more_is_fetched_ahead_than_the_window_holds(entry: FileEntry) -> None:

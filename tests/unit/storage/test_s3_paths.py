@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 from batchonnx.errors import BatchonnxError, InputError, ModelFileError
 from batchonnx.storage import paths
 from batchonnx.storage.paths import list_files, local_copy, open_input
-from batchonnx.storage.s3 import s3_client, split_url
+from batchonnx.storage.s3 import S3, s3_client, split_url
+from batchonnx.storage.s3_requests import Requests, requests_sent, retries_made
 from batchonnx.storage.settings import StorageSettings, use_settings
 from tests.stores.faultproxy import FaultProxy, Rule
 from tests.stores.fixtures import UseStore
@@ -214,3 +216,11 @@ def test_settings_are_enough_without_a_word_in_the_environment(
         assert [entry.size for entry in list_files(["s3://lake/settings"])] == [1]
     finally:
         use_settings(StorageSettings())
+
+
+def test_what_a_client_has_sent_counts_when_it_is_gone_as_well(lake: str, proxy: FaultProxy) -> None:
+    sent, again = requests_sent()["HeadObject"], retries_made()
+    with proxy.fault("error", op="HeadObject", nth=1):
+        assert S3(Requests(StorageSettings())).head("lake", "nothing") is None
+    gc.collect()
+    assert (requests_sent()["HeadObject"] - sent, retries_made() - again) == (2, 1)
