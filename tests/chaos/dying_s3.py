@@ -79,7 +79,7 @@ def main(when: str, die_at: int, arguments: list[str]) -> None:
             if (when, number) == ("after", die_at):
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    Requests.call = ask  # type: ignore[method-assign]
+    pytest.MonkeyPatch().setattr(Requests, "call", ask)
     from batchonnx.cli import main as command_line
 
     try:

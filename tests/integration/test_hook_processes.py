@@ -7,9 +7,7 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any
 
 import numpy as np
@@ -28,6 +26,7 @@ from batchonnx.job.load import job_from_dict
 from batchonnx.scoring.chunk import BadRow
 from batchonnx.scoring.stream import arrays_of, from_bytes, of_arrays, to_bytes
 from tests import models
+from tests.waiting import until
 
 ROWS, BATCH = 240, 8
 
@@ -92,13 +91,6 @@ def _job(folder: Path, values: Any = None, **more: Any) -> Any:
     return job_from_dict({**spec, **more}, folder)
 
 
-def require_soon(is_so: Callable[[], bool]) -> None:
-    end = monotonic() + 30
-    while not is_so():
-        assert monotonic() < end
-        sleep(0.02)
-
-
 def test_hooks_run_in_processes_that_end_with_the_run_and_change_nothing_of_its_result(folder: Path) -> None:
     values = np.arange(ROWS) + 1000.0
     api.run(_job(folder, values))
@@ -136,13 +128,13 @@ def test_a_hook_that_never_returns_ends_with_a_run_that_is_told_twice_to_stop(fo
     command = [sys.executable, "-m", "batchonnx", "run", "job.yaml"]
     run = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     told = folder / "stuck.pid"
-    require_soon(lambda: told.exists() and told.read_text().endswith("\n"))
+    until(lambda: told.exists() and told.read_text().endswith("\n"), within_s=30)
     run.send_signal(signal.SIGINT)
     assert run.stderr is not None
     assert any(line.startswith("stopping: ") for line in run.stderr)
     run.send_signal(signal.SIGINT)
     assert run.wait(timeout=30) == -signal.SIGINT
-    require_soon(lambda: not Path(f"/proc/{told.read_text().strip()}").exists())
+    until(lambda: not Path(f"/proc/{told.read_text().strip()}").exists(), within_s=30)
 
 
 def test_what_is_wrong_with_a_hook_is_told_as_if_it_ran_here(folder: Path) -> None:

@@ -8,8 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from tests.detector import detector_job, pictures, save_detector, write_pictures
 from tests.integration.ray_cluster import add_node, ray_cluster
 from tests.stores.fixtures import UseStore
 from tests.stores.s3server import S3Server
+from tests.waiting import until
 
 ROWS, FILES, WIDTH = 20_000, 6, 4
 
@@ -268,10 +268,3 @@ def test_a_job_with_a_mistake_is_told_whether_there_is_a_cluster_or_not(folder: 
     features = {"x": {"columns": ["nothing_of_that_name"]}}
     with pytest.raises(ContractError):
         api.run(job_from_dict(job(folder, "no", engine=engine, features=features), folder))
-
-
-def until(is_so: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not is_so():
-        assert time.monotonic() < end
-        time.sleep(0.02)
